@@ -1,0 +1,115 @@
+import type { Blob, ChunkTable, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
+import type { ReadyMap } from './ready-map.ts';
+
+/**
+ * What nymph keeps on disk, and the promises about it.
+ *
+ *   <root>/lock                     held (flock) by the one process that may write
+ *   <root>/catalogue.db             SQLite: blobs, images, mounts, sizes, last use
+ *   <root>/blobs/<key>/data         sparse file in the blob's own address space
+ *   <root>/blobs/<key>/ready        readiness bits, with what is known to be synced
+ *   <root>/blobs/<key>/chunks       the ledger: chunk and frame tables of all images that use the blob
+ *   <root>/images/<hex>/bootstrap   complete local bootstrap, <hex> = the manifest's digest
+ *
+ * Promises:
+ *  - Data before bit: a ready bit, in memory or on disk, is never set before its bytes are in `data`.
+ *  - Bits that were not followed by a sync count after a crash of the process, but not after a crash of the machine
+ *    (another boot id): then their chunks are verified again, in the background of the first open.
+ *  - Two images share a blob only as far as their tables agree chunk by chunk (place, size, digest, frame). If they
+ *    contradict each other, the second gets an entry of its own (`<id>~2`): no image can make another serve its bytes.
+ *  - Nothing that is open is evicted. The quota counts our files only.
+ */
+export interface Cache {
+  readonly root: string;
+
+  /**
+   * Opens the entry for a blob, made if need be, and adds the blob's tables to its ledger. Each open needs one
+   * `release`. Entries that are open already are shared. `verify` re-checks chunks whose bits cannot be trusted.
+   */
+  open(blob: Blob): Promise<CachedBlob>;
+  /** Opens an entry that exists, by key (a daemon that starts again). `undefined` if it is gone or damaged. */
+  reopen(key: string): Promise<CachedBlob | undefined>;
+  release(blob: CachedBlob): Promise<void>;
+  /** Says that bits of the map were set or cleared: persists them soon, in order, and counts bytes for the quota. */
+  changed(blob: CachedBlob): void;
+
+  /** Keeps an image's bootstrap and what it stands for; returns the bootstrap's path. Atomic, idempotent. */
+  putImage(image: StoredImage, bootstrap: Uint8Array): Promise<string>;
+  image(digest: OciDigest): StoredImage | undefined;
+  images(): StoredImage[];
+  bootstrapPath(digest: OciDigest): string;
+  removeImage(digest: OciDigest): Promise<void>;
+
+  mounts(): StoredMount[];
+  putMount(mount: StoredMount): void;
+  removeMount(directory: string): void;
+
+  usage(): CacheUsage;
+  /**
+   * Evicts blobs that nobody has open, longest unused first, until at most `target` bytes are used, then images
+   * without blobs. Returns what was removed.
+   */
+  prune(target: number): Promise<PruneResult>;
+  /** Syncs everything, writes the clean mark, gives up the lock. */
+  close(): Promise<void>;
+}
+
+export interface CachedBlob {
+  /** Name of the entry: the blob id, or `<id>~N` where images contradict each other. */
+  readonly key: string;
+  readonly id: string;
+  /** Inode number in the flat FUSE file system: at least 2^20, never used again for another blob. */
+  readonly ino: number;
+  readonly digest: OciDigest;
+  readonly digestAlgorithm: DigestAlgorithm;
+  /** Bytes of the flat file. */
+  readonly size: number;
+  readonly dataPath: string;
+  /** Read-write descriptor of `data`. */
+  readonly fd: number;
+  readonly ready: ReadyMap;
+  /** The ledger. Replaced, never changed in place, when another image adds chunks: do not keep indexes across awaits. */
+  readonly chunks: ChunkTable;
+  readonly frames: FrameTable;
+}
+
+/** What the catalogue knows of an image; JSON-safe. */
+export interface StoredImage {
+  /** Digest of the image manifest (after platform selection). */
+  digest: OciDigest;
+  /** The reference by which it was last opened. */
+  reference: string;
+  format: string;
+  inodes: number;
+  chunkSize: number;
+  /** Cache keys and stored sizes, in the order of the device table. */
+  blobs: { key: string; id: string; digest: OciDigest; size: number; storedSize: number }[];
+  /** As in Image. */
+  prefetch: { blob: number; offset: number; length: number }[] | 'all';
+  verifiable: boolean;
+}
+
+export interface StoredMount {
+  directory: string;
+  reference: string;
+  /** Digest of the image manifest. */
+  digest: OciDigest;
+  kind: 'erofs';
+  /** Unix time, ms. */
+  since: number;
+}
+
+export interface CacheUsage {
+  /** Bytes on disk of all our files. */
+  bytes: number;
+  quota: number | undefined;
+  blobs: number;
+  openBlobs: number;
+  images: number;
+}
+
+export interface PruneResult {
+  freed: number;
+  blobs: string[];
+  images: string[];
+}

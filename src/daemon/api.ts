@@ -1,0 +1,141 @@
+/**
+ * The control API: HTTP on a unix socket. Requests and answers are JSON. Long work (mount, pull, verify, prune) answers
+ * with a stream of JSON lines: any number of `progress`, then one `done` or `error`. A client that hangs up cancels it.
+ *
+ *   GET    /v1/health                              Health
+ *   GET    /v1/status                              Status
+ *   GET    /v1/mounts                              MountInfo[]
+ *   GET    /v1/images                              ImageInfo[]
+ *   GET    /v1/images/<reference or digest>        ImageInfo (URL-encoded)
+ *   POST   /v1/mounts    MountRequest              stream of Progress, done: MountInfo
+ *   DELETE /v1/mounts?directory=…[&force=true]     {}
+ *   POST   /v1/pull      PullRequest               stream of Progress, done: PullResult
+ *   POST   /v1/verify    VerifyRequest             stream of Progress, done: VerifyResult
+ *   POST   /v1/prune     PruneRequest              stream, done: PruneResult (cache/cache.ts)
+ *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
+ *
+ * Errors outside a stream: status 4xx/5xx with an ApiError.
+ */
+import type { ErrorCode } from '../errors.ts';
+
+export interface ApiError {
+  error: { code: ErrorCode; message: string; hint?: string };
+}
+
+export type StreamLine<Result> =
+  | { type: 'progress'; progress: Progress }
+  | { type: 'done'; result: Result }
+  | ({ type: 'error' } & ApiError);
+
+export interface Progress {
+  /** What is being done, for a person: `resolving`, `reading bootstrap`, `fetching`, `verifying`. */
+  stage: string;
+  /** Bytes done and in all, where they are known. */
+  done?: number;
+  total?: number;
+}
+
+export interface Health {
+  version: string;
+  pid: number;
+  supervisor: number | undefined;
+  /** Seconds. */
+  uptime: number;
+  root: string;
+}
+
+export interface MountOptions {
+  /** `os/architecture[/variant]`; the machine's own by default. */
+  platform?: string;
+  /** Fetch in the background after mounting: nothing, what the image's prefetch table lists, or all of it. */
+  prefetch?: 'none' | 'image' | 'all';
+}
+
+export interface MountRequest {
+  reference: string;
+  directory: string;
+  options?: MountOptions;
+}
+
+export interface PullRequest {
+  reference: string;
+  platform?: string;
+}
+
+export interface PullResult {
+  image: ImageInfo;
+  /** Stored bytes that came from the source in this pull, and ms that it took. */
+  fetched: number;
+  milliseconds: number;
+}
+
+export interface VerifyRequest {
+  /** A reference, or the directory of a mount. */
+  target: string;
+  platform?: string;
+  /** Check only what is in the cache; fetch nothing. */
+  cachedOnly?: boolean;
+}
+
+export interface VerifyResult {
+  chunks: number;
+  verified: number;
+  /** Not in the cache (with `cachedOnly`). */
+  absent: number;
+  /** Wrong in the cache and fetched again, right now. */
+  repaired: number;
+  /** Wrong, and no source had right bytes: `blob id:offset`. */
+  bad: string[];
+  bytes: number;
+  milliseconds: number;
+}
+
+export interface PruneRequest {
+  /** Bytes that may stay; 0 removes all that is not in use. Default: the quota. */
+  target?: number;
+}
+
+export interface MountInfo {
+  directory: string;
+  reference: string;
+  digest: string;
+  kind: 'erofs';
+  since: number;
+  /** `ok`, or why reads fail. */
+  state: string;
+}
+
+export interface ImageInfo {
+  reference: string;
+  digest: string;
+  format: string;
+  inodes: number;
+  /** Uncompressed bytes of chunks in all, and of those that are here. */
+  size: number;
+  ready: number;
+  /** Stored (compressed) bytes in the registry. */
+  storedSize: number;
+  mounts: string[];
+  blobs: { id: string; size: number; ready: number; storedSize: number }[];
+  verifiable: boolean;
+}
+
+export interface Status {
+  health: Health;
+  cache: { bytes: number; quota?: number; blobs: number; openBlobs: number; images: number; writable: boolean };
+  fuse: { driver: string; requests: Record<string, number>; hits: number; hitBytes: number; faults: number; waiting: number };
+  fetch: {
+    /** Stored bytes that came from sources, by source name. */
+    bytes: Record<string, number>;
+    requests: number;
+    retries: number;
+    /** Chunks whose digest was wrong on arrival. */
+    badChunks: number;
+    /** Faults that ended in an error. */
+    failed: number;
+    /** Milliseconds: median, 99th percentile, maximum of the last 1,024 faults. */
+    faultMs: { p50: number; p99: number; max: number };
+  };
+  mounts: MountInfo[];
+  images: ImageInfo[];
+}

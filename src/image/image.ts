@@ -1,0 +1,103 @@
+/**
+ * What an image is, whatever format it came from. No I/O here.
+ *
+ * An image is a tree plus its blobs. A *blob* is a flat, byte-addressable file: the uncompressed content of one RAFS
+ * data blob. A *chunk* is a range of a blob with its digest: the unit of verifying. A *frame* is a range of the stored
+ * object that is decoded in one go: the unit of fetching. Mostly a frame holds one chunk; a batch holds several.
+ *
+ * Tables are structures of arrays: an image has up to 2^24 chunks, and an object for each would not fit.
+ */
+
+export type DigestAlgorithm = 'sha256' | 'blake3';
+
+/** Names as in `reference` of RAFS: `lz4_block` is a raw LZ4 block without frame or length. */
+export type Codec = 'none' | 'lz4_block' | 'gzip' | 'zstd';
+export const CODECS: readonly Codec[] = ['none', 'lz4_block', 'gzip', 'zstd'];
+
+/** Chunks of blobs start at multiples of this many bytes, and readiness is kept at this grain. */
+export const BLOCK_SIZE = 4096;
+
+/** `sha256:<64 hex>`: an OCI digest. */
+export type OciDigest = `sha256:${string}`;
+
+/** Frames, ascending by `offset`, never overlapping. All offsets and sizes in bytes. */
+export interface FrameTable {
+  readonly count: number;
+  /** Where the frame starts in the stored object. */
+  readonly offset: Float64Array;
+  /** Stored (encoded) bytes, at least 1. */
+  readonly size: Uint32Array;
+  /** Bytes after decoding, at least 1. */
+  readonly decodedSize: Uint32Array;
+  /** Index into {@link CODECS}. */
+  readonly codec: Uint8Array;
+}
+
+/** Chunks, ascending by `offset`, never overlapping, each offset a multiple of {@link BLOCK_SIZE}. */
+export interface ChunkTable {
+  readonly count: number;
+  /** Where the chunk starts in the blob's (uncompressed) address space. */
+  readonly offset: Float64Array;
+  /** Uncompressed bytes, at least 1. */
+  readonly size: Uint32Array;
+  /** 32 bytes a chunk: digest of the uncompressed bytes. */
+  readonly digest: Uint8Array;
+  /** Index into the blob's frames. */
+  readonly frame: Uint32Array;
+  /** Where the chunk starts in its decoded frame. */
+  readonly frameOffset: Uint32Array;
+}
+
+export interface Blob {
+  /** 64 hex characters: the RAFS blob id. */
+  readonly id: string;
+  /** The object that holds the frames, as its source names it. */
+  readonly digest: OciDigest;
+  /** Bytes of the flat file: the uncompressed size, rounded up to {@link BLOCK_SIZE}. */
+  readonly size: number;
+  /** Bytes of the stored object, or of its data region where the object's size is not known. */
+  readonly storedSize: number;
+  readonly digestAlgorithm: DigestAlgorithm;
+  readonly chunks: ChunkTable;
+  readonly frames: FrameTable;
+}
+
+/** A range of a blob in its uncompressed address space, bytes. */
+export interface BlobRange {
+  /** Index into {@link Image.blobs}. */
+  blob: number;
+  offset: number;
+  length: number;
+}
+
+export interface Image {
+  readonly format: 'rafs-v6';
+  /** Builder's chunk size in bytes. */
+  readonly chunkSize: number;
+  readonly inodes: number;
+  /** In the order of the EROFS device table. */
+  readonly blobs: readonly Blob[];
+  /** Ranges that the builder asked to be fetched first; empty where none. `'all'` = the whole image. */
+  readonly prefetch: readonly BlobRange[] | 'all';
+  /** True if a chunk digest exists for every byte that a reader can reach. */
+  readonly verifiable: boolean;
+}
+
+/** Uncompressed bytes that an image's chunks hold. */
+export function contentSize(image: Image): number {
+  let total = 0;
+  for (const blob of image.blobs) for (let i = 0; i < blob.chunks.count; i++) total += blob.chunks.size[i];
+  return total;
+}
+
+/** Index of the first chunk that ends behind `offset`; `chunks.count` if there is none. Binary search. */
+export function firstChunkAfter(chunks: ChunkTable, offset: number): number {
+  let low = 0;
+  let high = chunks.count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (chunks.offset[middle] + chunks.size[middle] <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
