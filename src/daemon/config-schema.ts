@@ -1,0 +1,228 @@
+import { availableParallelism } from 'node:os';
+import { dirname, isAbsolute, join, normalize } from 'node:path';
+import { parseDuration, parseSize } from './units.ts';
+
+/**
+ * Every setting of `config.toml`: one row each with its type, default and meaning. The reader (`config.ts`), the `Config`
+ * type and the table in `docs/configuration.md` come from these rows.
+ */
+export interface Setting<T> {
+  /** Type and unit, for the documentation and for messages: `size`, `integer 1–64`. */
+  readonly type: string;
+  /** The value without a line in the file; a function if it follows from other settings. */
+  readonly default: T | ((top: Paths) => T);
+  /** The default as the documentation shows it. */
+  readonly defaultText: string;
+  /** What it does: one sentence. */
+  readonly doc: string;
+  /** The typed value of a parsed TOML value, or what is wrong with it. */
+  readonly read: (value: unknown) => { value: T } | { wrong: string };
+}
+
+/** The settings that others are derived from. */
+export interface Paths {
+  readonly root: string;
+  readonly address: string;
+}
+
+type Row<T> = { default: T | ((top: Paths) => T); defaultText?: string; doc: string };
+
+/** `sockaddr_un.sun_path` holds 108 bytes with its NUL (unix(7)). */
+const MAX_SOCKET_PATH = 107;
+
+export const SETTINGS = {
+  top: {
+    root: path({ default: '/var/lib/nymph', doc: 'Directory of the cache, the catalogue and the images.' }),
+    address: path({
+      default: '/run/nymph/control.sock',
+      doc: `Unix socket of the control API, at most ${MAX_SOCKET_PATH} bytes long.`,
+    }),
+  },
+  log: {
+    level: choice(['debug', 'info', 'warn', 'error'], { default: 'info', doc: 'Least level that is logged.' }),
+    format: choice(['auto', 'json', 'text'], {
+      default: 'auto',
+      doc: '`json`: one JSON object a line. `text`: one line for people. `auto`: `text` on a terminal, else `json`.',
+    }),
+  },
+  fuse: {
+    mountpoint: path({
+      default: (top) => join(dirname(top.address), 'fs'),
+      defaultText: '`fs` beside `address`',
+      doc: 'Where the FUSE file system with the blobs is mounted; nobody but nymph looks there.',
+    }),
+    driver: choice(['kernel', 'fuse-native'], {
+      default: 'kernel',
+      doc: 'How nymph speaks to FUSE: the kernel protocol itself, or libfuse through `fuse-native`.',
+    }),
+    threads: integer(1, 64, {
+      default: Math.min(4, availableParallelism()),
+      defaultText: 'number of CPUs, at most 4',
+      doc: 'Threads that answer reads.',
+    }),
+  },
+  fetch: {
+    deadline: duration('1s', '1h', {
+      default: 60_000,
+      defaultText: '`"60s"`',
+      doc: 'How long a read may wait for its bytes; then it fails with EIO.',
+    }),
+    attempts: integer(1, 20, { default: 6, doc: 'How often one range is tried before its readers get an error.' }),
+    concurrency: integer(1, 256, { default: 64, doc: 'Range requests for waiting reads at the same time.' }),
+    amplify: size('0', '64MiB', {
+      default: 256 * 1024,
+      defaultText: '`"256KiB"`',
+      doc: 'A read that must fetch also takes missing neighbours, up to this many stored bytes; `"0"` fetches only what is read.',
+    }),
+    window_max: size('1MiB', '1GiB', {
+      default: 64 * 1024 * 1024,
+      defaultText: '`"64MiB"`',
+      doc: 'How far ahead of a sequential reader is fetched at most.',
+    }),
+    prefetch: choice(['none', 'image', 'all'], {
+      default: 'image',
+      doc: 'Fetched after a mount that does not say: nothing, what the image lists, or all.',
+    }),
+  },
+  cache: {
+    quota: optional(
+      size('0', '1024TiB', { default: 0, doc: '' }),
+      (bytes) => bytes === 0,
+      'Bytes that the cache may use on disk. Without it, or with `"0"`, there is no limit but the disk.',
+    ),
+  },
+  registry: {
+    config_dirs: list('paths', absolutePath, {
+      default: ['/etc/containerd/certs.d', '/etc/docker/certs.d'],
+      doc: 'Directories with `<host>/hosts.toml` and certificates, as containerd has them; the first that knows a host counts.',
+    }),
+    credentials: optional(
+      path({ default: '', doc: '' }),
+      (file) => file === '',
+      'File with credentials in the format of Docker’s `config.json`.',
+    ),
+    plain_http: list('hosts', host, {
+      default: [],
+      doc: 'Registries (`host` or `host:port`) that are spoken to without TLS.',
+    }),
+    connect_timeout: duration('100ms', '5m', {
+      default: 10_000,
+      defaultText: '`"10s"`',
+      doc: 'Time for a connection to be made, TLS included.',
+    }),
+    header_timeout: duration('100ms', '10m', {
+      default: 20_000,
+      defaultText: '`"20s"`',
+      doc: 'Time from a request to the first byte of its answer.',
+    }),
+    body_timeout: duration('100ms', '10m', {
+      default: 20_000,
+      defaultText: '`"20s"`',
+      doc: 'Longest pause between two pieces of an answer.',
+    }),
+  },
+} as const;
+
+/** What is wrong with a socket's path, or `undefined`. */
+export function wrongAddress(address: string): string | undefined {
+  const length = Buffer.byteLength(address);
+  return length > MAX_SOCKET_PATH
+    ? `is ${length} bytes long; a socket's path has at most ${MAX_SOCKET_PATH}`
+    : undefined;
+}
+
+function setting<T>(type: string, row: Row<T>, read: (value: unknown) => T | { wrong: string }): Setting<T> {
+  const text = row.defaultText ?? `\`${JSON.stringify(row.default)}\``;
+  return {
+    type,
+    default: row.default,
+    defaultText: text,
+    doc: row.doc,
+    read: (value) => {
+      const result = read(value);
+      return isWrong(result) ? result : { value: result };
+    },
+  };
+}
+
+function isWrong(result: unknown): result is { wrong: string } {
+  return typeof result === 'object' && result !== null && 'wrong' in result;
+}
+
+function optional<T>(inner: Setting<T>, absent: (value: T) => boolean, doc: string): Setting<T | undefined> {
+  return setting<T | undefined>(inner.type, { default: undefined, defaultText: 'none', doc }, (value) => {
+    const result = inner.read(value);
+    if ('wrong' in result) return result;
+    return absent(result.value) ? undefined : result.value;
+  });
+}
+
+function path(row: Row<string>): Setting<string> {
+  return setting('path', row, absolutePath);
+}
+
+function absolutePath(value: unknown): string | { wrong: string } {
+  if (typeof value !== 'string' || !isAbsolute(value) || value.includes('\0')) return { wrong: 'an absolute path' };
+  return normalize(value);
+}
+
+function host(value: unknown): string | { wrong: string } {
+  if (typeof value !== 'string' || !/^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?$/.test(value))
+    return { wrong: '`host` or `host:port`, without scheme or path' };
+  return value;
+}
+
+function choice<const T extends string>(values: readonly T[], row: Row<T>): Setting<T> {
+  const names = values.map((value) => JSON.stringify(value)).join(', ');
+  return setting(
+    `one of ${names}`,
+    row,
+    (value) => values.find((known) => known === value) ?? { wrong: `one of ${names}` },
+  );
+}
+
+function integer(min: number, max: number, row: Row<number>): Setting<number> {
+  return setting(`integer ${min}–${max}`, row, (value) =>
+    Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+      ? (value as number)
+      : { wrong: `an integer from ${min} to ${max}` },
+  );
+}
+
+function size(min: string, max: string, row: Row<number>): Setting<number> {
+  return setting(`size ${min}–${max}`, row, (value) => {
+    const bytes =
+      typeof value === 'string' ? parseSize(value) : Number.isSafeInteger(value) ? (value as number) : undefined;
+    return within(bytes, parseSize(min), parseSize(max)) ?? { wrong: `a size like "64MiB", from ${min} to ${max}` };
+  });
+}
+
+function duration(min: string, max: string, row: Row<number>): Setting<number> {
+  return setting(`duration ${min}–${max}`, row, (value) => {
+    const time = typeof value === 'string' ? parseDuration(value) : undefined;
+    return (
+      within(time, parseDuration(min), parseDuration(max)) ?? { wrong: `a duration like "60s", from ${min} to ${max}` }
+    );
+  });
+}
+
+function within(value: number | undefined, min = 0, max = Number.POSITIVE_INFINITY): number | undefined {
+  return value !== undefined && value >= min && value <= max ? value : undefined;
+}
+
+function list(
+  items: string,
+  item: (value: unknown) => string | { wrong: string },
+  row: Row<readonly string[]>,
+): Setting<readonly string[]> {
+  return setting(`list of ${items}`, row, (value) => {
+    if (!Array.isArray(value)) return { wrong: `a list of ${items}` };
+    const result: string[] = [];
+    for (const entry of value) {
+      const one = item(entry);
+      if (isWrong(one)) return { wrong: `a list of ${items}, each ${one.wrong}` };
+      result.push(one);
+    }
+    return Object.freeze(result);
+  });
+}

@@ -1,0 +1,78 @@
+import { isatty } from 'node:tty';
+import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino';
+import { NymphError } from '../errors.ts';
+import { textLine } from './log-text.ts';
+
+export type { Logger };
+
+export interface LogOptions {
+  level: 'debug' | 'info' | 'warn' | 'error';
+  /** `auto`: `text` if the destination is a terminal, else `json`. */
+  format: 'auto' | 'json' | 'text';
+  /** File to append to; standard error by default. */
+  file?: string;
+}
+
+/**
+ * The daemon's log: one line for each event, written without blocking the thread; what is still buffered is written when
+ * the process ends. Secrets are taken out of every line. Errors are logged under `error`: `log.warn({ error }, 'text')`.
+ */
+export function createLogger(options: LogOptions): Logger {
+  const output = pino.destination({ dest: options.file ?? 2, sync: false, mkdir: options.file !== undefined });
+  process.on('exit', () => output.flushSync());
+  const text = options.format === 'text' || (options.format === 'auto' && options.file === undefined && isatty(2));
+  const colours = text && options.file === undefined && isatty(2) && !process.env.NO_COLOR;
+  return loggerTo(text ? { write: (line) => output.write(textLine(line, colours)) } : output, options.level);
+}
+
+/** {@link createLogger} onto any stream of JSON lines. */
+export function loggerTo(stream: DestinationStream, level: LogOptions['level']): Logger {
+  return pino(
+    {
+      level,
+      base: undefined,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { error: describeError, err: describeError },
+      redact: { paths: SECRET_FIELDS, censor: '[secret]' },
+      hooks: { streamWrite: withoutSecrets },
+    },
+    stream,
+  );
+}
+
+const SECRET_NAMES = ['authorization', 'password', 'secret', 'token', 'auth', 'identitytoken', 'cookie'];
+const SECRET_FIELDS = SECRET_NAMES.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]);
+
+/**
+ * Takes secrets out of a text: the password in `https://user:password@host`, what follows `Bearer` and `Basic`, and the
+ * values of query parameters that grant access (signed addresses of object stores, tokens).
+ */
+export function withoutSecrets(text: string): string {
+  return text
+    .replace(/(:\/\/)[^/\s"'@?#]+@/g, '$1[secret]@')
+    .replace(/\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{4,}/gi, '$1 [secret]')
+    .replace(
+      /([?&][^=&\s"]{0,64}(?:signature|credential|token|secret|password|sig|key)[^=&\s"]{0,64}=)[^&\s"\\]+/gi,
+      '$1[secret]',
+    );
+}
+
+/** An error as fields: with a stack only where it is a fault of ours, for an operator can do nothing with it else. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  if (!(error instanceof NymphError) || error.code === 'internal') return stdSerializers.err(error);
+  const cause = error.cause === undefined ? {} : { cause: causes(error.cause) };
+  return { code: error.code, message: error.message, hint: error.hint, ...cause };
+}
+
+/** The chain of causes as one text, outermost first. */
+export function causes(cause: unknown): string {
+  const texts: string[] = [];
+  // A chain can be a ring; eight links say enough.
+  for (let next = cause; next !== undefined && next !== null && texts.length < 8; ) {
+    texts.push(next instanceof Error ? next.message || next.name : String(next));
+    next = next instanceof Error ? next.cause : undefined;
+  }
+  return texts.join(': ');
+}
