@@ -155,6 +155,7 @@ x'''
 test('the nearest word is within a third of its length', () => {
   assert.equal(nearest('dedline', ['attempts', 'deadline']), 'deadline');
   assert.equal(nearest('windowmax', ['window_max']), 'window_max');
+  assert.equal(nearest('cahce', ['cache']), 'cache');
   assert.equal(nearest('abc', ['xyz', 'abcdefgh']), undefined);
   assert.equal(nearest('a'.repeat(1_000_000), ['a']), undefined);
 });

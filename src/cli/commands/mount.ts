@@ -1,0 +1,34 @@
+import type { MountOptions } from '../../daemon/api.ts';
+import type { Context } from '../context.ts';
+import { makeDirectory } from '../directories.ts';
+import { progressView } from '../progress.ts';
+import { canonicalReference } from '../reference.ts';
+import { startDaemon } from '../start-daemon.ts';
+import { printable } from '../text.ts';
+
+/** `nymph mount`: returns when the directory can be read. */
+export async function run(
+  context: Context,
+  reference: string,
+  directory: string,
+  options: MountOptions,
+): Promise<undefined> {
+  const image = canonicalReference(reference);
+  await startDaemon(context);
+  const client = await context.daemon();
+  const view = progressView();
+  const made = await makeDirectory(directory);
+  try {
+    const { platform, prefetch } = options;
+    const mount = await client.mount(
+      { reference: image, directory: made.path, options: { platform, prefetch } },
+      view.update,
+    );
+    view.clear();
+    context.print(mount, () => `mounted ${printable(mount.reference)} on ${printable(mount.directory)}`);
+  } catch (error) {
+    view.clear();
+    await made.undo();
+    throw error;
+  }
+}

@@ -1,0 +1,36 @@
+import { NymphError } from '../../errors.ts';
+import type { Context } from '../context.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
+import { openImage } from '../open-image.ts';
+import type { OpenedImage } from '../opened-image.ts';
+import { coloured, plural, printable } from '../text.ts';
+
+/** `nymph run-check`: one sentence whether the image would be mounted lazily; exit status 6 if not. */
+export async function run(
+  context: Context,
+  reference: string,
+  options: { platform?: string },
+): Promise<ExitCode | undefined> {
+  try {
+    const opened = await openImage(context, reference, options.platform);
+    const reason = lazyReason(opened);
+    context.print(
+      { reference: opened.reference, lazy: true, reason },
+      () => `${coloured('green', 'lazy')}: ${printable(reason)}`,
+    );
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof NymphError) || error.code !== 'unsupported') throw error;
+    const reason = error.message;
+    context.print({ reference, lazy: false, reason, hint: error.hint }, () => {
+      const hint = error.hint === undefined ? '' : `; ${error.hint}`;
+      return `${coloured('yellow', 'not lazy')}: ${printable(`${reason}${hint}`)}`;
+    });
+    return EXIT.unsupported;
+  }
+}
+
+function lazyReason({ image, bootstrap }: OpenedImage): string {
+  const trust = image.verifiable ? 'every chunk verified' : 'not every chunk can be verified';
+  return `Nydus v${bootstrap.version} image, ${plural(image.blobs.length, 'blob')}, ${trust}`;
+}

@@ -1,0 +1,80 @@
+import type { ImageInfo, Status } from '../../daemon/api.ts';
+import { formatDuration, formatSize } from '../../daemon/units.ts';
+import { isDigest } from '../../sources/digest.ts';
+import type { Context } from '../context.ts';
+import { canonicalReference } from '../reference.ts';
+import { coloured, count, fields, percent, plural } from '../text.ts';
+
+/** `nymph status`: of the daemon, or of one image. */
+export async function run(context: Context, name: string | undefined): Promise<undefined> {
+  const client = await context.daemon();
+  if (name === undefined) {
+    const status = await client.status();
+    context.print(status, () => statusText(status));
+  } else {
+    const image = await client.image(isDigest(name) ? name : canonicalReference(name));
+    context.print(image, () => imageText(image));
+  }
+}
+
+function statusText({ health, cache, fuse, fetch, mounts, images }: Status): string {
+  const ready = images.reduce((sum, image) => sum + image.ready, 0);
+  const size = images.reduce((sum, image) => sum + image.size, 0);
+  const broken = mounts.filter((mount) => mount.state !== 'ok');
+  const bytes = Object.entries(fetch.bytes).map(([source, value]) => `${formatSize(value)} from ${source}`);
+  const faults = `median ${formatDuration(fetch.faultMs.p50)}, 99% ${formatDuration(fetch.faultMs.p99)}, longest ${formatDuration(fetch.faultMs.max)}`;
+  return [
+    section('daemon', [
+      ['version', health.version],
+      ['process', `${health.pid}${health.supervisor === undefined ? '' : `, supervisor ${health.supervisor}`}`],
+      ['up', formatDuration(health.uptime * 1000)],
+      ['root', health.root],
+    ]),
+    section('mounts', [
+      ['mounted', plural(mounts.length, 'mount')],
+      ...broken.map((mount): [string, string] => ['failing', `${mount.directory}: ${mount.state}`]),
+      ['images', `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here`],
+    ]),
+    section('cache', [
+      ['used', `${formatSize(cache.bytes)}${cache.quota === undefined ? '' : ` of ${formatSize(cache.quota)}`}`],
+      ['blobs', `${count(cache.blobs)}, ${count(cache.openBlobs)} in use`],
+      ['writable', cache.writable ? undefined : 'no: reads go on, nothing is kept'],
+    ]),
+    section('reads', [
+      ['driver', fuse.driver],
+      ['from the cache', `${count(fuse.hits)} (${formatSize(fuse.hitBytes)})`],
+      ['that waited', `${count(fuse.faults)}, ${count(fuse.waiting)} waiting now`],
+      ['waiting time', fuse.faults === 0 ? undefined : faults],
+      ['failed', count(fetch.failed)],
+    ]),
+    section('fetching', [
+      ['fetched', bytes.length === 0 ? 'nothing' : bytes.join(', ')],
+      ['requests', `${count(fetch.requests)}, ${plural(fetch.retries, 'retry').replace(/retrys$/, 'retries')}`],
+      ['wrong chunks', count(fetch.badChunks)],
+    ]),
+  ].join('\n');
+}
+
+function imageText(image: ImageInfo): string {
+  const blobs = image.blobs.map((blob): [string, string] => [
+    blob.id.slice(0, 12),
+    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored`,
+  ]);
+  return [
+    fields([
+      ['reference', image.reference],
+      ['digest', image.digest],
+      ['format', image.format],
+      ['inodes', count(image.inodes)],
+      ['ready', `${percent(image.ready, image.size)}: ${formatSize(image.ready)} of ${formatSize(image.size)}`],
+      ['stored', formatSize(image.storedSize)],
+      ['verifiable', image.verifiable ? 'yes: every chunk has a digest' : 'no: some chunks have no digest'],
+      ['mounts', image.mounts.length === 0 ? 'none' : image.mounts.join(', ')],
+    ]),
+    section('blobs', blobs),
+  ].join('\n');
+}
+
+function section(title: string, rows: readonly (readonly [string, string | undefined])[]): string {
+  return `${coloured('bold', title)}\n${fields(rows, '  ')}`;
+}

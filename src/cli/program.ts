@@ -1,0 +1,155 @@
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseSize } from '../daemon/units.ts';
+import { formatPlatform, parsePlatform } from '../sources/platform.ts';
+import type { Context, GlobalOptions } from './context.ts';
+import type { ExitCode } from './exit-codes.ts';
+import { version } from './version.ts';
+
+/** What a command does, once it is known which; resolves with the exit status, 0 by default. */
+export type Action = (context: Context) => Promise<ExitCode | undefined>;
+
+/** Receives the command that was asked for and the options that every command takes. */
+export type Chosen = (action: Action, globals: GlobalOptions) => Promise<void>;
+
+/**
+ * The command line: every command with its arguments and help. Each action loads its own module, so that `nymph ls` pays
+ * neither for reading images nor for the daemon.
+ */
+export function buildProgram(chosen: Chosen): Command {
+  const program = new Command('nymph')
+    .description('Mounts container images that are not here yet: lazy Nydus images, verified chunk by chunk.')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print help for a command')
+    .option('--config <file>', 'configuration file (default: /etc/nymph/config.toml, if it is there)')
+    .option('--root <directory>', 'directory of the cache, stronger than the configuration')
+    .option('--address <socket>', 'control socket of the daemon, stronger than the configuration')
+    .option('--json', 'print one JSON document')
+    .option('--verbose', 'print the causes of an error')
+    .configureHelp({ showGlobalOptions: true, styleTitle: (title) => title })
+    .addHelpText('after', examples(['nymph mount registry.example/app:nydus /mnt/app', 'nymph ls']));
+  const run = (action: Action) => chosen(action, program.opts());
+
+  program
+    .command('daemon')
+    .description('serve mounts until told to stop')
+    .option('--stop', 'stop the daemon that runs, and its supervisor; mounts stay, their missing bytes cannot be read')
+    .addHelpText('after', examples(['nymph daemon', 'nymph daemon --stop']))
+    .action((options) => run(async (context) => (await import('./commands/daemon.ts')).run(context, options)));
+
+  program
+    .command('mount')
+    .description('mount an image lazily; starts the daemon if none runs')
+    .argument('<reference>', 'image, for example registry.example/app:nydus')
+    .argument('<directory>', 'where; made if it is not there')
+    .addOption(platform())
+    .addOption(
+      new Option('--prefetch <what>', 'fetch in the background: nothing, what the image lists, or all').choices([
+        'none',
+        'image',
+        'all',
+      ]),
+    )
+    .addHelpText(
+      'after',
+      examples([
+        'nymph mount registry.example/app:nydus /mnt/app',
+        'nymph mount --prefetch all --platform linux/arm64 registry.example/app:nydus ./app',
+      ]),
+    )
+    .action((reference, directory, options) =>
+      run(async (context) => (await import('./commands/mount.ts')).run(context, reference, directory, options)),
+    );
+
+  program
+    .command('umount')
+    .alias('unmount')
+    .description('unmount a directory')
+    .argument('<directory>', 'the directory of a mount')
+    .option('--force', 'also if it is in use: users of the mount then get errors')
+    .addHelpText('after', examples(['nymph umount /mnt/app']))
+    .action((directory, options) =>
+      run(async (context) => (await import('./commands/umount.ts')).run(context, directory, options)),
+    );
+
+  program
+    .command('pull')
+    .description('fetch all of an image into the cache, verified')
+    .argument('<reference>', 'image, for example registry.example/app:nydus')
+    .addOption(platform())
+    .addHelpText('after', examples(['nymph pull registry.example/app:nydus']))
+    .action((reference, options) =>
+      run(async (context) => (await import('./commands/pull.ts')).run(context, reference, options)),
+    );
+
+  program
+    .command('run-check')
+    .description('say whether an image would be mounted lazily, and why; exit status 0 if so, 6 if not')
+    .argument('<reference>', 'image, for example registry.example/app:nydus')
+    .addOption(platform())
+    .addHelpText('after', examples(['nymph run-check registry.example/app:nydus']))
+    .action((reference, options) =>
+      run(async (context) => (await import('./commands/run-check.ts')).run(context, reference, options)),
+    );
+
+  program
+    .command('ls')
+    .alias('list')
+    .description('list mounts and images')
+    .addHelpText('after', examples(['nymph ls', 'nymph ls --json']))
+    .action(() => run(async (context) => (await import('./commands/ls.ts')).run(context)));
+
+  program
+    .command('status')
+    .description('print the state of the daemon, or of one image')
+    .argument('[image]', 'reference or digest')
+    .addHelpText('after', examples(['nymph status', 'nymph status registry.example/app:nydus']))
+    .action((image) => run(async (context) => (await import('./commands/status.ts')).run(context, image)));
+
+  program
+    .command('inspect')
+    .description('print what an image is made of and what is verified; needs no daemon')
+    .argument('<reference>', 'image, for example registry.example/app:nydus')
+    .addOption(platform())
+    .addHelpText('after', examples(['nymph inspect registry.example/app:nydus']))
+    .action((reference, options) =>
+      run(async (context) => (await import('./commands/inspect.ts')).run(context, reference, options)),
+    );
+
+  program
+    .command('verify')
+    .description('check every chunk of an image against its digest; wrong ones are fetched again')
+    .argument('<target>', 'reference, or directory of a mount (beginning with / or .)')
+    .addOption(platform())
+    .option('--cached', 'check only what is in the cache; fetch nothing')
+    .addHelpText('after', examples(['nymph verify registry.example/app:nydus', 'nymph verify --cached /mnt/app']))
+    .action((target, options) =>
+      run(async (context) => (await import('./commands/verify.ts')).run(context, target, options)),
+    );
+
+  program
+    .command('prune')
+    .description('remove what is not in use from the cache, longest unused first, down to the quota')
+    .addOption(new Option('--all', 'remove everything that is not in use').conflicts('to'))
+    .option('--to <size>', 'remove until this much is left, for example 10GiB', sizeArgument)
+    .addHelpText('after', examples(['nymph prune --all', 'nymph prune --to 10GiB']))
+    .action((options) => run(async (context) => (await import('./commands/prune.ts')).run(context, options)));
+
+  return program;
+}
+
+function examples(lines: readonly string[]): string {
+  return `\nExample${lines.length === 1 ? '' : 's'}:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+function platform(): Option {
+  return new Option('--platform <platform>', 'os/architecture[/variant] (default: that of this machine)').argParser(
+    (text: string) => formatPlatform(parsePlatform(text)),
+  );
+}
+
+function sizeArgument(text: string): number {
+  const size = parseSize(text);
+  if (size === undefined) throw new InvalidArgumentError('Write a size, for example 10GiB.');
+  return size;
+}

@@ -1,0 +1,303 @@
+import assert from 'node:assert/strict';
+import { mkdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { EXIT_OF_ERROR } from '../../src/cli/exit-codes.ts';
+import { type ErrorCode, NymphError } from '../../src/errors.ts';
+import { IMAGE, MOUNT, nymph, STATUS, scratch, serve } from './cli-daemon.ts';
+
+test('ls shows mounts, and images that are mounted nowhere', async (t) => {
+  const loose = {
+    ...IMAGE,
+    reference: 'registry.example/idle:1',
+    digest: `sha256:${'ef'.repeat(32)}`,
+    ready: IMAGE.size,
+  };
+  const address = await serve(t, {
+    calls: { 'GET /v1/mounts': () => [MOUNT], 'GET /v1/images': () => [IMAGE, loose] },
+  });
+  const human = await nymph(['ls', '--address', address]);
+  assert.equal(human.err, '');
+  assert.deepEqual(human.out.split('\n'), [
+    'REFERENCE                   DIRECTORY  KIND   READY   SIZE  STATE  DIGEST',
+    'registry.example/app:nydus  /mnt/app   erofs    33%  3 MiB  ok     abababababab',
+    'registry.example/idle:1     -          -       100%  3 MiB  -      efefefefefef',
+    '',
+  ]);
+  const json = await nymph(['--json', 'ls', '--address', address]);
+  assert.deepEqual(JSON.parse(json.out), { mounts: [MOUNT], images: [IMAGE, loose] });
+});
+
+test('what a registry said cannot drive the terminal', async (t) => {
+  const address = await serve(t, {
+    calls: {
+      'GET /v1/mounts': () => [{ ...MOUNT, state: 'bad \x1b[2J\u202e' }],
+      'GET /v1/images': () => [],
+    },
+  });
+  const { out } = await nymph(['ls', '--address', address]);
+  assert.match(out, /bad \ufffd\[2J\ufffd/);
+  assert.ok(!out.includes('\x1b'));
+});
+
+test('status tells of the daemon', async (t) => {
+  const address = await serve(t, { calls: { 'GET /v1/status': () => STATUS } });
+  const { out, status } = await nymph(['status', '--address', address]);
+  assert.equal(status, 0);
+  for (const line of [
+    '  process: 4242, supervisor 4241',
+    '  up:      2h00m',
+    '  failing: /mnt/bad: the registry refuses',
+    '  images:  1 image, 1 MiB of 3 MiB here',
+    '  used:  5 MiB of 1 GiB',
+    '  waiting time:   median 4 ms, 99% 80 ms, longest 200 ms',
+    '  fetched:      1 MiB from registry.example',
+    '  requests:     7, 1 retry',
+  ])
+    assert.ok(out.split('\n').includes(line), `${line}\nis not in\n${out}`);
+  assert.deepEqual(JSON.parse((await nymph(['status', '--json', '--address', address])).out), STATUS);
+});
+
+test('status of an image asks for it by its full name or digest', async (t) => {
+  const asked: string[] = [];
+  const address = await serve(t, {
+    calls: {
+      'GET /v1/images/': ({ rest }) => {
+        asked.push(rest);
+        return IMAGE;
+      },
+    },
+  });
+  const { out } = await nymph(['status', 'app', '--address', address]);
+  assert.match(out, /^ready: +33%: 1 MiB of 3 MiB$/m);
+  await nymph(['status', IMAGE.digest, '--address', address]);
+  assert.deepEqual(asked, ['docker.io/library/app:latest', IMAGE.digest]);
+});
+
+test('pull prints one result; progress does not reach standard output', async (t) => {
+  const result = { image: { ...IMAGE, ready: IMAGE.size }, fetched: 2 ** 20, milliseconds: 4200 };
+  const bodies: unknown[] = [];
+  const address = await serve(t, {
+    works: {
+      'POST /v1/pull': async (body, progress) => {
+        bodies.push(body);
+        for (let done = 0; done <= 10; done++) progress({ stage: 'fetching', done, total: 10 });
+        return result;
+      },
+    },
+  });
+  const human = await nymph(['pull', IMAGE.reference, '--platform', 'linux/aarch64', '--address', address]);
+  const text = `pulled ${IMAGE.reference}@${IMAGE.digest}: 3 MiB in the cache, 1 MiB fetched in 4.2 s\n`;
+  assert.deepEqual(human, { status: 0, out: text, err: '' });
+  const json = await nymph(['pull', IMAGE.reference, '--json', '--address', address]);
+  assert.deepEqual(JSON.parse(json.out), result);
+  assert.deepEqual(bodies, [{ reference: IMAGE.reference, platform: 'linux/arm64' }, { reference: IMAGE.reference }]);
+});
+
+test('every error has its exit status, text and document', async (t) => {
+  let code: ErrorCode = 'internal';
+  const address = await serve(t, {
+    calls: {
+      'GET /v1/images/': () => {
+        throw new NymphError(code, `no ${code} today`, { hint: 'Come back\ntomorrow.' });
+      },
+    },
+    works: {
+      'POST /v1/pull': () => Promise.reject(new NymphError(code, `no ${code} today`, { hint: 'Come back\ntomorrow.' })),
+    },
+  });
+  for (code of Object.keys(EXIT_OF_ERROR) as ErrorCode[]) {
+    const call = await nymph(['status', 'app', '--address', address]);
+    const expected = { status: EXIT_OF_ERROR[code], err: `nymph: no ${code} today\n  Come back\n  tomorrow.\n` };
+    assert.deepEqual(call, { ...expected, out: '' });
+    const work = await nymph(['pull', 'app', '--json', '--address', address]);
+    const document = `${JSON.stringify({ error: { code, message: `no ${code} today`, hint: 'Come back\ntomorrow.' } })}\n`;
+    assert.deepEqual(work, { ...expected, out: document });
+  }
+});
+
+test('verify: wrong chunks are listed and mean exit status 5', async (t) => {
+  const result = {
+    chunks: 2000,
+    verified: 1990,
+    absent: 5,
+    repaired: 3,
+    bad: ['blob x:4096', 'blob x:8192'],
+    bytes: 2 ** 30,
+    milliseconds: 5000,
+  };
+  const bodies: unknown[] = [];
+  const address = await serve(t, {
+    works: {
+      'POST /v1/verify': async (body) => {
+        bodies.push(body);
+        return bodies.length > 1 ? { ...result, bad: [], absent: 0, repaired: 0, verified: 2000 } : result;
+      },
+    },
+  });
+  const bad = await nymph(['verify', 'app', '--address', address]);
+  assert.equal(bad.status, 5);
+  assert.match(
+    bad.out,
+    /^1,990 of 2,000 chunks right \(1 GiB checked\); 3 were wrong and are repaired; 5 not in the cache; 2 wrong/,
+  );
+  assert.match(bad.out, /^ {2}wrong: blob x:8192$/m);
+  const directory = await scratch(t);
+  await symlink(directory, `${directory}/link`);
+  const good = await nymph(['verify', './link/x', '--cached', '--address', address], { cwd: directory });
+  assert.deepEqual(good, { status: 0, out: '2,000 of 2,000 chunks right (1 GiB checked); 5 s\n', err: '' });
+  assert.deepEqual(bodies, [
+    { target: 'docker.io/library/app:latest', cachedOnly: false },
+    { target: `${directory}/x`, cachedOnly: true },
+  ]);
+});
+
+test('prune: all, a size, or the quota', async (t) => {
+  const bodies: unknown[] = [];
+  const address = await serve(t, {
+    works: {
+      'POST /v1/prune': async (body) => {
+        bodies.push(body);
+        return { freed: 2 ** 31, blobs: ['a', 'b'], images: ['c'] };
+      },
+    },
+  });
+  assert.equal((await nymph(['prune', '--address', address])).out, 'freed 2 GiB: removed 2 blobs and 1 image\n');
+  await nymph(['prune', '--all', '--address', address]);
+  await nymph(['prune', '--to', '10GiB', '--address', address]);
+  assert.deepEqual(bodies, [{}, { target: 0 }, { target: 10 * 2 ** 30 }]);
+});
+
+test('mount makes the directory and names everything absolutely', async (t) => {
+  const bodies: { directory: string }[] = [];
+  const address = await serve(t, {
+    calls: { 'GET /v1/health': () => STATUS.health },
+    works: {
+      'POST /v1/mounts': async (body) => {
+        bodies.push(body as { directory: string });
+        return { ...MOUNT, directory: bodies[0].directory };
+      },
+    },
+  });
+  const directory = await scratch(t);
+  await symlink(directory, `${directory}/link`);
+  const args = ['mount', 'oci:images:app', 'link/a/b', '--prefetch', 'all', '--address', address];
+  const { status, out } = await nymph(args, { cwd: directory });
+  assert.deepEqual({ status, out }, { status: 0, out: `mounted ${MOUNT.reference} on ${directory}/a/b\n` });
+  assert.ok((await stat(`${directory}/a/b`)).isDirectory());
+  assert.deepEqual(bodies, [
+    { reference: `oci:${directory}/images:app`, directory: `${directory}/a/b`, options: { prefetch: 'all' } },
+  ]);
+});
+
+test('a mount that fails leaves no directories of its own', async (t) => {
+  const address = await serve(t, {
+    calls: { 'GET /v1/health': () => STATUS.health },
+    works: { 'POST /v1/mounts': () => Promise.reject(new NymphError('not-found', 'no such image')) },
+  });
+  const directory = await scratch(t);
+  await mkdir(join(directory, 'kept'));
+  assert.equal((await nymph(['mount', 'app', 'kept/a/b', '--address', address], { cwd: directory })).status, 3);
+  await assert.rejects(stat(join(directory, 'kept/a')), { code: 'ENOENT' });
+  assert.equal((await nymph(['mount', 'app', 'kept', '--address', address], { cwd: directory })).status, 3);
+  assert.ok((await stat(join(directory, 'kept'))).isDirectory());
+  await writeFile(join(directory, 'file'), '');
+  const file = await nymph(['mount', 'app', 'file', '--address', address], { cwd: directory });
+  assert.match(file.err, /^nymph: cannot make the directory .*\/file: it is a file\n/);
+});
+
+test('mount says why no daemon can be started', async (t) => {
+  const directory = await scratch(t);
+  await writeFile(join(directory, 'file'), '');
+  const args = ['mount', 'app', 'm', '--root', './file/root', '--address', './control.sock'];
+  const { status, err } = await nymph(args, { cwd: directory });
+  assert.equal(status, 7);
+  assert.match(err, /^nymph: cannot start the daemon with root .*\/file\/root: ENOTDIR\n/);
+  await assert.rejects(stat(join(directory, 'm')), { code: 'ENOENT' });
+});
+
+test('umount names the real directory', async (t) => {
+  const queries: string[] = [];
+  const address = await serve(t, {
+    calls: {
+      'DELETE /v1/mounts': ({ query }) => {
+        queries.push(query.toString());
+        return {};
+      },
+    },
+  });
+  const directory = await scratch(t);
+  await mkdir(`${directory}/real & true`);
+  await symlink('real & true', `${directory}/link`);
+  const { out } = await nymph(['umount', 'link', '--address', address], { cwd: directory });
+  assert.equal(out, `unmounted ${directory}/real & true\n`);
+  await nymph(['unmount', 'gone', '--force', '--address', address], { cwd: directory });
+  assert.deepEqual(
+    queries.map((query) => Object.fromEntries(new URLSearchParams(query))),
+    [{ directory: `${directory}/real & true` }, { directory: `${directory}/gone`, force: 'true' }],
+  );
+});
+
+test('Ctrl-C during a pull hangs up and ends with 130', { timeout: 20_000 }, async (t) => {
+  const begun = Promise.withResolvers<void>();
+  const hungUp = Promise.withResolvers<void>();
+  const address = await serve(t, {
+    works: {
+      'POST /v1/pull': (_, progress, signal) => {
+        progress({ stage: 'fetching', done: 1, total: 100 });
+        begun.resolve();
+        return new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            hungUp.resolve();
+            reject(new NymphError('cancelled', 'the client hung up'));
+          });
+        });
+      },
+    },
+  });
+  const running = nymph(['pull', 'app', '--json', '--address', address], {
+    started: (child) => void begun.promise.then(() => setTimeout(() => child.kill('SIGINT'), 50)),
+  });
+  assert.deepEqual(await running, {
+    status: 130,
+    out: `${JSON.stringify({ error: { code: 'cancelled', message: 'interrupted' } })}\n`,
+    err: 'nymph: interrupted\n',
+  });
+  await hungUp.promise;
+});
+
+test('a daemon that dies is named', async (t) => {
+  const address = await serve(t, {});
+  const gone = `${address}.gone`;
+  const dying = createServer((request) => request.socket.destroy());
+  await new Promise<void>((resolve) => dying.listen(gone, resolve));
+  t.after(() => dying.close());
+  const { status, err } = await nymph(['pull', 'app', '--address', gone]);
+  assert.equal(status, 7);
+  assert.match(err, /^nymph: the daemon at .* ended before it answered POST \/v1\/pull\n {2}Look at its log/);
+});
+
+test('daemon --stop', async (t) => {
+  let stopped = 0;
+  const address = await serve(t, {
+    calls: {
+      'GET /v1/health': () => STATUS.health,
+      'POST /v1/stop': () => {
+        stopped++;
+        return {};
+      },
+    },
+  });
+  const { out } = await nymph(['daemon', '--stop', '--address', address]);
+  assert.deepEqual({ out, stopped }, { out: 'stopped the daemon (process 4242)\n', stopped: 1 });
+});
+
+test('the reader of a pipe may leave early', async (t) => {
+  const many = Array.from({ length: 5000 }, (_, i) => ({ ...MOUNT, directory: `/mnt/${i}` }));
+  const address = await serve(t, { calls: { 'GET /v1/mounts': () => many, 'GET /v1/images': () => [IMAGE] } });
+  const { status, err } = await nymph(['ls', '--address', address], {
+    started: (child) => child.stdout?.once('data', () => child.stdout?.destroy()),
+  });
+  assert.deepEqual({ status, err }, { status: 0, err: '' });
+});
