@@ -1,0 +1,137 @@
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { type ErrorCode, NymphError } from '../errors.ts';
+import type { ApiError, Progress, StreamLine } from './api.ts';
+
+/** HTTP on a unix socket for the control API (`api.ts`): routing, JSON, streams of progress. What the calls do is given. */
+
+/** Answers with one JSON document. `query` and `body` are not checked yet. */
+export type Call = (request: { rest: string; query: URLSearchParams; body: unknown }) => unknown | Promise<unknown>;
+/** Long work: reports progress, and stops when the client hangs up. */
+export type Work = (body: unknown, progress: (progress: Progress) => void, signal: AbortSignal) => Promise<unknown>;
+
+export interface Routes {
+  /** By `METHOD /path`; a path that ends with `/` takes the rest of the URL. */
+  calls: Record<string, Call>;
+  works: Record<string, Work>;
+}
+
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  usage: 400,
+  config: 400,
+  'not-found': 404,
+  denied: 403,
+  unsupported: 422,
+  busy: 409,
+};
+const MOST_BODY = 1 << 20;
+/** Progress lines are for people: this often is enough. */
+const PROGRESS_MS = 100;
+
+/**
+ * Listens on the unix socket `address` (mode 0600). A socket that nobody answers is replaced.
+ * @throws NymphError `busy` if a daemon answers there.
+ */
+export async function serveControl(
+  address: string,
+  routes: Routes,
+  log: (message: string, fields: object) => void,
+): Promise<Server> {
+  await mkdir(dirname(address), { recursive: true, mode: 0o700 });
+  if (await answers(address))
+    throw new NymphError('busy', `a daemon answers on ${address} already`, {
+      hint: 'Use it, stop it with `nymph daemon --stop`, or choose another --address and --root.',
+    });
+  await rm(address, { force: true });
+  const server = createServer((request, response) => {
+    handle(routes, request, response).catch((error) => {
+      log('a control request failed', { method: request.method, path: request.url, error });
+      sendError(response, error);
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(address, resolve);
+  });
+  await chmod(address, 0o600);
+  return server;
+}
+
+function answers(address: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(address);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+async function handle(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://nymph');
+  const name = `${request.method} ${url.pathname}`;
+  const work = routes.works[name];
+  if (work !== undefined) return stream(work, await readBody(request), response);
+  const route = Object.keys(routes.calls).find((key) => key === name || (key.endsWith('/') && name.startsWith(key)));
+  if (route === undefined) throw new NymphError('not-found', `the control API has no ${name}`);
+  const body = request.method === 'POST' ? await readBody(request) : undefined;
+  const rest = decodeURIComponent(name.slice(route.length));
+  const result = await routes.calls[route]({ rest, query: url.searchParams, body });
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(result ?? {}));
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of request as AsyncIterable<Buffer>) {
+    size += part.length;
+    if (size > MOST_BODY) throw new NymphError('usage', 'the request is too large');
+    parts.push(part);
+  }
+  if (size === 0) return {};
+  try {
+    return JSON.parse(Buffer.concat(parts).toString('utf8'));
+  } catch (error) {
+    throw new NymphError('usage', 'the request is not JSON', { cause: error });
+  }
+}
+
+async function stream(work: Work, body: unknown, response: ServerResponse): Promise<void> {
+  const abort = new AbortController();
+  response.on('close', () => abort.abort());
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  const send = (line: StreamLine<unknown>) => {
+    if (!response.writableEnded && !response.destroyed) response.write(`${JSON.stringify(line)}\n`);
+  };
+  let last = 0;
+  let stage: string | undefined;
+  const progress = (now: Progress) => {
+    if (now.stage === stage && performance.now() - last < PROGRESS_MS) return;
+    stage = now.stage;
+    last = performance.now();
+    send({ type: 'progress', progress: now });
+  };
+  try {
+    send({ type: 'done', result: await work(body, progress, abort.signal) });
+  } catch (error) {
+    send({ type: 'error', ...toApiError(error) });
+  }
+  response.end();
+}
+
+function sendError(response: ServerResponse, error: unknown): void {
+  const body = toApiError(error);
+  if (response.headersSent) response.destroy();
+  else
+    response
+      .writeHead(STATUS[body.error.code] ?? 500, { 'content-type': 'application/json' })
+      .end(JSON.stringify(body));
+}
+
+function toApiError(error: unknown): ApiError {
+  if (error instanceof NymphError) return { error: { code: error.code, message: error.message, hint: error.hint } };
+  return { error: { code: 'internal', message: error instanceof Error ? error.message : String(error) } };
+}

@@ -1,0 +1,155 @@
+import { type Cache } from '../cache/cache.ts';
+import { openCache } from '../cache/open.ts';
+import { NymphError } from '../errors.ts';
+import type { FetchContext } from '../fetch/fetcher.ts';
+import { createGate } from '../fetch/gate.ts';
+import { DEFAULT_POLICY } from '../fetch/policy.ts';
+import { createFetchStatistics } from '../fetch/statistics.ts';
+import { createStorePool } from '../fetch/store-pool.ts';
+import { createKernelDriver } from '../fuse/kernel-driver.ts';
+import { createFlatFileSystem } from '../mount/flat.ts';
+import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
+import { createMounts } from '../mount/mounts.ts';
+import { createImageOpener } from '../mount/open.ts';
+import { createServedBlobs } from '../mount/served.ts';
+import type { Health } from './api.ts';
+import type { Config } from './config.ts';
+import { type Routes, serveControl } from './control-server.ts';
+import type { Logger } from './log.ts';
+import { createService, type Service } from './service.ts';
+
+export interface DaemonOptions {
+  config: Config;
+  logger: Logger;
+  version: string;
+  /** Descriptor of /dev/fuse. */
+  fuseFd: number;
+  /** True if an earlier daemon served on this descriptor. */
+  inherited: boolean;
+  supervisor: number | undefined;
+  /** FUSE is mounted: a daemon that starts after us inherits the connection. */
+  onMounted: () => void;
+  /** The daemon cannot serve any longer. */
+  onEnd: (reason: string) => void;
+  /** A client asks the daemon to stop. */
+  onStop: () => void;
+}
+
+export interface Daemon {
+  /** Syncs the cache and closes what is open. Image mounts stay; with `final` the FUSE mount goes. */
+  stop(final: boolean): Promise<void>;
+}
+
+/** Puts the parts together and starts to serve: cache, FUSE, mounts of an earlier daemon, control API. */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const { config, logger, fuseFd, inherited } = options;
+  const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
+  if (config.fuse.driver !== 'kernel')
+    throw new NymphError('unsupported', `fuse.driver = "${config.fuse.driver}" is not built yet`, {
+      hint: 'Take the line away: the kernel driver is the default.',
+    });
+  const cache = await openCache(config.root, { quota: config.cache.quota, log });
+  const pool = createStorePool();
+  const context: FetchContext = {
+    policy: {
+      ...DEFAULT_POLICY,
+      deadline: config.fetch.deadline,
+      attempts: config.fetch.attempts,
+      amplify: config.fetch.amplify,
+      windowMax: config.fetch.windowMax,
+    },
+    pool,
+    gates: {
+      demand: createGate(config.fetch.concurrency),
+      prefetch: createGate(DEFAULT_POLICY.prefetchRequests),
+    },
+    statistics: createFetchStatistics(),
+    log,
+    changed: (blob) => cache.changed(blob),
+  };
+  const driver = createKernelDriver({
+    fuseFd,
+    threads: config.fuse.threads,
+    inherited,
+    log,
+    onEnd: (error) => options.onEnd(error ?? 'the FUSE mount was taken away'),
+  });
+  const blobs = createServedBlobs(cache, driver, context);
+  const mounts = createMounts(cache, config.fuse.mountpoint, log);
+  const opener = createImageOpener({ config, log });
+  const begun = Date.now();
+  const health = (): Health => ({
+    version: options.version,
+    pid: process.pid,
+    supervisor: options.supervisor,
+    uptime: (Date.now() - begun) / 1000,
+    root: config.root,
+  });
+  const service = createService({
+    cache,
+    driver,
+    blobs,
+    mounts,
+    opener,
+    context,
+    prefetch: config.fetch.prefetch,
+    health,
+  });
+
+  let mounted = false;
+  try {
+    // Inherited: what the kernel remembers must be known before the first request is answered.
+    if (inherited) await service.restore(true);
+    else await mountFuse(fuseFd, config.fuse.mountpoint);
+    mounted = true;
+    options.onMounted();
+    await driver.start(createFlatFileSystem(blobs, log));
+    if (!inherited) {
+      await widenReadAhead(config.fuse.mountpoint);
+      await service.restore(false);
+    }
+    const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
+      log('error', message, fields),
+    );
+    return {
+      async stop(final) {
+        server.close();
+        server.closeAllConnections();
+        await driver.stop();
+        await closeBlobs(cache, pool);
+        if (final) await unmountFuse(config.fuse.mountpoint);
+      },
+    };
+  } catch (error) {
+    // With an inherited connection readers wait for the next daemon; a fresh one has none.
+    if (mounted && !inherited) await unmountFuse(config.fuse.mountpoint);
+    await cache.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+async function closeBlobs(cache: Cache, pool: { close(): Promise<void> }): Promise<void> {
+  await pool.close();
+  await cache.close();
+}
+
+function routes(service: Service, health: () => Health, onStop: () => void): Routes {
+  type Any = never;
+  return {
+    calls: {
+      'GET /v1/health': health,
+      'GET /v1/status': () => service.status(),
+      'GET /v1/mounts': () => service.mounts(),
+      'GET /v1/images': () => service.images(),
+      'GET /v1/images/': ({ rest }) => service.image(rest),
+      'DELETE /v1/mounts': ({ query }) => service.umount(query.get('directory') ?? '', query.get('force') === 'true'),
+      'POST /v1/stop': () => onStop(),
+    },
+    works: {
+      'POST /v1/mounts': (body, progress, signal) => service.mount(body as Any, progress, signal),
+      'POST /v1/pull': (body, progress, signal) => service.pull(body as Any, progress, signal),
+      'POST /v1/verify': (body, progress, signal) => service.verify(body as Any, progress, signal),
+      'POST /v1/prune': (body) => service.prune(body as Any),
+    },
+  };
+}

@@ -1,0 +1,84 @@
+/** The daemon's process: started by the supervisor with /dev/fuse as descriptor 3. */
+import { parseArgs } from 'node:util';
+import koffi from 'koffi';
+import { NymphError } from '../errors.ts';
+import { VERSION } from '../version.ts';
+import { loadConfig } from './config.ts';
+import { type Daemon, startDaemon } from './daemon.ts';
+import { createLogger } from './log.ts';
+import { type DaemonMessage, FUSE_FD, INHERITED_ENV } from './supervisor.ts';
+
+const STOP_MS = 10_000;
+
+const { values } = parseArgs({
+  options: { config: { type: 'string' }, root: { type: 'string' }, address: { type: 'string' } },
+});
+const inherited = process.env[INHERITED_ENV] === '1';
+/** FUSE threads block in the kernel: exit(3) would wait for them for ever. */
+const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
+
+let daemon: Daemon | undefined;
+let stopping = false;
+
+const config = await loadConfig(values.config, { root: values.root, address: values.address }).catch((error) => {
+  process.stderr.write(`nymph: ${(error as Error).message}\n`);
+  process.exit(exitStatus(error));
+});
+const logger = createLogger({ level: config.log.level, format: config.log.format });
+
+process.on('SIGTERM', () => void stop(0, 'asked to stop'));
+process.on('SIGINT', () => void stop(0, 'asked to stop'));
+// Without a supervisor we serve on: readers depend on us, not on it.
+process.on('disconnect', () => logger.warn('the supervisor is gone; a crash would not be caught any more'));
+process.on('uncaughtException', (error) => void die('uncaught exception', error));
+process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
+
+try {
+  daemon = await startDaemon({
+    config,
+    logger,
+    version: VERSION,
+    fuseFd: FUSE_FD,
+    inherited,
+    supervisor: process.connected ? process.ppid : undefined,
+    onMounted: () => tell({ type: 'mounted' }),
+    onEnd: (reason) => void stop(1, reason),
+    onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
+  });
+  tell({ type: 'ready' });
+  logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
+} catch (error) {
+  logger.fatal({ error }, 'cannot start');
+  leave(exitStatus(error));
+}
+
+function tell(message: DaemonMessage): void {
+  if (process.connected) process.send?.(message);
+}
+
+async function stop(status: number, reason: string): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  logger.info({ reason }, 'stopping');
+  setTimeout(() => {
+    logger.error('stopping took too long');
+    leave(1);
+  }, STOP_MS).unref();
+  try {
+    await daemon?.stop(status === 0);
+  } catch (error) {
+    logger.error({ error }, 'stopping failed');
+  }
+  leave(status);
+}
+
+/** A fault of ours: the next daemon takes over with a clean mind. */
+function die(what: string, error: unknown): void {
+  logger.fatal({ error }, what);
+  leave(1);
+}
+
+function leave(status: number): void {
+  logger.flush(() => exitNow(status));
+  setTimeout(() => exitNow(status), 500);
+}

@@ -1,0 +1,223 @@
+import type { Cache, StoredImage } from '../cache/cache.ts';
+import { NymphError } from '../errors.ts';
+import type { FetchContext } from '../fetch/fetcher.ts';
+import { faultQuantiles } from '../fetch/statistics.ts';
+import type { Driver } from '../fuse/driver.ts';
+import { attach, type AttachedImage, readiness, reattach } from '../mount/attach.ts';
+import { mountOn, readMounts } from '../mount/mountinfo.ts';
+import type { ActiveMount, Mounts } from '../mount/mounts.ts';
+import type { ImageOpener } from '../mount/open.ts';
+import { fetchAll, fetchListed } from '../mount/pull.ts';
+import type { ServedBlobs } from '../mount/served.ts';
+import { verifyImage } from '../mount/verify.ts';
+import type {
+  Health,
+  ImageInfo,
+  MountInfo,
+  MountRequest,
+  Progress,
+  PruneRequest,
+  PullRequest,
+  PullResult,
+  Status,
+  VerifyRequest,
+  VerifyResult,
+} from './api.ts';
+
+/** What the control API does: the verbs of the command line, on the parts of a running daemon. */
+export interface Service {
+  mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo>;
+  umount(directory: string, force: boolean): Promise<void>;
+  mounts(): Promise<MountInfo[]>;
+  images(): ImageInfo[];
+  image(name: string): ImageInfo;
+  pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult>;
+  verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
+  prune(request: PruneRequest): ReturnType<Cache['prune']>;
+  status(): Promise<Status>;
+  /** Takes up the mounts of an earlier daemon. */
+  restore(alive: boolean): Promise<void>;
+}
+
+export interface Parts {
+  cache: Cache;
+  driver: Driver;
+  blobs: ServedBlobs;
+  mounts: Mounts;
+  opener: ImageOpener;
+  context: FetchContext;
+  /** What a mount prefetches when it does not say. */
+  prefetch: 'none' | 'image' | 'all';
+  health: () => Health;
+}
+
+export function createService(parts: Parts): Service {
+  const { cache, driver, blobs, mounts, opener, context } = parts;
+  const { log, statistics } = context;
+
+  async function open(
+    reference: string,
+    platform: string | undefined,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<AttachedImage> {
+    const found = await opener.resolve(reference, platform, progress, signal);
+    const known = cache.image(found.digest);
+    if (known !== undefined) {
+      // Its bootstrap was checked when it came, and the manifest's digest says that it is the same.
+      try {
+        const image = await reattach({ ...known, reference: found.reference }, cache, blobs, found.source);
+        return image;
+      } catch (error) {
+        log('info', 'reading an image again', { image: reference, why: (error as Error).message });
+      }
+    }
+    return attach(await found.open(progress, signal), cache, blobs);
+  }
+
+  async function mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo> {
+    const { reference, directory } = requireStrings(request, 'reference', 'directory');
+    const begun = performance.now();
+    const image = await open(reference, request.options?.platform, progress, signal);
+    let mounted: ActiveMount;
+    try {
+      progress({ stage: 'mounting' });
+      mounted = await mounts.add(image, directory);
+    } catch (error) {
+      await image.release();
+      throw error;
+    }
+    log('info', 'mounted', {
+      directory: mounted.stored.directory,
+      image: reference,
+      digest: image.stored.digest,
+      ms: Math.round(performance.now() - begun),
+    });
+    void background(mounted, request.options?.prefetch ?? parts.prefetch);
+    return mountInfo(mounted, 'ok');
+  }
+
+  async function background(mounted: ActiveMount, prefetch: 'none' | 'image' | 'all'): Promise<void> {
+    const { image, ending } = mounted;
+    try {
+      if (prefetch === 'image') await fetchListed(image, ending.signal);
+      else if (prefetch === 'all') await fetchAll(image, () => {}, ending.signal);
+    } catch (error) {
+      if (!ending.signal.aborted)
+        log('warn', 'prefetch ended early', { image: image.stored.reference, error: (error as Error).message });
+    }
+  }
+
+  async function mountList(): Promise<MountInfo[]> {
+    const entries = await readMounts();
+    return mounts.list().map((mounted) => {
+      const there = mountOn(entries, mounted.stored.directory);
+      return mountInfo(mounted, there?.type === 'erofs' ? 'ok' : 'unmounted by somebody else');
+    });
+  }
+
+  function imageInfo(stored: StoredImage): ImageInfo {
+    const sizes = stored.blobs.map((blob) => {
+      const open = blobs.byKey(blob.key);
+      const { size, ready } = open === undefined ? { size: blob.size, ready: cache.ready(blob.key) } : readiness(open);
+      return { id: blob.id, size, ready, storedSize: blob.storedSize };
+    });
+    const sum = (pick: (blob: (typeof sizes)[number]) => number) => sizes.reduce((total, blob) => total + pick(blob), 0);
+    return {
+      reference: stored.reference,
+      digest: stored.digest,
+      format: stored.format,
+      inodes: stored.inodes,
+      size: sum((blob) => blob.size),
+      ready: sum((blob) => blob.ready),
+      storedSize: sum((blob) => blob.storedSize),
+      mounts: mounts.list().filter((m) => m.stored.digest === stored.digest).map((m) => m.stored.directory),
+      blobs: sizes,
+      verifiable: stored.verifiable,
+    };
+  }
+
+  function image(name: string): ImageInfo {
+    const reference = opener.canonical(name);
+    const stored = cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
+    if (stored === undefined)
+      throw new NymphError('not-found', `no image ${name} is here`, { hint: '`nymph ls` lists what is.' });
+    return imageInfo(stored);
+  }
+
+  async function pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult> {
+    const { reference } = requireStrings(request, 'reference');
+    const begun = performance.now();
+    const before = fetchedBytes();
+    const attached = await open(reference, request.platform, progress, signal);
+    try {
+      await fetchAll(attached, progress, signal);
+      const milliseconds = Math.round(performance.now() - begun);
+      log('info', 'pulled', { image: reference, ms: milliseconds });
+      return { image: imageInfo(attached.stored), fetched: fetchedBytes() - before, milliseconds };
+    } finally {
+      await attached.release();
+    }
+  }
+
+  async function verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult> {
+    const { target } = requireStrings(request, 'target');
+    const mounted = target.startsWith('/') ? mounts.get(target) : undefined;
+    if (mounted !== undefined) return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
+    const attached = await open(target, request.platform, progress, signal);
+    try {
+      return await verifyImage(attached, request.cachedOnly === true, context, progress, signal);
+    } finally {
+      await attached.release();
+    }
+  }
+
+  function fetchedBytes(): number {
+    return Object.values(statistics.bytes).reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  async function status(): Promise<Status> {
+    const { requests, retries, badChunks, failed, bytes } = statistics;
+    return {
+      health: parts.health(),
+      cache: cache.usage(),
+      fuse: { driver: driver.name, ...driver.statistics() },
+      fetch: { bytes, requests, retries, badChunks, failed, faultMs: faultQuantiles(statistics) },
+      mounts: await mountList(),
+      images: cache.images().map(imageInfo),
+    };
+  }
+
+  async function restore(alive: boolean): Promise<void> {
+    await mounts.restore(alive, async (stored) => {
+      const known = cache.image(stored.digest);
+      if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
+      return reattach(known, cache, blobs, opener.sources(stored.reference));
+    });
+  }
+
+  return {
+    mount,
+    umount: (directory, force) => mounts.remove(directory, force),
+    mounts: mountList,
+    images: () => cache.images().map(imageInfo),
+    image,
+    pull,
+    verify,
+    prune: (request) => cache.prune(request.target ?? cache.usage().quota ?? Number.MAX_SAFE_INTEGER),
+    status,
+    restore,
+  };
+}
+
+function mountInfo({ stored }: ActiveMount, state: string): MountInfo {
+  return { ...stored, state };
+}
+
+function requireStrings<K extends string>(request: object, ...keys: K[]): Record<K, string> {
+  for (const key of keys) {
+    const value = (request as Record<string, unknown>)[key];
+    if (typeof value !== 'string' || value === '') throw new NymphError('usage', `the request lacks "${key}"`);
+  }
+  return request as Record<K, string>;
+}

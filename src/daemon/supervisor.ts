@@ -1,0 +1,94 @@
+/**
+ * The supervisor holds the one descriptor of /dev/fuse and starts the daemon with it. When the daemon dies, the kernel
+ * keeps the requests that it had taken, readers wait, and the next daemon asks for them again. So this module is small,
+ * imports nothing but Node's own modules, and reads nothing that comes from outside.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+
+/** The daemon finds /dev/fuse here. */
+export const FUSE_FD = 3;
+/** Set for a daemon that inherits a connection on which another has served before. */
+export const INHERITED_ENV = 'NYMPH_FUSE_INHERITED';
+
+/** What the daemon tells the supervisor (Node's IPC channel). */
+export type DaemonMessage = { type: 'mounted' } | { type: 'ready' };
+
+export interface SupervisorOptions {
+  /** The daemon's entry point and its arguments. */
+  script: string;
+  arguments: string[];
+  /** One line for the log. */
+  log: (message: string) => void;
+  /** Times in ms: first pause before a restart (doubling up to the last), grace of a stop. */
+  firstPause?: number;
+  lastPause?: number;
+  grace?: number;
+}
+
+/** Small heaps, few arenas: the daemon runs on every node. Compiled code is kept on disk by the caller's choice. */
+const NODE_FLAGS = ['--max-semi-space-size=4', '--disable-warning=ExperimentalWarning'];
+const ENVIRONMENT = { MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '8' };
+/** A daemon that lived this long has started well: the next pause is the first again. */
+const LIVED_MS = 30_000;
+
+/**
+ * Runs daemons, one after another, until one ends by itself or a signal asks for it.
+ * @returns the exit status for this process.
+ */
+export async function supervise(options: SupervisorOptions): Promise<number> {
+  const { firstPause = 50, lastPause = 5_000, grace = 15_000 } = options;
+  const fuse = openSync('/dev/fuse', 'r+');
+  let inherited = false;
+  let served = false;
+  let stopping = false;
+  let child: ChildProcess | undefined;
+  let wake = () => {};
+
+  const stop = () => {
+    if (stopping) return;
+    stopping = true;
+    wake();
+    child?.kill('SIGTERM');
+    setTimeout(() => child?.kill('SIGKILL'), grace).unref();
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+
+  try {
+    for (let pause = firstPause; ; ) {
+      const begun = Date.now();
+      child = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
+        stdio: ['ignore', 'inherit', 'inherit', fuse, 'ipc'],
+        env: { ...process.env, ...ENVIRONMENT, ...(inherited ? { [INHERITED_ENV]: '1' } : {}) },
+      });
+      child.on('message', (message: DaemonMessage) => {
+        if (message.type === 'mounted') inherited = true;
+        if (message.type === 'ready') served = true;
+      });
+      const end = await ended(child);
+      // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
+      if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
+      if (Date.now() - begun > LIVED_MS) pause = firstPause;
+      options.log(`the daemon ended (${end}); starting it again in ${pause} ms`);
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        setTimeout(resolve, pause);
+      });
+      if (stopping) return 1;
+      pause = Math.min(pause * 2, lastPause);
+    }
+  } finally {
+    process.off('SIGTERM', stop);
+    process.off('SIGINT', stop);
+    closeSync(fuse);
+  }
+}
+
+/** Exit status, or the signal's name, or why it could not start. */
+function ended(child: ChildProcess): Promise<number | string> {
+  return new Promise((resolve) => {
+    child.once('exit', (status, signal) => resolve(status ?? signal ?? 'unknown'));
+    child.once('error', (error) => resolve(error.message));
+  });
+}

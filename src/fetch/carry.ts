@@ -1,0 +1,165 @@
+import { NymphError } from '../errors.ts';
+import type { Source } from '../sources/source.ts';
+import type { CachedBlob } from '../cache/cache.ts';
+import type { Flight } from './flight.ts';
+import type { Priority } from './gate.ts';
+import type { StorePool } from './store-pool.ts';
+import type { FetchStatistics } from './statistics.ts';
+
+/** Frames of small files are handed to a store thread together, up to this many stored bytes. */
+const JOB_BYTES = 256 << 10;
+
+export interface Carriage {
+  blob: CachedBlob;
+  source: Source;
+  pool: StorePool;
+  statistics: FetchStatistics;
+  /** Stored bytes that may wait for decoding before this request pauses. */
+  backlog: number;
+}
+
+interface Part {
+  start: number;
+  end: number;
+  buffer: Uint8Array<ArrayBuffer>;
+  filled: number;
+  flights: Flight[];
+}
+
+/**
+ * One request for a run of frames: streams their range, cuts it, hands each group to a store thread as soon as it is
+ * complete, and settles its flights. Flights that did not arrive, or arrived wrong, are left unsettled.
+ * @param flights ascending by frame offset, not empty; gaps between them are read and dropped.
+ * @returns the error that ended the stream early, if one did, and the flights whose bytes were wrong.
+ */
+export async function carry(
+  carriage: Carriage,
+  flights: Flight[],
+  priority: Priority,
+  signal: AbortSignal,
+  progress: (position: number) => void,
+): Promise<{ error?: unknown; bad: Flight[]; badReason?: string }> {
+  const { source, statistics } = carriage;
+  const parts = group(flights);
+  const from = parts[0].start;
+  const to = parts[parts.length - 1].end;
+  const jobs: Promise<void>[] = [];
+  const bad: Flight[] = [];
+  let badReason: string | undefined;
+  let error: unknown;
+  let current = 0;
+  let position = from;
+
+  function dispatch(part: Part): void {
+    const open = part.flights.filter((flight) => !flight.settled);
+    if (open.length === 0) return;
+    // A fault may have caught up with a prefetch: its frames are decoded first.
+    const urgent = open.some((flight) => flight.deadline !== undefined);
+    jobs.push(
+      store(carriage, part, open, urgent ? 'demand' : priority).then((wrong) => {
+        if (wrong.length === 0) return;
+        bad.push(...wrong.map((item) => item.flight));
+        badReason = wrong[0].reason;
+      }),
+    );
+  }
+
+  statistics.requests++;
+  try {
+    const stream = await source.read(from, to - from, signal);
+    for await (const piece of stream) {
+      statistics.bytes[source.name] = (statistics.bytes[source.name] ?? 0) + piece.length;
+      let taken = 0;
+      while (taken < piece.length && current < parts.length) {
+        const part = parts[current];
+        if (position < part.start) {
+          // The gap between two parts.
+          const skip = Math.min(part.start - position, piece.length - taken);
+          taken += skip;
+          position += skip;
+          continue;
+        }
+        const size = Math.min(part.end - position, piece.length - taken);
+        part.buffer.set(piece.subarray(taken, taken + size), part.filled);
+        part.filled += size;
+        taken += size;
+        position += size;
+        if (position === part.end) {
+          dispatch(part);
+          current++;
+        }
+      }
+      progress(position);
+      if (priority === 'prefetch') await carriage.pool.below(carriage.backlog);
+    }
+    if (position !== to)
+      error = new NymphError('source', `${source.name} ended ${to - position} bytes early`, { retryable: true });
+  } catch (caught) {
+    error = caught;
+  }
+  // All of them, whatever one says: no store thread may touch the descriptor after we return.
+  for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
+  return { error, bad, badReason };
+}
+
+/** Neighbouring frames become one part; the first frame stands alone, because a fault waits for it. */
+function group(flights: Flight[]): Part[] {
+  const parts: Part[] = [];
+  let members: Flight[] = [];
+  const finish = () => {
+    const start = members[0].frame.offset;
+    const last = members[members.length - 1].frame;
+    const end = last.offset + last.size;
+    parts.push({ start, end, buffer: new Uint8Array(end - start), filled: 0, flights: members });
+    members = [];
+  };
+  for (const flight of flights) {
+    const previous = members[members.length - 1]?.frame;
+    if (
+      previous !== undefined &&
+      (parts.length === 0 ||
+        previous.offset + previous.size !== flight.frame.offset ||
+        flight.frame.offset + flight.frame.size - members[0].frame.offset > JOB_BYTES)
+    )
+      finish();
+    members.push(flight);
+  }
+  finish();
+  return parts;
+}
+
+async function store(
+  { blob, pool, statistics }: Carriage,
+  part: Part,
+  flights: Flight[],
+  priority: Priority,
+): Promise<{ flight: Flight; reason: string }[]> {
+  const results = await pool.store(
+    {
+      stored: part.buffer.buffer,
+      frames: flights.map(({ frame }) => ({
+        at: frame.offset - part.start,
+        size: frame.size,
+        decodedSize: frame.decodedSize,
+        codec: frame.codec,
+        chunks: frame.chunks,
+      })),
+      digestAlgorithm: blob.digestAlgorithm,
+      fd: blob.fd,
+      ready: blob.ready.words.buffer,
+    },
+    priority,
+  );
+  const wrong: { flight: Flight; reason: string }[] = [];
+  for (const [index, result] of results.entries()) {
+    const flight = flights[index];
+    if (result.type === 'stored') flight.settle([]);
+    else if (result.type === 'loose')
+      flight.settle(flight.frame.chunks.map((chunk, i) => ({ offset: chunk.offset, bytes: result.chunks[i] })));
+    else {
+      statistics.badChunks++;
+      wrong.push({ flight, reason: result.reason });
+    }
+  }
+  return wrong;
+}

@@ -1,0 +1,313 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CachedBlob } from '../cache/cache.ts';
+import { setMark } from '../cache/ready-map.ts';
+import { NymphError } from '../errors.ts';
+import type { Source } from '../sources/source.ts';
+import { carry } from './carry.ts';
+import { createFlight, type Flight, type LooseChunk, type Run } from './flight.ts';
+import { type FrameIndex, frameAt, indexFrames, isFrameReady, missingFrames } from './frame-index.ts';
+import { cancelled, type Gate, type Priority } from './gate.ts';
+import type { FetchPolicy } from './policy.ts';
+import { countFault, type FetchStatistics } from './statistics.ts';
+import type { StorePool } from './store-pool.ts';
+import { createStreams } from './streams.ts';
+
+/** What all fetchers of a daemon share. */
+export interface FetchContext {
+  policy: FetchPolicy;
+  pool: StorePool;
+  gates: Record<Priority, Gate>;
+  statistics: FetchStatistics;
+  log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
+  /** Bits of the blob's map have changed. */
+  changed: (blob: CachedBlob) => void;
+}
+
+/** Brings the chunks of one blob here: single flight, neighbours joined, demand before prefetch. */
+export interface BlobFetcher {
+  /** Where the bytes come from from now on. */
+  use(source: Source): void;
+  /**
+   * Resolves when every chunk of `[offset, offset + length)` is in the file, or among the chunks returned (a full disk).
+   * Rejects with 'timeout' after the policy's deadline, 'cancelled' when `signal` aborts, or why it cannot be had.
+   */
+  need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]>;
+  /** A reader has come to a mark: looks further ahead. */
+  reached(offset: number): void;
+  /** Fetches what is missing of a range in the background; resolves when it is here. */
+  fill(offset: number, length: number, signal: AbortSignal): Promise<void>;
+  /** Waits until nothing writes to the blob any more. */
+  close(): Promise<void>;
+}
+
+export function createFetcher(blob: CachedBlob, firstSource: Source, context: FetchContext): BlobFetcher {
+  const { policy, pool, gates, statistics, log } = context;
+  const flights = new Map<number, Flight>();
+  const streams = createStreams(policy.windowMax, blob.size);
+  const ending = new AbortController();
+  const runs = new Set<Promise<void>>();
+  let source = firstSource;
+  let index = indexFrames(blob.chunks, blob.frames);
+
+  return { use, need, reached, fill, close };
+
+  function use(next: Source): void {
+    source = next;
+  }
+
+  function tables(): FrameIndex {
+    // Another image may have added chunks to the ledger.
+    if (index.chunks !== blob.chunks) index = indexFrames(blob.chunks, blob.frames);
+    return index;
+  }
+
+  async function need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]> {
+    const begun = performance.now();
+    const deadline = begun + policy.deadline;
+    const missing = missingFrames(tables(), blob.ready, offset, length);
+    const awaited: Flight[] = [];
+    const wanted: number[] = [];
+    for (const frame of missing) {
+      const flight = flights.get(index.frames.offset[frame]);
+      if (flight === undefined) wanted.push(frame);
+      else {
+        awaited.push(flight);
+        hurry(flight, deadline);
+      }
+    }
+    if (wanted.length > 0) {
+      const own = wanted.map((frame) => takeOff(frame, deadline));
+      awaited.push(...own);
+      send(extend(own, wanted[wanted.length - 1]), 'demand');
+    }
+    lookAhead(offset, length);
+    try {
+      const loose = await arrival(awaited, deadline, signal);
+      countFault(statistics, performance.now() - begun);
+      return loose;
+    } catch (error) {
+      if (!(error instanceof NymphError && error.code === 'cancelled')) statistics.failed++;
+      throw error;
+    }
+  }
+
+  function takeOff(frame: number, deadline: number | undefined): Flight {
+    const flight = createFlight(frameAt(index, frame), deadline, (settled) => {
+      flights.delete(settled.frame.offset);
+    });
+    flights.set(flight.frame.offset, flight);
+    return flight;
+  }
+
+  /** A fault meets a frame that is on its way: it must not wait for what was only prefetch. */
+  function hurry(flight: Flight, deadline: number): void {
+    const { run } = flight;
+    const wasPrefetch = flight.deadline === undefined;
+    flight.deadline = Math.max(flight.deadline ?? 0, deadline);
+    if (!wasPrefetch || run === undefined) return;
+    const queued = !run.started;
+    const far = flight.frame.offset - run.position > 2 * policy.amplify;
+    if (queued) run.flights.splice(run.flights.indexOf(flight), 1);
+    // Under way but far off: a request of its own; whichever comes first counts.
+    if (queued || far) send([flight], 'demand');
+  }
+
+  /** Adds missing neighbours behind the last wanted frame: they are likely next, and cost no round trip of their own. */
+  function extend(own: Flight[], last: number): Flight[] {
+    let size = 0;
+    for (const flight of own) size += flight.frame.size;
+    const extended = [...own];
+    for (let next = last + 1; next < index.frames.count && size < policy.amplify; next++) {
+      const gap = index.frames.offset[next] - (index.frames.offset[next - 1] + index.frames.size[next - 1]);
+      size += index.frames.size[next] + gap;
+      if (gap > policy.gap || size > policy.amplify) break;
+      if (flights.has(index.frames.offset[next])) break;
+      if (isFrameReady(index, blob.ready, next)) continue;
+      extended.push(takeOff(next, undefined));
+    }
+    return extended;
+  }
+
+  /** Sends flights on their way, in as few requests as the gaps allow. */
+  function send(list: Flight[], priority: Priority): void {
+    list.sort((a, b) => a.frame.offset - b.frame.offset);
+    let first = 0;
+    for (let i = 1; i <= list.length; i++) {
+      const previous = list[i - 1].frame;
+      if (i < list.length && list[i].frame.offset - (previous.offset + previous.size) <= policy.gap) continue;
+      launch(list.slice(first, i), priority);
+      first = i;
+    }
+  }
+
+  function launch(list: Flight[], priority: Priority): void {
+    const run: Run = { flights: list, started: false, position: list[0].frame.offset };
+    for (const flight of list) flight.run = run;
+    const travel = travelAll(run, priority).finally(() => runs.delete(travel));
+    runs.add(travel);
+  }
+
+  async function travelAll(run: Run, priority: Priority): Promise<void> {
+    let leave: () => void;
+    try {
+      leave = await gates[priority].enter(ending.signal);
+    } catch (error) {
+      for (const flight of run.flights) flight.fail(error);
+      return;
+    }
+    run.started = true;
+    const list = run.flights.filter((flight) => !flight.settled);
+    let outcome: Awaited<ReturnType<typeof carry>> = { bad: [] };
+    try {
+      if (list.length > 0)
+        outcome = await carry(
+          { blob, source, pool, statistics, backlog: policy.backlog },
+          list,
+          priority,
+          ending.signal,
+          (position) => {
+            run.position = position;
+          },
+        );
+    } catch (error) {
+      outcome = { error, bad: [] };
+    } finally {
+      leave();
+    }
+    if (list.length === 0) return;
+    context.changed(blob);
+    const left = list.filter((flight) => !flight.settled && flight.run === run);
+    if (left.length > 0) await recover(left, list.length, outcome);
+  }
+
+  /** Flights that did not arrive, or arrived wrong: another try after a pause, or the end. */
+  async function recover(
+    left: Flight[],
+    carried: number,
+    outcome: { error?: unknown; bad: Flight[]; badReason?: string },
+  ): Promise<void> {
+    const error = outcome.error ?? wrongBytes(outcome.badReason);
+    const progressed = left.length < carried;
+    const again: Flight[] = [];
+    for (const flight of left) {
+      // Frames behind the place where a stream broke have not failed themselves.
+      if (!progressed || outcome.bad.includes(flight)) flight.attempts++;
+      if (mayTryAgain(flight, error)) again.push(flight);
+      else flight.fail(error);
+    }
+    log(again.length > 0 ? 'warn' : 'error', again.length > 0 ? 'fetch failed, trying again' : 'fetch failed', {
+      blob: blob.key,
+      source: source.name,
+      offset: left[0].frame.offset,
+      frames: left.length,
+      attempt: left[0].attempts,
+      error: (error as Error).message,
+    });
+    if (outcome.bad.length > 0) source.distrust?.();
+    if (again.length === 0) return;
+    statistics.retries++;
+    const attempt = Math.max(1, ...again.map((flight) => flight.attempts));
+    const pause = Math.min(policy.pause * 2 ** (attempt - 1), policy.maxPause) * (0.5 + Math.random() / 2);
+    const asked = error instanceof NymphError ? (error.retryAfter ?? 0) : 0;
+    await sleep(Math.max(pause, Math.min(asked, policy.deadline)), undefined, { signal: ending.signal }).catch(() => undefined);
+    if (ending.signal.aborted) for (const flight of again) flight.fail(cancelled());
+    const open = again.filter((flight) => !flight.settled);
+    const urgent = open.filter((flight) => flight.deadline !== undefined);
+    const patient = open.filter((flight) => flight.deadline === undefined);
+    if (urgent.length > 0) send(urgent, 'demand');
+    if (patient.length > 0) send(patient, 'prefetch');
+  }
+
+  function mayTryAgain(flight: Flight, error: unknown): boolean {
+    if (ending.signal.aborted) return false;
+    if (error instanceof NymphError && !error.retryable) return false;
+    // A fault outlives a registry that is away for a while; wrong bytes and prefetch do not get that patience.
+    const patient = flight.deadline !== undefined && !(error instanceof NymphError && error.code === 'corrupt');
+    return patient ? performance.now() < flight.deadline! : flight.attempts < policy.attempts;
+  }
+
+  function arrival(awaited: Flight[], deadline: number | undefined, signal: AbortSignal): Promise<LooseChunk[]> {
+    if (signal.aborted) return Promise.reject(cancelled());
+    if (awaited.length === 0) return Promise.resolve([]);
+    return new Promise((resolve, reject) => {
+      const end = (settle: () => void) => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', abort);
+        settle();
+      };
+      const abort = () => end(() => reject(cancelled()));
+      const timeout = () => new NymphError('timeout', `blob ${blob.key}: nothing came within ${policy.deadline} ms`);
+      const timer = deadline && setTimeout(() => end(() => reject(timeout())), deadline - performance.now());
+      signal.addEventListener('abort', abort, { once: true });
+      Promise.all(awaited.map((flight) => flight.arrived)).then(
+        (parts) => end(() => resolve(parts.flat())),
+        (error) => end(() => reject(error)),
+      );
+    });
+  }
+
+  function reached(offset: number): void {
+    lookAhead(offset, 1);
+  }
+
+  function lookAhead(offset: number, length: number): void {
+    const ahead = streams.seen(offset, length);
+    if (ahead === undefined) return;
+    setMark(blob.ready, ahead.mark);
+    prefetch(ahead.from, ahead.to - ahead.from);
+  }
+
+  /** Puts what is missing of a range on its way, in requests of the policy's size. */
+  function prefetch(offset: number, length: number): Flight[] {
+    const missing = missingFrames(tables(), blob.ready, offset, length);
+    const begun: Flight[] = [];
+    let portion: Flight[] = [];
+    let size = 0;
+    for (const frame of missing) {
+      const known = flights.get(index.frames.offset[frame]);
+      if (known !== undefined) {
+        begun.push(known);
+        continue;
+      }
+      const flight = takeOff(frame, undefined);
+      begun.push(flight);
+      portion.push(flight);
+      size += flight.frame.size;
+      if (size < policy.prefetchRequest) continue;
+      send(portion, 'prefetch');
+      portion = [];
+      size = 0;
+    }
+    if (portion.length > 0) send(portion, 'prefetch');
+    return begun;
+  }
+
+  async function fill(offset: number, length: number, signal: AbortSignal): Promise<void> {
+    // A slice at a time, the next one begun before this one is here: flights hold digests, and blobs have up to 2^24 chunks.
+    const slice = 8 * policy.prefetchRequest;
+    let before: Promise<LooseChunk[]> = Promise.resolve([]);
+    for (let at = offset; at < offset + length; at += slice) {
+      const current = arrival(prefetch(at, Math.min(slice, offset + length - at)), undefined, signal);
+      current.catch(() => undefined);
+      refuseLoose(await before);
+      before = current;
+    }
+    refuseLoose(await before);
+  }
+
+  function refuseLoose(loose: LooseChunk[]): void {
+    if (loose.length === 0) return;
+    throw new NymphError('cache', `the cache cannot take blob ${blob.key}: the disk is full or not writable`, {
+      hint: 'Free space, or lower cache.quota; reads go on from the source meanwhile.',
+    });
+  }
+
+  async function close(): Promise<void> {
+    ending.abort();
+    while (runs.size > 0) await Promise.allSettled(runs);
+  }
+}
+
+function wrongBytes(reason: string | undefined): NymphError {
+  return new NymphError('corrupt', `wrong bytes from the source: ${reason}`, { retryable: true });
+}

@@ -1,0 +1,60 @@
+import type { Frame } from './frame-index.ts';
+
+/** A verified chunk that could not be written to the cache: it lives as long as its readers. */
+export interface LooseChunk {
+  offset: number;
+  bytes: Uint8Array;
+}
+
+/** One frame on its way here. Single flight: whoever needs the frame waits for this, and it is fetched once. */
+export interface Flight {
+  readonly frame: Frame;
+  readonly arrived: Promise<LooseChunk[]>;
+  settled: boolean;
+  /** A fault waits for it, until this time (`performance.now()`); undefined for prefetch. */
+  deadline: number | undefined;
+  attempts: number;
+  /** The run that brings it, while it is queued or under way. */
+  run: Run | undefined;
+  settle(loose: LooseChunk[]): void;
+  fail(error: unknown): void;
+}
+
+/** Frames that travel in one request. */
+export interface Run {
+  flights: Flight[];
+  started: boolean;
+  /** How far its stream has come, in the stored object. */
+  position: number;
+}
+
+/** @param done called once, when the flight has settled either way. */
+export function createFlight(frame: Frame, deadline: number | undefined, done: (flight: Flight) => void): Flight {
+  const { promise, resolve, reject } = Promise.withResolvers<LooseChunk[]>();
+  // A prefetch that fails has no waiter; a fault has its own handler.
+  promise.catch(() => undefined);
+  const end = () => {
+    flight.settled = true;
+    flight.run = undefined;
+    done(flight);
+  };
+  const flight: Flight = {
+    frame,
+    arrived: promise,
+    settled: false,
+    deadline,
+    attempts: 0,
+    run: undefined,
+    settle(loose) {
+      if (flight.settled) return;
+      end();
+      resolve(loose);
+    },
+    fail(error) {
+      if (flight.settled) return;
+      end();
+      reject(error);
+    },
+  };
+  return flight;
+}

@@ -1,0 +1,79 @@
+import { CODECS, type ChunkTable, firstChunkAfter, type FrameTable } from '../image/image.ts';
+import { isReady, type ReadyMap } from '../cache/ready-map.ts';
+import type { StoreChunk } from './store-message.ts';
+
+/** The tables of a blob's ledger as they were at one moment, with the chunks of each frame at hand. */
+export interface FrameIndex {
+  readonly chunks: ChunkTable;
+  readonly frames: FrameTable;
+  /** Chunks of frame `f`: `members[start[f]] … members[start[f + 1] - 1]`. */
+  readonly start: Uint32Array;
+  readonly members: Uint32Array;
+}
+
+/** Sorts chunks by frame (counting sort: the tables hold up to 2^24 rows). */
+export function indexFrames(chunks: ChunkTable, frames: FrameTable): FrameIndex {
+  const start = new Uint32Array(frames.count + 1);
+  for (let i = 0; i < chunks.count; i++) start[chunks.frame[i] + 1]++;
+  for (let f = 0; f < frames.count; f++) start[f + 1] += start[f];
+  const fill = start.slice(0, frames.count);
+  const members = new Uint32Array(chunks.count);
+  for (let i = 0; i < chunks.count; i++) members[fill[chunks.frame[i]]++] = i;
+  return { chunks, frames, start, members };
+}
+
+/** Frames, ascending and each once, that hold chunks of `[offset, offset + length)` which are not here. */
+export function missingFrames(index: FrameIndex, ready: ReadyMap, offset: number, length: number): number[] {
+  const { chunks } = index;
+  const found: number[] = [];
+  const end = offset + length;
+  let last = -1;
+  for (let i = firstChunkAfter(chunks, offset); i < chunks.count && chunks.offset[i] < end; i++) {
+    const frame = chunks.frame[i];
+    if (frame === last || isReady(ready, chunks.offset[i], chunks.size[i])) continue;
+    last = frame;
+    found.push(frame);
+  }
+  // Members of batches may lie between other frames.
+  return [...new Set(found)].sort((a, b) => a - b);
+}
+
+/** True if every chunk of the frame is here. */
+export function isFrameReady(index: FrameIndex, ready: ReadyMap, frame: number): boolean {
+  for (let m = index.start[frame]; m < index.start[frame + 1]; m++) {
+    const i = index.members[m];
+    if (!isReady(ready, index.chunks.offset[i], index.chunks.size[i])) return false;
+  }
+  return true;
+}
+
+/** A frame taken out of the tables: valid whatever happens to them. */
+export interface Frame {
+  /** In the stored object. */
+  offset: number;
+  size: number;
+  decodedSize: number;
+  codec: (typeof CODECS)[number];
+  chunks: StoreChunk[];
+}
+
+export function frameAt(index: FrameIndex, frame: number): Frame {
+  const { chunks, frames } = index;
+  const list: StoreChunk[] = [];
+  for (let m = index.start[frame]; m < index.start[frame + 1]; m++) {
+    const i = index.members[m];
+    list.push({
+      offset: chunks.offset[i],
+      size: chunks.size[i],
+      frameOffset: chunks.frameOffset[i],
+      digest: chunks.digest.slice(i * 32, i * 32 + 32),
+    });
+  }
+  return {
+    offset: frames.offset[frame],
+    size: frames.size[frame],
+    decodedSize: frames.decodedSize[frame],
+    codec: CODECS[frames.codec[frame]],
+    chunks: list,
+  };
+}

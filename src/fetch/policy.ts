@@ -1,0 +1,37 @@
+/** How the fetcher spends time, requests and bytes. Times in ms, sizes in bytes. */
+export interface FetchPolicy {
+  /** A fault that has waited this long ends in EIO. */
+  deadline: number;
+  /** Times that a frame is asked for before its waiters are told that it cannot be had. */
+  attempts: number;
+  /** First pause before a retry; doubles, with jitter, up to `maxPause`. */
+  pause: number;
+  maxPause: number;
+  /** Requests at once: for faults, and for prefetch. */
+  demandRequests: number;
+  prefetchRequests: number;
+  /** A fault's request is extended by missing neighbours up to this many stored bytes. */
+  amplify: number;
+  /** Frames are joined in one request over a gap of at most this many stored bytes. */
+  gap: number;
+  /** Largest window that is kept ahead of a sequential reader, uncompressed bytes. */
+  windowMax: number;
+  /** Stored bytes of one background request. */
+  prefetchRequest: number;
+  /** Stored bytes that may wait for decoding before background requests pause. */
+  backlog: number;
+}
+
+export const DEFAULT_POLICY: FetchPolicy = {
+  deadline: 60_000,
+  attempts: 6,
+  pause: 50,
+  maxPause: 5_000,
+  demandRequests: 64,
+  prefetchRequests: 4,
+  amplify: 256 << 10,
+  gap: 32 << 10,
+  windowMax: 64 << 20,
+  prefetchRequest: 4 << 20,
+  backlog: 32 << 20,
+};

@@ -1,0 +1,40 @@
+import type { Codec, DigestAlgorithm } from '../image/image.ts';
+
+/** A chunk to be cut out of a decoded frame, checked, and written. */
+export interface StoreChunk {
+  /** Place in the blob, bytes. */
+  offset: number;
+  size: number;
+  /** Place in the decoded frame, bytes. */
+  frameOffset: number;
+  /** 32 bytes. */
+  digest: Uint8Array;
+}
+
+export interface StoreFrame {
+  /** Where the stored frame begins in the job's buffer. */
+  at: number;
+  size: number;
+  decodedSize: number;
+  codec: Codec;
+  chunks: StoreChunk[];
+}
+
+/** Frames that arrived together: to be decoded, verified and written by a store thread. */
+export interface StoreJob {
+  stored: ArrayBuffer;
+  frames: StoreFrame[];
+  digestAlgorithm: DigestAlgorithm;
+  /** Descriptor of the blob's data file, and its readiness map. */
+  fd: number;
+  ready: SharedArrayBuffer;
+}
+
+/** What became of one frame. */
+export type FrameResult =
+  /** Verified, in the file, and its bits are set. */
+  | { type: 'stored' }
+  /** Verified, but the file took no more (a full disk): here are the chunks, in the job's order. */
+  | { type: 'loose'; chunks: Uint8Array<ArrayBuffer>[]; reason: string }
+  /** Not what the digest says, or not decodable. */
+  | { type: 'bad'; reason: string };

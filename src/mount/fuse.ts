@@ -1,0 +1,48 @@
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { NymphError } from '../errors.ts';
+import { MAX_READ } from '../fuse/wire.ts';
+import { MNT_DETACH, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
+import { mountOn, readMounts } from './mountinfo.ts';
+
+const MS_NOEXEC = 8;
+
+/**
+ * Mounts the flat FUSE file system on `directory`, made if need be; what a dead daemon left there is detached first.
+ * @param fuseFd an unused descriptor of /dev/fuse.
+ */
+export async function mountFuse(fuseFd: number, directory: string): Promise<void> {
+  for (let stale = await staleMount(directory); stale; stale = await staleMount(directory)) {
+    const refusal = await umount(directory, MNT_DETACH);
+    if (refusal !== undefined) throw new NymphError('mount', `cannot clear ${directory}: ${refusal.message}`);
+  }
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const data = `fd=${fuseFd},rootmode=40000,user_id=0,group_id=0,allow_other,max_read=${MAX_READ}`;
+  const refusal = await mount('nymph', directory, 'fuse', MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, data);
+  if (refusal !== undefined)
+    throw new NymphError('mount', `cannot mount FUSE on ${directory}: ${refusal.message} (${refusal.name})`, {
+      hint: refusal.name === 'EPERM' ? 'Run nymph as root.' : 'Check that /dev/fuse is there and dmesg for more.',
+    });
+}
+
+async function staleMount(directory: string): Promise<boolean> {
+  const there = mountOn(await readMounts(), directory);
+  if (there === undefined) return false;
+  if (there.type === 'fuse' && there.source === 'nymph') return true;
+  throw new NymphError('busy', `${directory} is a mount point of ${there.type} already`, {
+    hint: 'Set fuse.mountpoint to another directory.',
+  });
+}
+
+/** Lets the kernel read ahead a whole request at a time on our mount. Call when the file system answers. */
+export async function widenReadAhead(directory: string): Promise<void> {
+  const { dev } = await stat(directory);
+  const major = Math.floor(dev / 256) & 0xfff;
+  const minor = (dev & 0xff) | ((Math.floor(dev / 4096) & 0xfff00) >>> 0);
+  const file = `/sys/class/bdi/${major}:${minor}/read_ahead_kb`;
+  const wanted = String(MAX_READ >> 10);
+  if ((await readFile(file, 'utf8')).trim() !== wanted) await writeFile(file, wanted);
+}
+
+export async function unmountFuse(directory: string): Promise<void> {
+  await umount(directory, MNT_DETACH);
+}

@@ -1,0 +1,128 @@
+import { read } from 'node:fs';
+import { promisify } from 'node:util';
+import type { Cache, CachedBlob } from '../cache/cache.ts';
+import { clearReady, isReady } from '../cache/ready-map.ts';
+import { NymphError } from '../errors.ts';
+import { type BlobFetcher, createFetcher, type FetchContext } from '../fetch/fetcher.ts';
+import type { LooseChunk } from '../fetch/flight.ts';
+import type { Driver } from '../fuse/driver.ts';
+import type { Source } from '../sources/source.ts';
+
+/** A blob that is open: cached, fetched, and visible to the FUSE driver. Shared by all mounts and pulls that use it. */
+export interface ServedBlob {
+  readonly cached: CachedBlob;
+  readonly fetcher: BlobFetcher;
+}
+
+export interface ServedBlobs {
+  /** Serves an open cache entry, which it takes over; each `serve` needs one `release`. The newest source wins. */
+  serve(cached: CachedBlob, source: Source): Promise<ServedBlob>;
+  release(served: ServedBlob): Promise<void>;
+  byIno(ino: number): ServedBlob | undefined;
+  byKey(key: string): ServedBlob | undefined;
+  list(): ServedBlob[];
+  /** Bytes of the blob, fetched first where they are not here. */
+  read(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]>;
+}
+
+interface Entry extends ServedBlob {
+  users: number;
+  closing: Promise<void> | undefined;
+}
+
+const readFd = promisify(read);
+
+export function createServedBlobs(cache: Cache, driver: Driver, context: FetchContext): ServedBlobs {
+  const entries = new Map<number, Entry>();
+
+  async function serve(cached: CachedBlob, source: Source): Promise<ServedBlob> {
+    let known = entries.get(cached.ino);
+    while (known?.closing !== undefined) {
+      await known.closing;
+      known = entries.get(cached.ino);
+    }
+    if (known !== undefined) {
+      known.users++;
+      known.fetcher.use(source);
+      // The entry holds one reference on the cache for all its users.
+      await cache.release(cached);
+      return known;
+    }
+    const entry: Entry = { cached, fetcher: createFetcher(cached, source, context), users: 1, closing: undefined };
+    entries.set(cached.ino, entry);
+    driver.register({ ino: cached.ino, size: cached.size, fd: cached.fd, ready: cached.ready });
+    return entry;
+  }
+
+  async function release(served: ServedBlob): Promise<void> {
+    const entry = entries.get(served.cached.ino);
+    if (entry === undefined || entry !== served || --entry.users > 0) return;
+    entry.closing = shut(entry);
+    await entry.closing;
+  }
+
+  async function shut(entry: Entry): Promise<void> {
+    try {
+      await entry.fetcher.close();
+      await driver.unregister(entry.cached.ino);
+    } finally {
+      entries.delete(entry.cached.ino);
+      await cache.release(entry.cached);
+    }
+  }
+
+  async function readBlob(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]> {
+    const { cached, fetcher } = served;
+    const count = Math.max(0, Math.min(length, cached.size - offset));
+    if (count === 0) return [];
+    for (let attempt = 0; ; attempt++) {
+      const loose = isReady(cached.ready, offset, count) ? [] : await fetcher.need(offset, count, signal);
+      const bytes = Buffer.allocUnsafe(count);
+      const got = await readLocal(cached, bytes, offset);
+      if (got === count || covered(loose, offset + got, count - got)) {
+        overlay(bytes, offset, loose);
+        return [bytes];
+      }
+      if (attempt > 0) throw new NymphError('cache', `cannot read back blob ${cached.key} at ${offset + got}`);
+      // A bad sector, or somebody cut the file: what the map says is not true, so fetch it once more.
+      context.log('error', 'cached bytes cannot be read, fetching them again', { blob: cached.key, offset: offset + got });
+      clearReady(cached.ready, offset, count);
+      context.changed(cached);
+    }
+  }
+
+  async function readLocal(cached: CachedBlob, bytes: Buffer, offset: number): Promise<number> {
+    try {
+      const { bytesRead } = await readFd(cached.fd, bytes, 0, bytes.length, offset);
+      return bytesRead;
+    } catch {
+      return 0;
+    }
+  }
+
+  return {
+    serve,
+    release,
+    byIno: (ino) => entries.get(ino),
+    byKey: (key) => [...entries.values()].find((entry) => entry.cached.key === key),
+    list: () => [...entries.values()],
+    read: readBlob,
+  };
+}
+
+/** True if chunks that are in memory alone hold all of a range that the file could not give. */
+function covered(loose: LooseChunk[], offset: number, length: number): boolean {
+  let at = offset;
+  for (const chunk of [...loose].sort((a, b) => a.offset - b.offset)) {
+    if (chunk.offset <= at && at < chunk.offset + chunk.bytes.length) at = chunk.offset + chunk.bytes.length;
+  }
+  return at >= offset + length;
+}
+
+function overlay(bytes: Buffer, offset: number, loose: LooseChunk[]): void {
+  for (const chunk of loose) {
+    const from = Math.max(offset, chunk.offset);
+    const to = Math.min(offset + bytes.length, chunk.offset + chunk.bytes.length);
+    if (from < to) bytes.set(chunk.bytes.subarray(from - chunk.offset, to - chunk.offset), from - offset);
+  }
+}

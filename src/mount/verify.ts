@@ -1,0 +1,100 @@
+import { Worker } from 'node:worker_threads';
+import { clearReady } from '../cache/ready-map.ts';
+import type { Progress, VerifyResult } from '../daemon/api.ts';
+import { cancelled } from '../fetch/gate.ts';
+import type { FetchContext } from '../fetch/fetcher.ts';
+import type { AttachedImage } from './attach.ts';
+import type { ServedBlob } from './served.ts';
+import type { VerifyThreadData, VerifyThreadMessage } from './verify-thread.ts';
+
+type BlobCheck = Extract<VerifyThreadMessage, { type: 'done' }>;
+
+/**
+ * Checks every chunk of an image against its digest: what is here from the cache, the rest by fetching it (it is
+ * verified on arrival), unless `cachedOnly`. Wrong chunks of the cache are fetched again at once.
+ */
+export async function verifyImage(
+  image: AttachedImage,
+  cachedOnly: boolean,
+  context: FetchContext,
+  progress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<VerifyResult> {
+  const begun = performance.now();
+  const result: VerifyResult = { chunks: 0, verified: 0, absent: 0, repaired: 0, bad: [], bytes: 0, milliseconds: 0 };
+  const total = image.stored.blobs.reduce((sum, blob) => sum + blob.size, 0);
+  for (const blob of image.blobs) {
+    const { cached } = blob;
+    const chunks = cached.chunks;
+    result.chunks += chunks.count;
+    const check = await checkBlob(blob, (bytes) => progress({ stage: 'verifying', done: result.bytes + bytes, total }), signal);
+    result.bytes += check.bytes;
+    result.verified += check.good;
+    for (const i of check.wrong) {
+      context.log('error', 'a cached chunk is wrong, fetching it again', { blob: cached.key, offset: chunks.offset[i] });
+      clearReady(cached.ready, chunks.offset[i], chunks.size[i]);
+      context.changed(cached);
+      if (await fetched(blob, chunks.offset[i], chunks.size[i], signal)) result.repaired++;
+      else result.bad.push(`${cached.key}:${chunks.offset[i]}`);
+    }
+    if (cachedOnly) {
+      result.absent += check.absent.length;
+      continue;
+    }
+    progress({ stage: 'fetching', done: result.bytes, total });
+    // All in few requests first; what fails there is asked for one by one, to name it.
+    await fetchedAll(blob, signal);
+    for (const i of check.absent) {
+      result.bytes += chunks.size[i];
+      if (await fetched(blob, chunks.offset[i], chunks.size[i], signal)) result.verified++;
+      else result.bad.push(`${cached.key}:${chunks.offset[i]}`);
+    }
+  }
+  return { ...result, milliseconds: Math.round(performance.now() - begun) };
+}
+
+/** False if no source has right bytes for the range. */
+async function fetched(blob: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<boolean> {
+  try {
+    await blob.fetcher.need(offset, length, signal);
+    return true;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return false;
+  }
+}
+
+async function fetchedAll(blob: ServedBlob, signal: AbortSignal): Promise<void> {
+  try {
+    await blob.fetcher.fill(0, blob.cached.size, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+  }
+}
+
+function checkBlob(
+  { cached }: ServedBlob,
+  progress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<BlobCheck> {
+  const data: VerifyThreadData = {
+    fd: cached.fd,
+    ready: cached.ready.words.buffer,
+    digestAlgorithm: cached.digestAlgorithm,
+    chunks: cached.chunks,
+  };
+  const worker = new Worker(new URL(`./verify-thread${import.meta.url.slice(-3)}`, import.meta.url), {
+    workerData: data,
+    name: 'verify',
+  });
+  return new Promise<BlobCheck>((resolve, reject) => {
+    const abort = () => reject(cancelled());
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    worker.on('error', reject);
+    worker.on('message', (message: VerifyThreadMessage) => {
+      if (message.type === 'progress') progress(message.bytes);
+      else resolve(message);
+    });
+  }).finally(() => worker.terminate());
+}

@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { countReady, isReady } from '../../src/cache/ready-map.ts';
+import { createFetcher, type FetchContext } from '../../src/fetch/fetcher.ts';
+import { createGate } from '../../src/fetch/gate.ts';
+import { DEFAULT_POLICY, type FetchPolicy } from '../../src/fetch/policy.ts';
+import { createFetchStatistics } from '../../src/fetch/statistics.ts';
+import { createStorePool } from '../../src/fetch/store-pool.ts';
+import { makeBlob, pieces, scriptedSource, unavailable } from '../blob.ts';
+
+const pool = createStorePool(2);
+after(() => pool.close());
+const never = new AbortController().signal;
+
+function context(policy: Partial<FetchPolicy> = {}): FetchContext & { changes: number } {
+  const made = {
+    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, ...policy },
+    pool,
+    gates: { demand: createGate(8), prefetch: createGate(2) },
+    statistics: createFetchStatistics(),
+    log: () => {},
+    changes: 0,
+    changed: () => {
+      made.changes++;
+    },
+  };
+  return made;
+}
+
+const sizes = (count: number, size: number) => Array.from({ length: count }, () => size);
+
+test('a read brings its chunks, verified and in place, and says so', async () => {
+  const blob = makeBlob([5000, 4096, 1, 100_000]);
+  const made = context({ amplify: 0 });
+  const source = scriptedSource(blob.stored);
+  const fetcher = createFetcher(blob.cached, source, made);
+  assert.deepEqual(await fetcher.need(4096, 4096, never), []);
+  assert.equal(isReady(blob.cached.ready, 0, 5000), true);
+  assert.equal(countReady(blob.cached.ready), 2, 'amplify 0 fetches only what is read');
+  await fetcher.need(0, blob.cached.size, never);
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  await fetcher.close();
+  assert.ok(made.changes >= 2);
+  blob.close();
+});
+
+test('a chunk is fetched once, whoever asks', async () => {
+  const blob = makeBlob(sizes(20, 50_000));
+  const made = context();
+  const source = scriptedSource(blob.stored);
+  const fetcher = createFetcher(blob.cached, source, made);
+  await Promise.all(Array.from({ length: 50 }, (_, i) => fetcher.need((i % 20) * 53_248, 1000, never)));
+  await fetcher.need(0, blob.cached.size, never);
+  const asked = source.asked.reduce((sum, request) => sum + request.length, 0);
+  assert.equal(asked, blob.stored.length);
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  await fetcher.close();
+  blob.close();
+});
+
+test('missing neighbours come in one request', async () => {
+  const blob = makeBlob(sizes(50, 4096));
+  const source = scriptedSource(blob.stored);
+  const fetcher = createFetcher(blob.cached, source, context({ amplify: 64 << 10 }));
+  await fetcher.need(0, 1, never);
+  await fetcher.close();
+  assert.equal(source.asked.length, 1);
+  assert.ok(countReady(blob.cached.ready) > 20);
+  blob.close();
+});
+
+test('a source that fails, cuts or lies is asked again, and no wrong byte is kept', async () => {
+  const blob = makeBlob(sizes(10, 30_000));
+  const wrong = Buffer.from(blob.stored);
+  wrong[wrong.length >> 1] ^= 1;
+  const source = scriptedSource(blob.stored, [
+    unavailable,
+    unavailable,
+    ({ offset, length }) => pieces(blob.stored.subarray(offset, offset + Math.floor(length / 3))),
+    ({ offset, length }) => pieces(wrong.subarray(offset, offset + length)),
+  ]);
+  const made = context();
+  const fetcher = createFetcher(blob.cached, source, made);
+  await fetcher.need(0, blob.cached.size, never);
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  assert.equal(made.statistics.badChunks, 1);
+  assert.equal(source.distrusted, 1);
+  assert.ok(made.statistics.retries >= 4);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a source that always lies ends in an error, not in wrong bytes', async () => {
+  const blob = makeBlob([9000]);
+  const wrong = Buffer.from(blob.stored);
+  wrong[wrong.length - 1] ^= 1;
+  const lie = () => pieces(wrong);
+  const source = scriptedSource(blob.stored, Array.from({ length: 100 }, () => lie));
+  const made = context();
+  const fetcher = createFetcher(blob.cached, source, made);
+  await assert.rejects(fetcher.need(0, 1, never), { code: 'corrupt' });
+  assert.equal(source.asked.length, DEFAULT_POLICY.attempts);
+  assert.equal(made.statistics.failed, 1);
+  assert.equal(countReady(blob.cached.ready), 0);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a read that waits too long ends, and so does one that is interrupted; the next one works', async () => {
+  const blob = makeBlob([9000]);
+  const stall = async (_: unknown, signal: AbortSignal) => {
+    await sleep(10_000, undefined, { signal });
+    return pieces(blob.stored);
+  };
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context({ deadline: 80 }));
+  await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
+  const abort = new AbortController();
+  const waiting = fetcher.need(0, 1, abort.signal);
+  abort.abort();
+  await assert.rejects(waiting, { code: 'cancelled' });
+  await fetcher.close();
+  const again = createFetcher(blob.cached, scriptedSource(blob.stored), context());
+  await again.need(0, 9000, never);
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  await again.close();
+  blob.close();
+});
+
+test('a fault does not wait for the prefetch that holds its chunk', async () => {
+  const blob = makeBlob(sizes(40, 200_000));
+  const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+  async function* slow(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+    yield bytes.slice(0, 1000);
+    await gate;
+    yield bytes.slice(1000);
+  }
+  const held = ({ offset, length }: { offset: number; length: number }) => slow(blob.stored.subarray(offset, offset + length));
+  const source = scriptedSource(blob.stored, [held, held]);
+  const fetcher = createFetcher(blob.cached, source, context({ prefetchRequest: 2 << 20, amplify: 100_000 }));
+  const filling = fetcher.fill(0, blob.cached.size, never);
+  await sleep(20);
+  // Far into the first request, and in one that has not begun.
+  await Promise.all([fetcher.need(15 * 200_704, 1, never), fetcher.need(39 * 200_704, 1, never)]);
+  open();
+  await filling;
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  await fetcher.close();
+  blob.close();
+});
+
+test('on a full disk reads go on, from memory', async () => {
+  const blob = makeBlob(sizes(3, 10_000), '/dev/full');
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), context());
+  const loose = await fetcher.need(0, 10_000, never);
+  const first = loose.find((chunk) => chunk.offset === 0)!;
+  assert.deepEqual(Buffer.from(first.bytes), blob.flat.subarray(0, 10_000));
+  assert.equal(countReady(blob.cached.ready), 0);
+  await assert.rejects(fetcher.fill(0, blob.cached.size, never), { code: 'cache' });
+  await fetcher.close();
+  blob.close();
+});
+
+test('a sequential reader finds a window ahead of it; a random one pays for what it reads', async () => {
+  const blob = makeBlob(sizes(200, 100_000));
+  const source = scriptedSource(blob.stored);
+  const fetcher = createFetcher(blob.cached, source, context({ amplify: 0 }));
+  const step = 128 << 10;
+  let faults = 0;
+  for (let at = 0; at < 8 << 20; at += step) {
+    if (isReady(blob.cached.ready, at, step)) fetcher.reached(at);
+    else {
+      faults++;
+      await fetcher.need(at, step, never);
+    }
+    await sleep(2);
+  }
+  await fetcher.close();
+  assert.ok(faults < 30, `${faults} faults in 64 reads`);
+  const random = createFetcher(blob.cached, source, context({ amplify: 0 }));
+  const before = countReady(blob.cached.ready);
+  for (const chunk of [190, 150, 170]) await random.need(chunk * 102_400, 4096, never);
+  await random.close();
+  assert.equal(countReady(blob.cached.ready) - before, 3 * 25);
+  blob.close();
+});
+
+test('closing ends what is under way', async () => {
+  const blob = makeBlob([9000]);
+  const stall = async (_: unknown, signal: AbortSignal) => {
+    await sleep(60_000, undefined, { signal });
+    return pieces(blob.stored);
+  };
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context());
+  const waiting = assert.rejects(fetcher.need(0, 1, never));
+  await sleep(5);
+  await fetcher.close();
+  await waiting;
+  blob.close();
+});
