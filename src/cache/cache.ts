@@ -10,6 +10,8 @@ import type { ReadyMap } from './ready-map.ts';
  *   <root>/blobs/<key>/ready        readiness bits, with what is known to be synced
  *   <root>/blobs/<key>/chunks       the ledger: chunk and frame tables of all images that use the blob
  *   <root>/images/<hex>/bootstrap   complete local bootstrap, <hex> = the manifest's digest
+ *   <root>/images/<hex>/image.json  what the catalogue says of the image, for the case that the catalogue is damaged
+ *   <root>/tmp, <root>/trash        what is being made, and what is being removed: emptied at the next start
  *
  * Promises:
  *  - Data before bit: a ready bit, in memory or on disk, is never set before its bytes are in `data`.
@@ -24,11 +26,13 @@ export interface Cache {
 
   /**
    * Opens the entry for a blob, made if need be, and adds the blob's tables to its ledger. Each open needs one
-   * `release`. Entries that are open already are shared. `verify` re-checks chunks whose bits cannot be trusted.
+   * `release`. Entries that are open already are shared. Chunks whose bits cannot be trusted are verified in the
+   * background. Rejects with code `cache` if the entry cannot be made or its ledger not be written (a full disk).
    */
   open(blob: Blob): Promise<CachedBlob>;
   /** Opens an entry that exists, by key (a daemon that starts again). `undefined` if it is gone or damaged. */
   reopen(key: string): Promise<CachedBlob | undefined>;
+  /** The last release closes the descriptor: no thread may read or write through it any more. */
   release(blob: CachedBlob): Promise<void>;
   /** Says that bits of the map were set or cleared: persists them soon, in order, and counts bytes for the quota. */
   changed(blob: CachedBlob): void;
@@ -38,6 +42,7 @@ export interface Cache {
   image(digest: OciDigest): StoredImage | undefined;
   images(): StoredImage[];
   bootstrapPath(digest: OciDigest): string;
+  /** Rejects with code `busy` while the image is mounted; an image that is not there is removed already. */
   removeImage(digest: OciDigest): Promise<void>;
 
   mounts(): StoredMount[];
@@ -46,11 +51,12 @@ export interface Cache {
 
   usage(): CacheUsage;
   /**
-   * Evicts blobs that nobody has open, longest unused first, until at most `target` bytes are used, then images
-   * without blobs. Returns what was removed.
+   * Evicts blobs that nobody has open, longest unused first, until at most `target` bytes are used, then every image
+   * that has none of its blobs left and is not mounted. Returns what was removed. Also done without being asked, down
+   * to 90 % of the quota, when `changed` finds more than the quota in use.
    */
   prune(target: number): Promise<PruneResult>;
-  /** Syncs everything, writes the clean mark, gives up the lock. */
+  /** Syncs everything, closes all entries (released or not), gives up the lock. */
   close(): Promise<void>;
 }
 
@@ -106,6 +112,8 @@ export interface CacheUsage {
   blobs: number;
   openBlobs: number;
   images: number;
+  /** False from a write that failed (a full disk) until one succeeds: reads go on, the cache does not grow. */
+  writable: boolean;
 }
 
 export interface PruneResult {

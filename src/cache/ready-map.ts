@@ -4,7 +4,7 @@ import { BLOCK_SIZE } from '../image/image.ts';
  * Which blocks of a blob are here: a bitmap in shared memory, one bit for each 4 KiB, that FUSE threads read while
  * store threads set it. A second bitmap of the same size holds *marks*: places where a reader's arrival is reported.
  *
- * Layout (32-bit words): [0] state, [1] blocks, then ready bits, then mark bits.
+ * Layout (32-bit words): [0] state, [1] blocks, [2] number of clears, then ready bits, then mark bits.
  */
 export interface ReadyMap {
   readonly words: Int32Array<SharedArrayBuffer>;
@@ -13,7 +13,8 @@ export interface ReadyMap {
 
 const STATE = 0;
 const BLOCKS = 1;
-const HEADER = 2;
+const CLEARS = 2;
+const HEADER = 3;
 const CLOSED = 1;
 
 const bitmapWords = (blocks: number) => Math.ceil(blocks / 32);
@@ -60,7 +61,14 @@ export function setReady(map: ReadyMap, offset: number, length: number): void {
 
 /** Takes back `setReady`, for bytes found wrong. */
 export function clearReady(map: ReadyMap, offset: number, length: number): void {
+  // Counted first: who sees the cleared bits sees the count.
+  Atomics.add(map.words, CLEARS, 1);
   eachWord(map, HEADER, offset, length, (word, mask) => Atomics.and(map.words, word, ~mask));
+}
+
+/** Changes with every `clearReady`: a bit that was cleared and set again looks untouched, but its data is new. */
+export function countClears(map: ReadyMap): number {
+  return Atomics.load(map.words, CLEARS);
 }
 
 /** Number of blocks that are here. */
@@ -70,22 +78,30 @@ export function countReady(map: ReadyMap): number {
   return total;
 }
 
-/** The ready bits as bytes: a copy, block `i` in byte `i >> 3`, bit `i & 7`. */
-export function readyBytes(map: ReadyMap): Uint8Array {
-  return new Uint8Array(map.words.buffer.slice(HEADER * 4, (HEADER + bitmapWords(map.blocks)) * 4));
+/** The ready bits as bytes: a copy, block `i` in byte `i >> 3`, bit `i & 7`, padded with zeros to whole 32-bit words. */
+export function readyBytes(map: ReadyMap): Uint8Array<ArrayBuffer> {
+  const words = new Int32Array(bitmapWords(map.blocks));
+  for (let word = 0; word < words.length; word++) words[word] = Atomics.load(map.words, HEADER + word);
+  return new Uint8Array(words.buffer);
 }
 
 /** Sets the bits that `bytes` (as `readyBytes` gives them) has set, within the map's size. */
 export function addReadyBytes(map: ReadyMap, bytes: Uint8Array): void {
-  for (let block = 0; block < map.blocks && block >> 3 < bytes.length; block++) {
-    if (bytes[block >> 3] & (1 << (block & 7)))
-      Atomics.or(map.words, HEADER + (block >> 5), 1 << (block & 31));
-  }
+  eachWord(map, HEADER, 0, map.blocks * BLOCK_SIZE, (word, mask) => {
+    const at = (word - HEADER) * 4;
+    const bits = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+    if ((bits & mask) !== 0) Atomics.or(map.words, word, bits & mask);
+  });
 }
 
 /** Tells threads that the file behind the map is about to be closed. */
 export function closeReadyMap(map: ReadyMap): void {
   Atomics.store(map.words, STATE, CLOSED);
+}
+
+/** Takes back `closeReadyMap`: the file is served again. */
+export function openReadyMap(map: ReadyMap): void {
+  Atomics.store(map.words, STATE, 0);
 }
 
 export function isClosed(map: ReadyMap): boolean {
@@ -115,9 +131,11 @@ function eachWord(
   length: number,
   visit: (word: number, mask: number) => void,
 ): void {
-  if (length <= 0) return;
+  if (length <= 0 || offset < 0) return;
   const first = Math.floor(offset / BLOCK_SIZE);
   const last = Math.min(Math.floor((offset + length - 1) / BLOCK_SIZE), map.blocks - 1);
+  // Also for an empty map: bit operations on -1 or on more than 2^32 blocks would wrap.
+  if (first > last) return;
   for (let word = first >>> 5; word <= last >>> 5; word++) {
     let mask = word === first >>> 5 ? -1 << (first & 31) : -1;
     if (word === last >>> 5) mask &= -1 >>> (31 - (last & 31));

@@ -1,0 +1,14 @@
+import { Worker } from 'node:worker_threads';
+
+/** Writes the WAL of a database back, in a thread of its own: it syncs, which can take seconds on a slow disk. */
+export function runCheckpoint(path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL(`./checkpoint-thread${import.meta.url.slice(-3)}`, import.meta.url), {
+      workerData: path,
+    });
+    worker.once('error', reject);
+    worker.once('exit', (code) =>
+      code === 0 ? resolve() : reject(new Error(`the checkpoint thread ended with ${code}`)),
+    );
+  });
+}

@@ -1,0 +1,218 @@
+import { type FileHandle, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { corrupt } from '../errors.ts';
+import type { CachedBlob } from './cache.ts';
+import { type Disk, replaceWhole, writeWhole } from './disk.ts';
+import { type Health, type Log, messageOf } from './health.ts';
+import { keyOf, type Layout } from './layout.ts';
+import type { Ledger } from './ledger.ts';
+import { decodeLedger, encodeLedger } from './ledger-file.ts';
+import { createPersister, type Persister } from './persist.ts';
+import { newReadyFile, type ReadyFile, readReadyFile, writeCurrent } from './ready-file.ts';
+import { addReadyBytes, closeReadyMap, createReadyMap, type ReadyMap, readyBytes, setReady } from './ready-map.ts';
+import { recheck } from './recheck.ts';
+
+/** Where entries live and what they share. */
+export interface Place {
+  readonly layout: Layout;
+  readonly disk: Disk;
+  readonly log: Log;
+  readonly health: Health;
+  readonly bootId: string;
+}
+
+/** What is known of an entry whether it is open or not. */
+export interface EntryRecord {
+  readonly key: string;
+  readonly id: string;
+  readonly variant: number;
+  readonly ino: number;
+  /** Unix time, ms. */
+  lastUsed: number;
+  /** Bytes on disk. */
+  bytes: number;
+  open?: OpenEntry;
+}
+
+export interface OpenEntry {
+  readonly blob: { -readonly [Field in keyof CachedBlob]: CachedBlob[Field] };
+  readonly persister: Persister;
+  ledger: Ledger;
+  /** Size of the ledger's file. */
+  ledgerBytes: number;
+  references: number;
+  readonly data: FileHandle;
+  readonly readyFile: FileHandle;
+  /** Ends the background verification. */
+  readonly stop: AbortController;
+  rechecked: Promise<void>;
+}
+
+/**
+ * Makes a new entry: whole and synced under a temporary name, then renamed.
+ * @param counted called when the record's `bytes` changed
+ */
+export async function createEntry(
+  place: Place,
+  record: EntryRecord,
+  ledger: Ledger,
+  counted: () => void,
+): Promise<OpenEntry> {
+  const { disk, layout, bootId } = place;
+  const temporary = join(layout.temporary, String(record.ino));
+  const handles: FileHandle[] = [];
+  try {
+    await disk.mkdir(temporary);
+    const data = await disk.open(join(temporary, 'data'), 'wx+');
+    handles.push(data);
+    await disk.truncate(data, ledger.size);
+    const readyFile = await disk.open(join(temporary, 'ready'), 'wx+');
+    handles.push(readyFile);
+    const map = createReadyMap(ledger.size);
+    const ready = newReadyFile(readyFile, record.ino, ledger.size, bootId, readyBytes(map).length);
+    await writeCurrent(disk, ready, readyBytes(map));
+    const { ino, variant } = record;
+    const encoded = encodeLedger({ ino, variant, ledger });
+    await writeWhole(disk, join(temporary, 'chunks'), encoded);
+    const entry = assemble(place, record, ledger, encoded.length, data, readyFile, ready, map, counted);
+    await count(record, entry);
+    await disk.rename(temporary, entryDirectory(place, record));
+    return entry;
+  } catch (error) {
+    for (const handle of handles) await handle.close();
+    // What cannot be removed now is removed at the next start.
+    await disk.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Opens an entry that is on disk.
+ * @throws NymphError `corrupt` if its files are damaged or absent; other errors say nothing about the entry
+ */
+export async function loadEntry(place: Place, record: EntryRecord, counted: () => void): Promise<OpenEntry> {
+  const directory = entryDirectory(place, record);
+  const handles: FileHandle[] = [];
+  try {
+    const encoded = await readFile(join(directory, 'chunks'));
+    const stored = decodeLedger(encoded);
+    const { ledger } = stored;
+    if (stored.ino !== record.ino || keyOf(ledger.id, stored.variant) !== record.key)
+      throw corrupt('chunk ledger', 'key', 16, `belongs to another entry than ${record.key}`);
+    const data = await place.disk.open(join(directory, 'data'), 'r+');
+    handles.push(data);
+    const { size } = await data.stat();
+    if (size !== ledger.size) throw corrupt('cached data', 'size', size, `is not ${ledger.size}`);
+    const readyFile = await place.disk.open(join(directory, 'ready'), 'r+');
+    handles.push(readyFile);
+    const map = createReadyMap(ledger.size);
+    const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
+    addReadyBytes(map, state.trusted);
+    const entry = assemble(place, record, ledger, encoded.length, data, readyFile, state.ready, map, counted);
+    await count(record, entry);
+    if (state.doubtful.some((byte) => byte !== 0)) startRecheck(place, entry, state.doubtful);
+    return entry;
+  } catch (error) {
+    for (const handle of handles) await handle.close();
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw corrupt(`entry ${record.key}`, 'files', 0, messageOf(error));
+    throw error;
+  }
+}
+
+/** Persists and closes. Reported, not thrown: whoever closes cannot help it. */
+export async function closeEntry(entry: OpenEntry): Promise<void> {
+  entry.stop.abort();
+  await entry.rechecked;
+  closeReadyMap(entry.blob.ready);
+  await entry.persister.finish();
+  await entry.data.close();
+  await entry.readyFile.close();
+}
+
+/** Puts a larger ledger in place: on disk first. */
+export async function growLedger(place: Place, record: EntryRecord, entry: OpenEntry, ledger: Ledger): Promise<void> {
+  const { ino, variant } = record;
+  const encoded = encodeLedger({ ino, variant, ledger });
+  await replaceWhole(place.disk, join(entryDirectory(place, record), 'chunks'), encoded);
+  entry.ledger = ledger;
+  entry.ledgerBytes = encoded.length;
+  entry.blob.chunks = ledger.chunks;
+  entry.blob.frames = ledger.frames;
+}
+
+export function entryDirectory(place: Place, record: { key: string }): string {
+  return join(place.layout.blobs, record.key);
+}
+
+function assemble(
+  place: Place,
+  record: EntryRecord,
+  ledger: Ledger,
+  ledgerBytes: number,
+  data: FileHandle,
+  readyFile: FileHandle,
+  ready: ReadyFile,
+  map: ReadyMap,
+  counted: () => void,
+): OpenEntry {
+  const { disk, health } = place;
+  const { id, digest, digestAlgorithm, size, chunks, frames } = ledger;
+  const entry: OpenEntry = {
+    blob: {
+      key: record.key,
+      id,
+      ino: record.ino,
+      digest,
+      digestAlgorithm,
+      size,
+      dataPath: join(entryDirectory(place, record), 'data'),
+      fd: data.fd,
+      ready: map,
+      chunks,
+      frames,
+    },
+    persister: createPersister({
+      disk,
+      health,
+      key: record.key,
+      map,
+      data,
+      ready,
+      written: async () => {
+        await count(record, entry);
+        counted();
+      },
+    }),
+    ledger,
+    ledgerBytes,
+    references: 0,
+    data,
+    readyFile,
+    stop: new AbortController(),
+    rechecked: Promise.resolve(),
+  };
+  return entry;
+}
+
+async function count(record: EntryRecord, entry: OpenEntry): Promise<void> {
+  const [data, ready] = await Promise.all([entry.data.stat(), entry.readyFile.stat()]);
+  record.bytes = (data.blocks + ready.blocks) * 512 + Math.ceil(entry.ledgerBytes / 4096) * 4096;
+}
+
+/** Bits of the blocks that chunks cover. */
+function coverage(ledger: Ledger): Uint8Array {
+  const map = createReadyMap(ledger.size);
+  const { chunks } = ledger;
+  for (let index = 0; index < chunks.count; index++) setReady(map, chunks.offset[index], chunks.size[index]);
+  return readyBytes(map);
+}
+
+function startRecheck(place: Place, entry: OpenEntry, doubtful: Uint8Array): void {
+  const { key, ready } = entry.blob;
+  const found = () => entry.persister.changed();
+  entry.rechecked = recheck(entry.ledger, entry.data, ready, doubtful, entry.stop.signal, found).then(
+    (result) => place.log('info', 'chunks were verified after an unclean stop of the machine', { key, ...result }),
+    (error) => place.log('warn', 'chunks could not be verified', { key, error: messageOf(error) }),
+  );
+}

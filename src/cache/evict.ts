@@ -1,0 +1,105 @@
+import { NymphError } from '../errors.ts';
+import type { OciDigest } from '../image/image.ts';
+import type { BlobStore } from './blob-store.ts';
+import type { PruneResult } from './cache.ts';
+import type { Catalogue } from './catalogue.ts';
+import { type Log, messageOf } from './health.ts';
+import type { ImageStore } from './image-store.ts';
+
+/** Automatic eviction goes down to this part of the quota, so that it does not begin anew with the next chunk. */
+const LOW_WATER = 0.9;
+/** After an eviction that could not free enough, ms. */
+const PAUSE = 10_000;
+
+export interface Evictor {
+  prune(target: number): Promise<PruneResult>;
+  /** Looks at the quota; evicts in the background if more is in use. Never throws. */
+  look(): void;
+  /** Resolves when nothing is being evicted. */
+  idle(): Promise<void>;
+}
+
+export function createEvictor(
+  blobs: BlobStore,
+  images: ImageStore,
+  catalogue: Catalogue,
+  bytesInUse: () => number,
+  quota: number | undefined,
+  log: Log,
+): Evictor {
+  let queue: Promise<unknown> = Promise.resolve();
+  let evicting = false;
+  let pausedUntil = 0;
+  let warned = false;
+
+  async function pruneNow(target: number): Promise<PruneResult> {
+    const result: PruneResult = { freed: 0, blobs: [], images: [] };
+    const idle = [...blobs.records()].filter((record) => !record.open).sort((a, b) => a.lastUsed - b.lastUsed);
+    for (const record of idle) {
+      if (bytesInUse() <= target) break;
+      const { bytes } = record;
+      if (!(await blobs.evict(record.key))) continue;
+      result.freed += bytes;
+      result.blobs.push(record.key);
+    }
+    for (const image of catalogue.images()) {
+      if (image.blobs.some((blob) => blobs.has(blob.key))) continue;
+      const bytes = images.bytes.get(image.digest) ?? 0;
+      if (!(await removeUnused(image.digest))) continue;
+      result.freed += bytes;
+      result.images.push(image.digest);
+    }
+    return result;
+  }
+
+  async function removeUnused(digest: OciDigest): Promise<boolean> {
+    try {
+      return await images.remove(digest);
+    } catch (error) {
+      if (error instanceof NymphError && error.code === 'busy') return false;
+      throw error;
+    }
+  }
+
+  function prune(target: number): Promise<PruneResult> {
+    const result = queue.then(() => pruneNow(target));
+    queue = result.catch(() => {}); // the caller gets the error; the next in the queue goes on
+    return result;
+  }
+
+  function settle(quota: number): void {
+    const bytes = bytesInUse();
+    if (bytes <= quota) {
+      warned = false;
+      return;
+    }
+    pausedUntil = Date.now() + PAUSE;
+    if (!warned) log('warn', 'more than the quota is in use, and all of it is open', { bytes, quota });
+    warned = true;
+  }
+
+  return {
+    prune,
+    look() {
+      if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;
+      evicting = true;
+      prune(Math.floor(quota * LOW_WATER))
+        .then(
+          (result) => {
+            if (result.blobs.length > 0) log('info', 'evicted to stay within the quota', { ...result });
+            settle(quota);
+          },
+          (error) => {
+            pausedUntil = Date.now() + PAUSE;
+            log('error', 'eviction failed', { error: messageOf(error) });
+          },
+        )
+        .finally(() => {
+          evicting = false;
+        });
+    },
+    async idle() {
+      await queue;
+    },
+  };
+}

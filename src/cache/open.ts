@@ -1,0 +1,188 @@
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { resolve } from 'node:path';
+import Database from 'better-sqlite3';
+import { NymphError } from '../errors.ts';
+import { createBlobStore } from './blob-store.ts';
+import type { Cache } from './cache.ts';
+import { type Catalogue, openCatalogue } from './catalogue.ts';
+import { type Disk, localDisk, writeWhole } from './disk.ts';
+import type { Place } from './entry.ts';
+import { createEvictor } from './evict.ts';
+import { cacheError, createHealth, type Log, messageOf } from './health.ts';
+import { createImageStore } from './image-store.ts';
+import { type Layout, layoutOf } from './layout.ts';
+import { lockDirectory } from './lock.ts';
+import { recoverBlobs, recoverImages } from './recover.ts';
+import { createTrash } from './trash.ts';
+
+export interface CacheOptions {
+  /** Bytes that the cache may use on disk; no limit by default. */
+  quota?: number;
+  /** Changes with each start of the machine; the kernel's boot id by default. */
+  bootId?: string;
+  log?: Log;
+  /** How files are changed: for tests that fail each step in turn. */
+  disk?: Disk;
+}
+
+/** Inodes below are those of the flat file system itself. */
+const FIRST_INO = 2 ** 20;
+
+/**
+ * Opens a cache directory, made if need be, for this process alone.
+ * @throws NymphError `busy` if another process uses it, `cache` if it cannot be used
+ */
+export async function openCache(root: string, options: CacheOptions = {}): Promise<Cache> {
+  const { quota, log = () => {}, disk = localDisk } = options;
+  const layout = layoutOf(resolve(root));
+  let unlock: (() => void) | undefined;
+  let catalogue: Catalogue | undefined;
+  try {
+    makeDirectories(layout);
+    unlock = lockDirectory(layout.lock);
+    const trash = createTrash(disk, layout.trash, log);
+    catalogue = openOrRebuild(layout, log);
+    const bootId = options.bootId ?? readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+    for (const name of readdirSync(layout.temporary)) await trash.discard(`${layout.temporary}/${name}`);
+    const records = await recoverBlobs(layout, catalogue, trash, log);
+    const sizes = await recoverImages(layout, catalogue, trash, log);
+    await trash.empty();
+    const place: Place = { layout, disk, log, health: createHealth(log, () => probe(layout, disk)), bootId };
+    return assemble(place, catalogue, trash, records, sizes, quota, unlock);
+  } catch (error) {
+    await catalogue?.close();
+    unlock?.();
+    if (error instanceof NymphError) throw error;
+    throw cacheError(`cannot open the cache ${layout.root}`, error);
+  }
+}
+
+function assemble(
+  place: Place,
+  catalogue: Catalogue,
+  trash: ReturnType<typeof createTrash>,
+  records: Awaited<ReturnType<typeof recoverBlobs>>,
+  sizes: Awaited<ReturnType<typeof recoverImages>>,
+  quota: number | undefined,
+  unlock: () => void,
+): Cache {
+  const images = createImageStore(place, catalogue, trash, sizes);
+  const blobs = createBlobStore(place, catalogue, trash, records, () => evictor.look());
+  const evictor = createEvictor(blobs, images, catalogue, bytesInUse, quota, place.log);
+  let closing: Promise<void> | undefined;
+
+  function bytesInUse(): number {
+    let bytes = catalogue.bytes;
+    for (const record of blobs.records()) bytes += record.bytes;
+    for (const size of images.bytes.values()) bytes += size;
+    return bytes;
+  }
+
+  async function close(): Promise<void> {
+    await blobs.close();
+    await evictor.idle();
+    await trash.settled();
+    place.health.close();
+    await catalogue.close();
+    unlock();
+  }
+
+  return {
+    root: place.layout.root,
+    open: blobs.open,
+    reopen: blobs.reopen,
+    release: blobs.release,
+    changed: blobs.changed,
+    putImage: images.put,
+    image: catalogue.image,
+    images: catalogue.images,
+    bootstrapPath: images.bootstrapPath,
+    removeImage: async (digest) => void (await images.remove(digest)),
+    mounts: catalogue.mounts,
+    putMount: (mount) => inCatalogue(`mount ${mount.directory}`, () => catalogue.putMount(mount)),
+    removeMount: (directory) => inCatalogue(`mount ${directory}`, () => catalogue.removeMount(directory)),
+    usage() {
+      const all = [...blobs.records()];
+      return {
+        bytes: bytesInUse(),
+        quota,
+        blobs: all.length,
+        openBlobs: all.filter((record) => record.open).length,
+        images: images.bytes.size,
+        writable: place.health.writable,
+      };
+    },
+    async prune(target) {
+      const result = await evictor.prune(target);
+      await trash.settled();
+      return result;
+    },
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+function inCatalogue(what: string, change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    throw cacheError(`cannot change the catalogue: ${what}`, error);
+  }
+}
+
+/** Writes as much as a chunk takes, and removes it. */
+async function probe(layout: Layout, disk: Disk): Promise<void> {
+  const path = `${layout.temporary}/probe`;
+  try {
+    await writeWhole(disk, path, new Uint8Array(1024 * 1024));
+  } finally {
+    await disk.remove(path);
+  }
+}
+
+function makeDirectories(layout: Layout): void {
+  if (!existsSync(layout.root)) mkdirSync(layout.root, { recursive: true, mode: 0o700 });
+  for (const directory of [layout.blobs, layout.images, layout.temporary, layout.trash]) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    chmodSync(directory, 0o700);
+  }
+}
+
+/** A damaged catalogue is set aside; what the directories say is taken in afterwards. */
+function openOrRebuild(layout: Layout, log: Log): Catalogue {
+  const path = layout.catalogue;
+  // Inode numbers that a lost catalogue gave away are below this: it gave less than 16 in a millisecond.
+  const beyondLost = Date.now() * 16;
+  const entries = readdirSync(layout.blobs).length;
+  const isNew = !existsSync(path);
+  if (isNew && entries > 0) log('error', 'the catalogue of the cache is missing: it is rebuilt', { path, entries });
+  try {
+    createPrivate(path);
+    return openCatalogue(path, isNew && entries > 0 ? beyondLost : FIRST_INO, log);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    const aside = `${path}.damaged-${Date.now()}`;
+    log('error', 'the catalogue of the cache is damaged: it is set aside and rebuilt; its mounts are forgotten', {
+      path,
+      aside,
+      error: messageOf(error),
+    });
+    for (const suffix of ['', '-wal', '-shm']) {
+      if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    }
+    createPrivate(path);
+    return openCatalogue(path, beyondLost, log);
+  }
+}
+
+/** SQLite gives its other files the mode of the database. */
+function createPrivate(path: string): void {
+  closeSync(openSync(path, 'a', 0o600));
+}
+
+function isDamage(error: unknown): boolean {
+  if (error instanceof SyntaxError) return true;
+  return error instanceof Database.SqliteError && /^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA)/.test(error.code);
+}

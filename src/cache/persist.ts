@@ -1,0 +1,121 @@
+import type { FileHandle } from 'node:fs/promises';
+import { BLOCK_SIZE } from '../image/image.ts';
+import { hasBit, subtract } from './bits.ts';
+import type { Disk } from './disk.ts';
+import type { Health } from './health.ts';
+import { type ReadyFile, writeCurrent, writeSynced } from './ready-file.ts';
+import { clearReady, countClears, type ReadyMap, readyBytes } from './ready-map.ts';
+
+/** A change waits this long for others, ms. */
+const PERSIST_DELAY = 75;
+/** Unsynced data, and what could not be written, wait this long, ms. */
+const SYNC_DELAY = 5000;
+
+/** Keeps the `ready` file of one open entry in step with its map. */
+export interface Persister {
+  /** Bits changed: they are written soon, and synced within seconds. Never throws. */
+  changed(): void;
+  /**
+   * Syncs the data and the bits now, and stops all timers.
+   * @returns false if that failed (reported to `health`): bits that were not synced are lost, no more
+   */
+  finish(): Promise<boolean>;
+}
+
+interface PersisterParts {
+  disk: Disk;
+  health: Health;
+  key: string;
+  map: ReadyMap;
+  data: FileHandle;
+  ready: ReadyFile;
+  /** Called after each write: the moment to count bytes. */
+  written(): Promise<void>;
+}
+
+export function createPersister(parts: PersisterParts): Persister {
+  const { disk, health, map, data, ready } = parts;
+  let clears = countClears(map);
+  let persistTimer: NodeJS.Timeout | undefined;
+  let syncTimer: NodeJS.Timeout | undefined;
+  let queue = Promise.resolve(true);
+  let finished = false;
+
+  async function persist(): Promise<void> {
+    const seen = countClears(map);
+    const bits = readyBytes(map);
+    if (seen !== clears) {
+      // A block that was cleared and set again has new data, which no sync has covered: nothing counts as synced.
+      await writeSynced(disk, ready, new Uint8Array(bits.length));
+      await writeCurrent(disk, ready, bits);
+      await disk.datasync(ready.file);
+      clears = seen;
+    } else {
+      await writeCurrent(disk, ready, bits);
+    }
+    await parts.written();
+  }
+
+  async function sync(): Promise<void> {
+    const seen = countClears(map);
+    // The bits first: data of bits that come later may miss this sync.
+    const bits = readyBytes(map);
+    try {
+      await disk.datasync(data);
+    } catch (error) {
+      // The kernel may have dropped the pages it could not write: what was never synced is not here any more.
+      forget(map, subtract(readyBytes(map), ready.synced));
+      await persist();
+      throw error;
+    }
+    await persist();
+    if (countClears(map) !== seen) return later();
+    await writeSynced(disk, ready, bits);
+    await disk.datasync(ready.file);
+  }
+
+  function run(step: () => Promise<void>): Promise<boolean> {
+    queue = queue.then(step).then(
+      () => true,
+      (error: unknown) => {
+        health.failed(`readiness of ${parts.key}`, error);
+        later();
+        return false;
+      },
+    );
+    return queue;
+  }
+
+  function later(): void {
+    if (finished) return;
+    syncTimer ??= setTimeout(() => {
+      syncTimer = undefined;
+      void run(sync);
+    }, SYNC_DELAY).unref();
+  }
+
+  return {
+    changed() {
+      if (finished) return;
+      // Bytes found wrong must not come back with the next process.
+      const delay = countClears(map) === clears ? PERSIST_DELAY : 0;
+      persistTimer ??= setTimeout(() => {
+        persistTimer = undefined;
+        void run(persist);
+      }, delay).unref();
+      later();
+    },
+    async finish() {
+      finished = true;
+      clearTimeout(persistTimer);
+      clearTimeout(syncTimer);
+      return run(sync);
+    },
+  };
+}
+
+function forget(map: ReadyMap, bits: Uint8Array): void {
+  for (let block = 0; block < map.blocks; block++) {
+    if (hasBit(bits, block)) clearReady(map, block * BLOCK_SIZE, BLOCK_SIZE);
+  }
+}
