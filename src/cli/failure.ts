@@ -1,5 +1,5 @@
 import { type ErrorCode, NymphError } from '../errors.ts';
-import { EXIT_OF_ERROR, type ExitCode } from './exit-codes.ts';
+import { type ExitCode, exitStatus } from '../exit-status.ts';
 
 /**
  * Says on standard error what failed and what to do, with `json` also on standard output as one document.
@@ -23,7 +23,7 @@ export function reportFailure(error: unknown, json: boolean, verbose: boolean): 
   }
   process.stderr.write(`${lines.join('\n')}\n`);
   if (json) process.stdout.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
-  return EXIT_OF_ERROR[code];
+  return exitStatus(error);
 }
 
 function causeLines(error: unknown): string[] {

@@ -1,16 +1,16 @@
 import { type Command, CommanderError } from 'commander';
 import { NymphError } from '../errors.ts';
+import { EXIT } from '../exit-status.ts';
 import { type Context, createContext, type GlobalOptions } from './context.ts';
-import { EXIT, type ExitCode } from './exit-codes.ts';
 import { reportFailure } from './failure.ts';
 import { type Action, buildProgram } from './program.ts';
 
 /** Runs one command line, without the program's own name. Everything that goes wrong is printed here, and only here. */
-async function main(args: readonly string[]): Promise<ExitCode> {
+async function main(args: readonly string[]): Promise<number> {
   // Known before the command line is parsed, which may fail.
   let json = args.includes('--json');
   let verbose = args.includes('--verbose');
-  let exit: ExitCode = EXIT.ok;
+  let exit: number = EXIT.ok;
   const program = buildProgram(async (action: Action, globals: GlobalOptions) => {
     json = globals.json === true;
     verbose = globals.verbose === true;

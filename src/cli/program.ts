@@ -1,12 +1,11 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../daemon/units.ts';
 import { formatPlatform, parsePlatform } from '../sources/platform.ts';
+import { VERSION } from '../version.ts';
 import type { Context, GlobalOptions } from './context.ts';
-import type { ExitCode } from './exit-codes.ts';
-import { version } from './version.ts';
 
 /** What a command does, once it is known which; resolves with the exit status, 0 by default. */
-export type Action = (context: Context) => Promise<ExitCode | undefined>;
+export type Action = (context: Context) => Promise<number | undefined>;
 
 /** Receives the command that was asked for and the options that every command takes. */
 export type Chosen = (action: Action, globals: GlobalOptions) => Promise<void>;
@@ -18,7 +17,7 @@ export type Chosen = (action: Action, globals: GlobalOptions) => Promise<void>;
 export function buildProgram(chosen: Chosen): Command {
   const program = new Command('nymph')
     .description('Mounts container images that are not here yet: lazy Nydus images, verified chunk by chunk.')
-    .version(version(), '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help for a command')
     .option('--config <file>', 'configuration file (default: /etc/nymph/config.toml, if it is there)')

@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlClient, isDaemonAbsent } from '../daemon/control-client.ts';
 import { textLine } from '../daemon/log-text.ts';
 import { NymphError } from '../errors.ts';
+import { EXIT } from '../exit-status.ts';
 import type { Context } from './context.ts';
-import { EXIT } from './exit-codes.ts';
 
 /** A daemon that does not answer within this time, ms, is taken for broken. */
 const START_LIMIT = 10_000;

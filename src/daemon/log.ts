@@ -1,5 +1,5 @@
 import { isatty } from 'node:tty';
-import { type DestinationStream, type Logger, pino, stdSerializers } from 'pino';
+import { type Logger, pino, stdSerializers } from 'pino';
 import { NymphError } from '../errors.ts';
 import { textLine } from './log-text.ts';
 
@@ -18,15 +18,34 @@ export interface LogOptions {
  * the process ends. Secrets are taken out of every line. Errors are logged under `error`: `log.warn({ error }, 'text')`.
  */
 export function createLogger(options: LogOptions): Logger {
-  const output = pino.destination({ dest: options.file ?? 2, sync: false, mkdir: options.file !== undefined });
+  // With `minLength` 0 its `flush` would call back before anything is written.
+  const output = pino.destination({
+    dest: options.file ?? 2,
+    sync: false,
+    minLength: 1,
+    mkdir: options.file !== undefined,
+  });
   process.on('exit', () => output.flushSync());
-  const text = options.format === 'text' || (options.format === 'auto' && options.file === undefined && isatty(2));
-  const colours = text && options.file === undefined && isatty(2) && !process.env.NO_COLOR;
-  return loggerTo(text ? { write: (line) => output.write(textLine(line, colours)) } : output, options.level);
+  const terminal = options.file === undefined && isatty(2);
+  const text = options.format === 'text' || (options.format === 'auto' && terminal);
+  const colours = terminal && !process.env.NO_COLOR;
+  return loggerTo(
+    {
+      write: (line) => void output.write(text ? textLine(line, colours) : line),
+      flush: (done) => output.flush(done),
+    },
+    options.level,
+  );
+}
+
+/** Where a logger's JSON lines go. */
+export interface LogStream {
+  write(line: string): void;
+  flush?(done?: () => void): void;
 }
 
 /** {@link createLogger} onto any stream of JSON lines. */
-export function loggerTo(stream: DestinationStream, level: LogOptions['level']): Logger {
+export function loggerTo(stream: LogStream, level: LogOptions['level']): Logger {
   return pino(
     {
       level,

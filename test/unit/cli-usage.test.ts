@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { EXIT } from '../../src/cli/exit-codes.ts';
 import { buildProgram } from '../../src/cli/program.ts';
+import { EXIT } from '../../src/exit-status.ts';
 import { nymph, scratch } from './cli-daemon.ts';
 
 const commands = () => buildProgram(async () => {}).commands;

@@ -3,8 +3,8 @@ import { mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { EXIT_OF_ERROR } from '../../src/cli/exit-codes.ts';
 import { type ErrorCode, NymphError } from '../../src/errors.ts';
+import { EXIT_OF_ERROR } from '../../src/exit-status.ts';
 import { IMAGE, MOUNT, nymph, STATUS, scratch, serve } from './cli-daemon.ts';
 
 test('ls shows mounts, and images that are mounted nowhere', async (t) => {

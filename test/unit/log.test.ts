@@ -78,14 +78,25 @@ test('text for people is one line for each event', () => {
 
 test('what was logged before the process ends is written', () => {
   const log = new URL('../../src/daemon/log.ts', import.meta.url).href;
-  const script = `const { createLogger } = await import(${JSON.stringify(log)});
-    const log = createLogger({ level: 'info', format: 'auto' });
-    for (let i = 0; i < 1000; i++) log.info({ i }, 'x'.repeat(100));
-    process.exit(3);`;
-  const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script];
-  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
-  assert.equal(status, 3);
-  const lines = stderr.trimEnd().split('\n');
-  assert.equal(lines.length, 1000);
-  assert.equal(JSON.parse(lines[999]).i, 999);
+  const ends = [
+    'process.exit(3)',
+    // The daemon's way: no handlers run.
+    `log.flush(() => koffi.load('libc.so.6').func('void _exit(int)')(3))`,
+  ];
+  for (const format of ['auto', 'text']) {
+    for (const end of ends) {
+      const script = `const koffi = (await import(${JSON.stringify(import.meta.resolve('koffi'))})).default;
+      const { createLogger } = await import(${JSON.stringify(log)});
+      const log = createLogger({ level: 'info', format: '${format}' });
+      for (let i = 0; i < 1000; i++) log.info({ i }, 'x'.repeat(1000));
+      ${end};`;
+      const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script];
+      const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
+      assert.equal(status, 3, stderr.slice(-1000));
+      const lines = stderr.trimEnd().split('\n');
+      assert.equal(lines.length, 1000, `${format} ${end}`);
+      for (const [i, line] of lines.entries())
+        assert.match(line, format === 'text' ? new RegExp(` i=${i}$`) : new RegExp(`"i":${i},`));
+    }
+  }
 });

@@ -1,6 +1,6 @@
 import { NymphError } from '../../errors.ts';
+import { EXIT, type ExitCode } from '../../exit-status.ts';
 import type { Context } from '../context.ts';
-import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { openImage } from '../open-image.ts';
 import type { OpenedImage } from '../opened-image.ts';
 import { coloured, plural, printable } from '../text.ts';

@@ -1,8 +1,8 @@
 import type { VerifyResult } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
+import { EXIT, type ExitCode } from '../../exit-status.ts';
 import type { Context } from '../context.ts';
 import { looksLikeDirectory, mountedDirectory } from '../directories.ts';
-import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { progressView } from '../progress.ts';
 import { canonicalReference } from '../reference.ts';
 import { count, plural, printable } from '../text.ts';

@@ -1,6 +1,6 @@
-import type { ErrorCode } from '../errors.ts';
+import { type ErrorCode, NymphError } from './errors.ts';
 
-/** Exit status of every command; part of the interface, described in `docs/cli.md`. */
+/** Exit status of every command and of the daemon; part of the interface, described in `docs/cli.md`. */
 export const EXIT = {
   ok: 0,
   failed: 1,
@@ -32,3 +32,8 @@ export const EXIT_OF_ERROR: Readonly<Record<ErrorCode, ExitCode>> = {
   cancelled: EXIT.interrupted,
   internal: EXIT.failed,
 };
+
+/** The exit status that says what went wrong. */
+export function exitStatus(error: unknown): ExitCode {
+  return EXIT_OF_ERROR[error instanceof NymphError ? error.code : 'internal'];
+}
