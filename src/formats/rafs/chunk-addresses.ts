@@ -1,0 +1,79 @@
+import { chunkAddressOffset, type Inode, kernelChunkSize } from '../../erofs/inode.ts';
+import type { Erofs } from '../../erofs/super-block.ts';
+import { corrupt } from '../../errors.ts';
+import { BLOCK_SIZE } from '../../image/image.ts';
+import { type BlobRecords, findRecord } from './chunk-records.ts';
+
+/** A chunk of a file: position in its blob's tables. */
+export type ChunkVisitor = (blob: number, chunk: number) => void;
+
+const STRUCTURE = 'RAFS chunk address';
+const ADDRESS_SIZE = 8;
+
+/**
+ * Visits the chunks of a chunk based file, in order, and checks each address against the chunk table.
+ *
+ * Nydus keeps one address for each RAFS chunk. The kernel may use a larger chunk size, which the builder writes into
+ * inodes whose data is contiguous: then it looks at fewer of the same addresses. Both readings must lead to the same
+ * bytes.
+ * @param tables of all blobs, by index
+ * @throws NymphError `corrupt`
+ */
+export function eachChunk(
+  erofs: Erofs,
+  inode: Inode,
+  chunkSize: number,
+  tables: readonly BlobRecords[],
+  visit: ChunkVisitor,
+): void {
+  const { view } = erofs;
+  const count = chunkCount(inode, chunkSize);
+  const start = chunkAddressOffset(inode);
+  if (start + count * ADDRESS_SIZE > erofs.bytes.length) {
+    throw corrupt(STRUCTURE, 'size', inode.offset + 8, `${count} chunk addresses do not fit in the bootstrap`);
+  }
+  const kernelSize = kernelChunkSize(inode);
+  // With smaller chunks than ours the kernel would look behind the addresses.
+  if (kernelSize < chunkSize && inode.size > kernelSize) {
+    throw corrupt(STRUCTURE, 'chunk format', inode.offset + 16, `chunks of ${kernelSize} bytes, not ${chunkSize}`);
+  }
+  let guess = 0;
+  for (let k = 0; k < count; k++) {
+    const at = start + k * ADDRESS_SIZE;
+    const high = view.getUint16(at + 2, true);
+    const blob = (high & 0xff) - 1;
+    if (blob < 0 || blob >= tables.length)
+      throw corrupt(STRUCTURE, 'device', at + 2, `blob ${blob} of ${tables.length}`);
+    const index = ((high >> 8) << 16) | view.getUint16(at, true);
+    const block = view.getUint32(at + 4, true);
+    const table = tables[blob];
+    const chunk = table.index[guess] === index ? guess : findRecord(table, index);
+    if (chunk < 0) throw corrupt(STRUCTURE, 'index', at, `chunk ${index} of blob ${blob} is not in the chunk table`);
+    if (table.block[chunk] !== block) {
+      throw corrupt(STRUCTURE, 'block', at + 4, `${block}, but the chunk table says ${table.block[chunk]}`);
+    }
+    const size = Math.min(chunkSize, inode.size - k * chunkSize);
+    if (table.size[chunk] !== size) {
+      throw corrupt(STRUCTURE, 'size', at, `the file needs ${size} bytes, the chunk table says ${table.size[chunk]}`);
+    }
+    const position = k * chunkSize;
+    const first = Math.floor(position / kernelSize);
+    const kernelAt = start + first * ADDRESS_SIZE;
+    const kernelBlock = view.getUint32(kernelAt + 4, true) + (position - first * kernelSize) / BLOCK_SIZE;
+    if (kernelBlock !== block || (view.getUint16(kernelAt + 2, true) & 0xff) !== blob + 1) {
+      throw corrupt(
+        STRUCTURE,
+        'chunk format',
+        inode.offset + 16,
+        `the kernel would read chunk ${k} from another place`,
+      );
+    }
+    visit(blob, chunk);
+    guess = chunk + 1;
+  }
+}
+
+/** Number of RAFS chunks of a file. */
+export function chunkCount(inode: Inode, chunkSize: number): number {
+  return Math.ceil(inode.size / chunkSize);
+}

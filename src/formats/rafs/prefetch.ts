@@ -1,0 +1,85 @@
+import type { Erofs } from '../../erofs/super-block.ts';
+import type { Visit } from '../../erofs/walk.ts';
+import { corrupt } from '../../errors.ts';
+import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
+import type { BlobRecords } from './chunk-records.ts';
+import type { Region } from './super-block.ts';
+
+/** Finds, while the tree is walked, which chunks the prefetch table means. */
+export interface Prefetch {
+  /** Entries of the table. */
+  readonly entries: number;
+  /** Whether the root is in the table: the whole image. */
+  readonly all: boolean;
+  /** Tells of a name; true if its chunks are wanted and were not told before. Directories pass it on to what they hold. */
+  wants(visit: Visit): boolean;
+  /** Adds a chunk of the file that `wants` was asked for last. */
+  add(blob: number, chunk: number): void;
+  /** Ranges by priority, then place; neighbours joined. @throws NymphError `corrupt` if an entry is not in the tree */
+  ranges(tables: readonly BlobRecords[]): BlobRange[];
+}
+
+const ENTRY_SIZE = 4;
+const NEVER = 0xffffffff;
+
+/** @param region the prefetch table: u32 inode numbers by priority; the first 0 ends it */
+export function readPrefetch(erofs: Erofs, region: Region): Prefetch {
+  const priority = new Map<number, number>();
+  let entries = 0;
+  for (let at = region.offset; at < region.offset + region.size; at += ENTRY_SIZE) {
+    const nid = erofs.view.getUint32(at, true);
+    if (nid === 0) break;
+    if (!priority.has(nid)) priority.set(nid, entries);
+    entries++;
+  }
+  const all = priority.has(erofs.rootNid);
+  if (all) priority.clear();
+  return collector(priority, entries, all, region.offset);
+}
+
+function collector(priority: Map<number, number>, entries: number, all: boolean, offset: number): Prefetch {
+  const missing = new Set(priority.keys());
+  const ofDirectory: number[] = [];
+  const told = new Set<number>();
+  const chunks: { priority: number; blob: number; chunk: number }[] = [];
+  let current = NEVER;
+  return {
+    entries,
+    all,
+    wants(visit) {
+      if (priority.size === 0) return false;
+      const { nid } = visit.inode;
+      const inherited = visit.parent < 0 ? NEVER : ofDirectory[visit.parent];
+      current = Math.min(inherited, priority.get(nid) ?? NEVER);
+      missing.delete(nid);
+      if (visit.directory >= 0) ofDirectory[visit.directory] = current;
+      if (current === NEVER || told.has(nid)) return false;
+      told.add(nid);
+      return true;
+    },
+    add(blob, chunk) {
+      chunks.push({ priority: current, blob, chunk });
+    },
+    ranges(tables) {
+      const [lost] = missing;
+      if (lost !== undefined) throw corrupt('RAFS prefetch table', 'nid', offset, `inode ${lost} is not in the tree`);
+      chunks.sort((a, b) => a.priority - b.priority || a.blob - b.blob || a.chunk - b.chunk);
+      const ranges: BlobRange[] = [];
+      for (const { blob, chunk } of chunks) {
+        const start = tables[blob].block[chunk] * BLOCK_SIZE;
+        const length = tables[blob].size[chunk];
+        const last = ranges.at(-1);
+        if (last !== undefined && last.blob === blob && roundUp(last.offset + last.length) === start) {
+          last.length = start + length - last.offset;
+        } else {
+          ranges.push({ blob, offset: start, length });
+        }
+      }
+      return ranges;
+    },
+  };
+}
+
+function roundUp(offset: number): number {
+  return Math.ceil(offset / BLOCK_SIZE) * BLOCK_SIZE;
+}
