@@ -1,7 +1,7 @@
 /** The daemon's process: started by the supervisor with /dev/fuse as descriptor 3. */
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
-import { NymphError } from '../errors.ts';
+import { exitStatus } from '../exit-status.ts';
 import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';

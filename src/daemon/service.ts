@@ -29,8 +29,8 @@ export interface Service {
   mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo>;
   umount(directory: string, force: boolean): Promise<void>;
   mounts(): Promise<MountInfo[]>;
-  images(): ImageInfo[];
-  image(name: string): ImageInfo;
+  images(): Promise<ImageInfo[]>;
+  image(name: string): Promise<ImageInfo>;
   pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult>;
   verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
   prune(request: PruneRequest): ReturnType<Cache['prune']>;
@@ -116,12 +116,14 @@ export function createService(parts: Parts): Service {
     });
   }
 
-  function imageInfo(stored: StoredImage): ImageInfo {
-    const sizes = stored.blobs.map((blob) => {
-      const open = blobs.byKey(blob.key);
-      const { size, ready } = open === undefined ? { size: blob.size, ready: cache.ready(blob.key) } : readiness(open);
-      return { id: blob.id, size, ready, storedSize: blob.storedSize };
-    });
+  async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
+    const sizes: ImageInfo['blobs'] = [];
+    for (const { key, id, size, storedSize } of stored.blobs) {
+      // An entry that is not open is opened for a moment: its map tells what is here.
+      const cached = await cache.reopen(key);
+      sizes.push({ id, storedSize, ...(cached === undefined ? { size, ready: 0 } : readiness(cached)) });
+      if (cached !== undefined) await cache.release(cached);
+    }
     const sum = (pick: (blob: (typeof sizes)[number]) => number) => sizes.reduce((total, blob) => total + pick(blob), 0);
     return {
       reference: stored.reference,
@@ -137,8 +139,10 @@ export function createService(parts: Parts): Service {
     };
   }
 
-  function image(name: string): ImageInfo {
-    const reference = opener.canonical(name);
+  const images = () => Promise.all(cache.images().map(imageInfo));
+
+  function image(name: string): Promise<ImageInfo> {
+    const reference = name.startsWith('sha256:') ? undefined : opener.canonical(name);
     const stored = cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
     if (stored === undefined)
       throw new NymphError('not-found', `no image ${name} is here`, { hint: '`nymph ls` lists what is.' });
@@ -154,7 +158,7 @@ export function createService(parts: Parts): Service {
       await fetchAll(attached, progress, signal);
       const milliseconds = Math.round(performance.now() - begun);
       log('info', 'pulled', { image: reference, ms: milliseconds });
-      return { image: imageInfo(attached.stored), fetched: fetchedBytes() - before, milliseconds };
+      return { image: await imageInfo(attached.stored), fetched: fetchedBytes() - before, milliseconds };
     } finally {
       await attached.release();
     }
@@ -184,7 +188,7 @@ export function createService(parts: Parts): Service {
       fuse: { driver: driver.name, ...driver.statistics() },
       fetch: { bytes, requests, retries, badChunks, failed, faultMs: faultQuantiles(statistics) },
       mounts: await mountList(),
-      images: cache.images().map(imageInfo),
+      images: await images(),
     };
   }
 
@@ -200,7 +204,7 @@ export function createService(parts: Parts): Service {
     mount,
     umount: (directory, force) => mounts.remove(directory, force),
     mounts: mountList,
-    images: () => cache.images().map(imageInfo),
+    images,
     image,
     pull,
     verify,

@@ -1,4 +1,4 @@
-import type { Cache, StoredImage } from '../cache/cache.ts';
+import type { Cache, CachedBlob, StoredImage } from '../cache/cache.ts';
 import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
@@ -17,7 +17,7 @@ export interface AttachedImage {
 }
 
 /** Where the blobs of an image come from. */
-export type OpenSource = (blob: { digest: OciDigest; storedSize: number }) => Source;
+export type OpenSource = (blob: { digest: OciDigest }) => Source;
 
 /** Opens the cache entries of an image that was just read, keeps its bootstrap, and serves its blobs. */
 export async function attach(opened: OpenedImage, cache: Cache, served: ServedBlobs): Promise<AttachedImage> {
@@ -102,7 +102,7 @@ function coveredBlocks(chunks: { count: number; size: Uint32Array }): number {
 }
 
 /** Uncompressed bytes of chunks in all, and of those that are here. */
-export function readiness({ cached }: ServedBlob): { size: number; ready: number } {
+export function readiness(cached: CachedBlob): { size: number; ready: number } {
   let size = 0;
   for (let i = 0; i < cached.chunks.count; i++) size += cached.chunks.size[i];
   const covered = coveredBlocks(cached.chunks);

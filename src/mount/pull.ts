@@ -12,7 +12,7 @@ export async function fetchAll(
     let done = 0;
     let total = 0;
     for (const blob of image.blobs) {
-      const { size, ready } = readiness(blob);
+      const { size, ready } = readiness(blob.cached);
       done += ready;
       total += size;
     }

@@ -1,0 +1,45 @@
+# nymph: `make help` lists the targets. Everything works on a Debian 12 with git, make and any Node 18 or later with npm.
+SHELL := /bin/sh
+NODE := node_modules/node/bin/node
+SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build check test test-unit test-root demo bench clean system-deps
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Mounts the image in fixtures/ from a registry 10 ms away, runs a program in it, compares with a full download
+	@$(NODE) bench/demo.ts
+
+test: build system-deps check ## Installs what is needed and runs every test (root, for FUSE and EROFS)
+	@$(NODE) test/run.ts
+
+test-unit: deps ## Only the tests that need no root
+	@$(NODE) test/run.ts unit
+
+build: dist/.built ## Installs the dependencies and compiles to dist/
+
+check: deps ## Types, lint and format
+	@npm run --silent check
+
+bench: build system-deps ## Paired measurements against ext4, curl and a full download: a table of ratios
+	@$(NODE) bench/main.ts
+
+deps: node_modules/.installed
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+dist/.built: node_modules/.installed $(SOURCES) tsconfig.json tsconfig.build.json
+	@rm -rf dist
+	@npm run --silent build
+	@touch $@
+
+# Real registries and tools for the tests; without root or apt those tests are skipped, aloud.
+system-deps:
+	@sh test/system-deps.sh
+
+clean: ## Removes what was built and installed
+	rm -rf dist node_modules

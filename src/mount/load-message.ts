@@ -1,0 +1,31 @@
+import type { Image } from '../image/image.ts';
+import type { BootstrapDescription } from '../formats/rafs/describe.ts';
+
+/** Where the bootstrap is, as it came from the source. */
+export type LoadInput =
+  /** The bootstrap layer of an image: a tar, maybe compressed. */
+  | { kind: 'layer'; bytes: Uint8Array }
+  /** The bootstrap itself. */
+  | { kind: 'bootstrap'; bytes: Uint8Array }
+  /** A blob that has its bootstrap inside: the object's end, and its size. */
+  | { kind: 'tail'; bytes: Uint8Array; blobId: string; objectSize: number };
+
+/** A range of a blob's object that the loader needs, bytes. */
+export interface Range {
+  blobId: string;
+  offset: number;
+  length: number;
+}
+
+export interface LoadedImage {
+  image: Image;
+  bootstrap: Uint8Array<ArrayBuffer>;
+  description: BootstrapDescription;
+}
+
+export type ToLoader = { type: 'load'; input: LoadInput } | { type: 'ranges'; ranges: Uint8Array[] };
+
+export type FromLoader =
+  | { type: 'need'; ranges: Range[] }
+  | { type: 'done'; loaded: LoadedImage }
+  | { type: 'error'; code: string; message: string; hint?: string };

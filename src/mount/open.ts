@@ -1,0 +1,184 @@
+import { parseIndex, isIndexType, parseDescriptor, parseJsonObject } from '../sources/descriptor.ts';
+import { NymphError } from '../errors.ts';
+import type { BootstrapDescription } from '../formats/rafs/describe.ts';
+import { bootstrapLayer } from '../formats/rafs/manifest.ts';
+import { TAIL_SIZE } from '../formats/rafs/toc.ts';
+import type { Image, OciDigest } from '../image/image.ts';
+import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
+import { openRepository } from '../sources/open.ts';
+import { machinePlatform, parsePlatform, selectManifest } from '../sources/platform.ts';
+import { formatReference, parseReference } from '../sources/reference.ts';
+import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
+import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
+import type { Progress } from '../daemon/api.ts';
+import type { OpenSource } from './attach.ts';
+import { type Loader, startLoader } from './load.ts';
+import type { LoadInput, Range } from './load-message.ts';
+
+/** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
+export interface ImageOpener {
+  /** The reference in full form. @throws NymphError `usage` */
+  canonical(reference: string): string;
+  /** Finds the image that a reference means now: one or two small requests. */
+  resolve(reference: string, platform: string | undefined, progress: Report, signal: AbortSignal): Promise<FoundImage>;
+  /** Where the blobs of a reference come from; no request is made. */
+  sources(reference: string): OpenSource;
+  close(): Promise<void>;
+}
+
+type Report = (progress: Progress) => void;
+
+export interface FoundImage {
+  /** In full form. */
+  reference: string;
+  kind: Repository['kind'];
+  /** Of the image manifest. */
+  digest: OciDigest;
+  manifest: Manifest;
+  layers: Descriptor[];
+  source: OpenSource;
+  /**
+   * Reads and checks the bootstrap.
+   * @throws NymphError `unsupported` with what the image is, if it is none that can be mounted lazily
+   */
+  open(progress: Report, signal: AbortSignal): Promise<OpenedImage>;
+}
+
+export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
+  image: Image;
+  bootstrap: Uint8Array;
+  description: BootstrapDescription;
+}
+
+/** Compressed bytes of a bootstrap layer: held in memory while it is read. */
+const LAYER_LIMIT = 512 << 20;
+
+export function createImageOpener(options: NetworkOptions): ImageOpener {
+  const network = createRegistryNetwork(options);
+  const repositories = new Map<string, Repository>();
+
+  function repository(reference: string): Repository {
+    const parsed = parseReference(reference, '/');
+    const name = formatReference(parsed);
+    let known = repositories.get(name);
+    if (known === undefined) {
+      known = openRepository(parsed, { network });
+      repositories.set(name, known);
+    }
+    return known;
+  }
+
+  function sources(reference: string): OpenSource {
+    const from = repository(reference);
+    // Without the size: that of a blob from a chunk dictionary is its builder's guess.
+    return ({ digest }) => from.open({ digest });
+  }
+
+  async function resolve(
+    reference: string,
+    platform: string | undefined,
+    progress: Report,
+    signal: AbortSignal,
+  ): Promise<FoundImage> {
+    progress({ stage: 'resolving' });
+    const from = repository(reference);
+    const manifest = await imageManifest(from, platform, signal);
+    const layers = layersOf(manifest, from.reference);
+    const base = { reference: from.reference, kind: from.kind, manifest, layers, source: sources(reference) };
+    return {
+      ...base,
+      digest: manifest.descriptor.digest,
+      async open(report, openSignal) {
+        const loader = startLoader();
+        try {
+          report({ stage: 'reading bootstrap' });
+          const loaded = await load(from, layers, loader, openSignal);
+          requireVerifiable(loaded.image, from.reference);
+          return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
+        } finally {
+          await loader.close();
+        }
+      },
+    };
+  }
+
+  return {
+    canonical: (reference) => formatReference(parseReference(reference, '/')),
+    resolve,
+    sources,
+    async close() {
+      for (const known of repositories.values()) await known.close();
+      await network.close();
+    },
+  };
+}
+
+async function imageManifest(from: Repository, platform: string | undefined, signal: AbortSignal): Promise<Manifest> {
+  const named = await from.resolve(signal);
+  if (!isIndexType(named.descriptor.mediaType)) return named;
+  const wanted = platform === undefined ? machinePlatform() : parsePlatform(platform);
+  const chosen = selectManifest(parseIndex(named.bytes, from.reference), wanted);
+  const manifest = await from.manifest(chosen.digest, signal);
+  if (isIndexType(manifest.descriptor.mediaType))
+    throw new NymphError('unsupported', `${from.reference}: an index within an index`);
+  return manifest;
+}
+
+function layersOf(manifest: Manifest, name: string): Descriptor[] {
+  const { layers } = parseJsonObject(manifest.bytes, name);
+  if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
+  return layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`));
+}
+
+function load(from: Repository, layers: Descriptor[], loader: Loader, signal: AbortSignal) {
+  const fetchRange = ({ blobId, offset, length }: Range) => readRange(from, blobId, offset, length, signal);
+  return bootstrapInput(from, layers, signal).then((input) => loader.load(input, fetchRange, signal));
+}
+
+async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {
+  if (from.kind !== 'folder') {
+    const layer = bootstrapLayer(layers) as Descriptor;
+    return { kind: 'layer', bytes: await from.get(layer, LAYER_LIMIT, signal) };
+  }
+  const file = layers.find((layer) => layer.mediaType === FOLDER_BOOTSTRAP);
+  if (file !== undefined) return { kind: 'bootstrap', bytes: await from.get(file, LAYER_LIMIT, signal) };
+  const blobs = layers.filter((layer) => layer.mediaType === FOLDER_BLOB);
+  if (blobs.length !== 1)
+    throw new NymphError('unsupported', `${from.reference} has no \`bootstrap\`, and ${blobs.length} blobs to look in`, {
+      hint: 'Put the bootstrap beside `blobs/`.',
+    });
+  const [{ digest, size }] = blobs;
+  const blobId = digest.slice('sha256:'.length);
+  const length = Math.min(TAIL_SIZE, size);
+  const bytes = await readRange(from, blobId, size - length, length, signal);
+  return { kind: 'tail', bytes, blobId, objectSize: size };
+}
+
+async function readRange(
+  from: Repository,
+  blobId: string,
+  offset: number,
+  length: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for await (const piece of await from.open({ digest: `sha256:${blobId}` }).read(offset, length, signal)) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/** Registries know the real sizes of blobs; the bootstrap's are the builder's guess. */
+function withSizes(image: Image, layers: Descriptor[]): Image {
+  const sizes = new Map(layers.map((layer) => [layer.digest, layer.size]));
+  return { ...image, blobs: image.blobs.map((blob) => ({ ...blob, storedSize: sizes.get(blob.digest) ?? blob.storedSize })) };
+}
+
+function requireVerifiable(image: Image, reference: string): void {
+  if (image.verifiable) return;
+  throw new NymphError('unsupported', `${reference} has chunks without digests, which cannot be verified`, {
+    hint: 'Convert it again with nydus-image 2.x, which writes a digest for each chunk.',
+  });
+}

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs the real programs that tests talk to, where that is possible; says what is missing where it is not.
+set -u
+missing=
+for pair in docker-registry:docker-registry skopeo:skopeo fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "not installed:$missing; tests that need them are skipped" >&2
+  exit 0
+fi
+echo "installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+  tail -n 5 "$log" >&2
+  echo "could not install$missing; tests that need them are skipped" >&2
+fi
+rm -f "$log"
