@@ -1,0 +1,109 @@
+import { NymphError } from '../../errors.ts';
+import { cancelled } from '../retry.ts';
+import type { Endpoint } from './endpoint.ts';
+import { safeUrl, statusError, transportError } from './errors.ts';
+import { discard, type HttpRequest, type HttpResponse } from './http.ts';
+import type { RegistryNetwork } from './network.ts';
+
+export interface Question {
+  repository: string;
+  /** Below the repository: `blobs/sha256:…`. */
+  path: string;
+  headers: Record<string, string>;
+  /** For errors: `blob sha256:…`. */
+  what: string;
+}
+
+export interface Answer {
+  response: HttpResponse;
+  /** Where the answer came from, if the endpoint sent us elsewhere. Holds secrets in its query. */
+  target?: URL;
+}
+
+const MAX_HOPS = 5;
+
+/**
+ * Asks one endpoint: logs in where it wants that, and follows redirects. Another host gets neither `Authorization` nor
+ * the headers that are configured for the endpoint. Any status comes back but 401 and redirects.
+ * @throws NymphError `denied`, `source`, `timeout`, `cancelled`
+ */
+export async function ask(
+  network: RegistryNetwork,
+  endpoint: Endpoint,
+  question: Question,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { repository, what } = question;
+  const url = new URL(endpoint.url);
+  url.pathname = `${endpoint.url.pathname.replace(/\/$/, '')}/${repository}/${question.path}`;
+  if (endpoint.ns) url.searchParams.set('ns', endpoint.ns);
+
+  let authorization = await guarded(network.authorizer.current(endpoint, repository, signal), what, endpoint, signal);
+  let answer = await walk(network, endpoint, url, question, authorization, signal);
+  if (answer.response.status !== 401 || answer.target) return answer;
+
+  const challenges = answer.response.all('www-authenticate');
+  await discard(answer.response);
+  authorization = await guarded(
+    network.authorizer.answer(endpoint, repository, challenges, authorization, signal),
+    what,
+    endpoint,
+    signal,
+  );
+  answer = await walk(network, endpoint, url, question, authorization, signal);
+  if (answer.response.status !== 401 || answer.target) return answer;
+  const error = await statusError(answer.response, what, endpoint.url.host);
+  throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, repository) });
+}
+
+/** Asks a target of an earlier redirect, as it is; no further redirects. */
+export async function askTarget(
+  network: RegistryNetwork,
+  endpoint: Endpoint,
+  target: URL,
+  question: Question,
+  signal: AbortSignal,
+): Promise<HttpResponse> {
+  const request: HttpRequest = { method: 'GET', url: target, headers: { ...question.headers } };
+  return guarded(network.transport.send(request, endpoint, signal), question.what, { url: target }, signal);
+}
+
+async function walk(
+  network: RegistryNetwork,
+  endpoint: Endpoint,
+  start: URL,
+  question: Question,
+  authorization: string | undefined,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const own = { ...endpoint.headers, ...question.headers, ...(authorization ? { authorization } : {}) };
+  let url = start;
+  for (let hop = 0; hop <= MAX_HOPS; hop++) {
+    const headers = url.origin === endpoint.url.origin ? { ...own } : { ...question.headers };
+    const sent = network.transport.send({ method: 'GET', url, headers }, endpoint, signal);
+    const response = await guarded(sent, question.what, { url }, signal);
+    if (![301, 302, 303, 307, 308].includes(response.status))
+      return url === start ? { response } : { response, target: url };
+    const location = response.header('location') ?? '';
+    await discard(response);
+    if (!URL.canParse(location, url.href))
+      throw new NymphError('source', `${url.host} redirects ${question.what} to nowhere`, { retryable: true });
+    const next = new URL(location, url.href);
+    if (next.protocol !== 'https:' && next.protocol !== 'http:')
+      throw new NymphError('source', `${url.host} redirects ${question.what} to a ${next.protocol} address`);
+    next.username = '';
+    next.password = '';
+    network.log.debug({ from: url.host, to: safeUrl(next) }, 'redirected');
+    url = next;
+  }
+  throw new NymphError('source', `${start.host} redirects ${question.what} more than ${MAX_HOPS} times`);
+}
+
+async function guarded<T>(promise: Promise<T>, what: string, place: { url: URL }, signal: AbortSignal): Promise<T> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (signal.aborted) throw cancelled(what);
+    throw transportError(error, what, place.url.host);
+  }
+}

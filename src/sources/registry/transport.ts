@@ -1,0 +1,126 @@
+import { readFile } from 'node:fs/promises';
+import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
+import type { Dispatcher } from 'undici';
+import Agent from 'undici/lib/dispatcher/agent.js';
+import { NymphError } from '../../errors.ts';
+import type { TlsSettings } from './endpoint.ts';
+import { type HttpRequest, type HttpResponse, sendRequest, type Timeouts } from './http.ts';
+import type { ProxyFor } from './proxy.ts';
+
+/** Connections to everybody, kept and shared. */
+export interface Transport {
+  /** @throws what the socket throws: see `transportError` */
+  send(request: HttpRequest, settings: ConnectionSettings, signal: AbortSignal): Promise<HttpResponse>;
+  /** Ends all connections, at once. */
+  close(): Promise<void>;
+}
+
+export interface ConnectionSettings {
+  tls?: TlsSettings;
+  connectTimeout?: number;
+}
+
+const CONNECTIONS_PER_HOST = 16;
+/** How long an idle connection is kept, ms, unless the server says (`Keep-Alive`): servers often end them after 20 s. */
+const KEEP_ALIVE = 15_000;
+const LONGEST_KEEP_ALIVE = 60_000;
+
+/** Where systems keep the certificates that they trust, in the order in which Go looks for them. */
+const SYSTEM_CERTIFICATES = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/pki/tls/cacert.pem',
+  '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+];
+
+export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor: ProxyFor): Transport {
+  const dispatchers = new Map<string, Promise<Dispatcher>>();
+  const contexts = new Map<string, Promise<SecureContext>>();
+
+  const contextFor = (tls: TlsSettings | undefined) => {
+    const id = tls?.id ?? '';
+    let context = contexts.get(id);
+    if (!context) {
+      context = createContext(tls);
+      contexts.set(id, context);
+      context.catch(() => contexts.delete(id));
+    }
+    return context;
+  };
+
+  const create = async (
+    secure: boolean,
+    proxy: string | undefined,
+    settings: ConnectionSettings,
+  ): Promise<Dispatcher> => {
+    const timeout = settings.connectTimeout ?? timeouts.connect;
+    // One context for all connections: made anew for each, reading the trusted certificates takes 10 ms of CPU.
+    const secureContext = secure || proxy?.startsWith('https:') ? await contextFor(settings.tls) : undefined;
+    const connect = { timeout, secureContext, rejectUnauthorized: !settings.tls?.skipVerify };
+    const common = {
+      connections: CONNECTIONS_PER_HOST,
+      keepAliveTimeout: KEEP_ALIVE,
+      keepAliveMaxTimeout: LONGEST_KEEP_ALIVE,
+    };
+    if (proxy === undefined) return new Agent({ ...common, connect });
+    const { default: ProxyAgent } = await import('undici/lib/dispatcher/proxy-agent.js');
+    const proxyTls = { timeout, ...(proxy.startsWith('https:') ? { secureContext: await contextFor(undefined) } : {}) };
+    return new ProxyAgent({ ...common, uri: proxy, requestTls: connect, proxyTls, proxyTunnel: false });
+  };
+
+  const dispatcherFor = (url: URL, settings: ConnectionSettings) => {
+    const proxy = proxyFor(url);
+    const secure = url.protocol === 'https:';
+    const key = [secure, proxy, settings.tls?.id, settings.connectTimeout].join(' ');
+    let dispatcher = dispatchers.get(key);
+    if (!dispatcher) {
+      dispatcher = create(secure, proxy, settings);
+      dispatchers.set(key, dispatcher);
+      dispatcher.catch(() => dispatchers.delete(key));
+    }
+    return dispatcher;
+  };
+
+  return {
+    async send(request, settings, signal) {
+      const dispatcher = await dispatcherFor(request.url, settings);
+      const headers = { 'user-agent': userAgent, ...request.headers };
+      return sendRequest(dispatcher, { ...request, headers }, timeouts, signal);
+    },
+    async close() {
+      const open = [...dispatchers.values()];
+      dispatchers.clear();
+      await Promise.all(open.map(async (dispatcher) => (await dispatcher).destroy()));
+    },
+  };
+}
+
+/** Trusts what this machine trusts, as containerd does, and the CAs of the settings. */
+async function createContext(tls: TlsSettings | undefined): Promise<SecureContext> {
+  const system = (await systemCertificates()) ?? [...rootCertificates];
+  try {
+    return createSecureContext({
+      ca: [...system, ...(tls?.ca ?? [])],
+      ...(tls?.client ? { cert: tls.client.map((pair) => pair.cert), key: tls.client.map((pair) => pair.key) } : {}),
+    });
+  } catch (cause) {
+    throw new NymphError('config', `the certificates for a registry cannot be used: ${(cause as Error).message}`, {
+      hint: 'Look at `ca` and `client` in hosts.toml.',
+      cause,
+    });
+  }
+}
+
+async function systemCertificates(): Promise<string[] | undefined> {
+  const files = process.env.SSL_CERT_FILE ? [process.env.SSL_CERT_FILE] : SYSTEM_CERTIFICATES;
+  for (const file of files) {
+    try {
+      return [await readFile(file, 'utf8')];
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  return undefined;
+}

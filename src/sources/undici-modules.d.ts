@@ -1,0 +1,13 @@
+// undici's parts by file: the whole package costs 27 MB of resident memory, its agent 2 to 4 MB.
+declare module 'undici/lib/dispatcher/agent.js' {
+  import type { Agent } from 'undici';
+
+  const agent: typeof Agent;
+  export default agent;
+}
+declare module 'undici/lib/dispatcher/proxy-agent.js' {
+  import type { ProxyAgent } from 'undici';
+
+  const agent: typeof ProxyAgent;
+  export default agent;
+}
