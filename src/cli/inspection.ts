@@ -1,6 +1,7 @@
+import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { type Blob, CODECS, contentSize } from '../image/image.ts';
+import type { OpenedImage } from '../mount/open.ts';
 import type { Descriptor } from '../sources/source.ts';
-import type { BootstrapFacts, OpenedImage } from './opened-image.ts';
 
 /** What `nymph inspect` tells of an image; printed as it is with `--json`. Sizes in bytes. */
 export interface Inspection {
@@ -10,7 +11,10 @@ export interface Inspection {
   digest: string;
   mediaType: string;
   format: string;
-  bootstrap: Omit<BootstrapFacts, 'blobs'>;
+  bootstrap: Pick<
+    BootstrapDescription,
+    'size' | 'flags' | 'compressor' | 'digester' | 'chunkSize' | 'buildTime' | 'counts'
+  >;
   layers: { role: LayerRole; digest: string; mediaType: string; size: number }[];
   blobs: BlobInspection[];
   totals: { inodes: number; chunks: number; size: number; storedSize: number };
@@ -36,16 +40,16 @@ export interface BlobInspection {
 
 export function inspectImage(opened: OpenedImage): Inspection {
   const { image, manifest } = opened;
-  const { blobs: facts, ...bootstrap } = opened.bootstrap;
-  const features = new Map(facts.map((blob) => [blob.id, blob.features]));
+  const { size, flags, compressor, digester, chunkSize, buildTime, counts, blobs: described } = opened.description;
+  const features = new Map(described.map((blob) => [blob.id, blob.features]));
   const blobs = image.blobs.map((blob) => inspectBlob(blob, features.get(blob.id) ?? []));
   return {
     reference: opened.reference,
     kind: opened.kind,
     digest: manifest.descriptor.digest,
     mediaType: manifest.descriptor.mediaType,
-    format: image.format,
-    bootstrap,
+    format: opened.description.format,
+    bootstrap: { size, flags, compressor, digester, chunkSize, buildTime, counts },
     layers: opened.layers.map((layer) => ({
       role: layerRole(layer),
       digest: layer.digest,

@@ -1,6 +1,25 @@
-import { NymphError } from '../errors.ts';
+import { registryOptions } from '../daemon/registry-options.ts';
+import { createImageOpener, type OpenedImage } from '../mount/open.ts';
 import type { Context } from './context.ts';
-import type { OpenedImage } from './opened-image.ts';
-export async function openImage(_context: Context, _reference: string, _platform?: string): Promise<OpenedImage> {
-  throw new NymphError('internal', 'not wired');
+import { progressView } from './progress.ts';
+import { canonicalReference } from './reference.ts';
+
+export type { OpenedImage };
+
+/**
+ * Reads an image's manifest and bootstrap in this process, without a daemon: every byte is verified, no data is fetched.
+ * @throws NymphError `unsupported` if the image cannot be mounted lazily
+ */
+export async function openImage(context: Context, reference: string, platform?: string): Promise<OpenedImage> {
+  const name = canonicalReference(reference);
+  const signal = context.interruption();
+  const view = progressView();
+  const opener = createImageOpener(registryOptions(context.config));
+  try {
+    const found = await opener.resolve(name, platform, view.update, signal);
+    return await found.open(view.update, signal);
+  } finally {
+    view.clear();
+    await opener.close();
+  }
 }

@@ -99,7 +99,7 @@ export const SETTINGS = {
     credentials: optional(
       path({ default: '', doc: '' }),
       (file) => file === '',
-      'File with credentials in the format of Docker’s `config.json`.',
+      'File with credentials in the format of Docker’s `config.json`, instead of the usual places (`~/.docker/config.json`, containers’ `auth.json`).',
     ),
     plain_http: list('hosts', host, {
       default: [],

@@ -13,8 +13,6 @@ export async function run(context: Context, reference: string, options: { platfo
 
 function inspectionText(inspection: Inspection): string {
   const { bootstrap, totals, prefetch } = inspection;
-  const inodes = Object.entries(bootstrap.inodes).filter(([, number]) => number > 0);
-  const kinds = inodes.map(([kind, number]) => `${count(number)} ${kind}`).join(', ');
   return [
     fields([
       ['reference', inspection.reference],
@@ -28,8 +26,11 @@ function inspectionText(inspection: Inspection): string {
       ],
       ['flags', bootstrap.flags.length === 0 ? 'none' : bootstrap.flags.join(', ')],
       ['built', bootstrap.buildTime === undefined ? undefined : new Date(bootstrap.buildTime * 1000).toISOString()],
-      ['inodes', `${count(totals.inodes)}${kinds === '' ? '' : `: ${kinds}`}`],
-      ['content', `${formatSize(totals.size)} in ${plural(totals.chunks, 'chunk')}`],
+      ['inodes', `${count(totals.inodes)}: ${countsText(bootstrap.counts)}`],
+      [
+        'files',
+        `${formatSize(bootstrap.counts.fileBytes)}; ${formatSize(totals.size)} in ${plural(totals.chunks, 'chunk')}`,
+      ],
       ['stored', `${formatSize(totals.storedSize)} in ${plural(inspection.blobs.length, 'blob')}`],
       [
         'prefetch',
@@ -44,6 +45,21 @@ function inspectionText(inspection: Inspection): string {
     heading('blobs', inspection.blobs.length),
     ...(inspection.blobs.length === 0 ? [] : [blobTable(inspection.blobs)]),
   ].join('\n');
+}
+
+function countsText(counts: Inspection['bootstrap']['counts']): string {
+  const parts: [number, string, string][] = [
+    [counts.directories, 'directory', 'directories'],
+    [counts.files, 'file', 'files'],
+    [counts.symlinks, 'symlink', 'symlinks'],
+    [counts.devices, 'device', 'devices'],
+    [counts.fifos, 'fifo', 'fifos'],
+    [counts.sockets, 'socket', 'sockets'],
+    [counts.hardLinks, 'hard link', 'hard links'],
+    [counts.withXattrs, 'with extended attributes', 'with extended attributes'],
+  ];
+  const shown = parts.filter(([number]) => number > 0);
+  return shown.map(([number, one, many]) => `${count(number)} ${number === 1 ? one : many}`).join(', ');
 }
 
 function heading(title: string, rows: number): string {

@@ -1,8 +1,7 @@
 import { NymphError } from '../../errors.ts';
 import { EXIT, type ExitCode } from '../../exit-status.ts';
 import type { Context } from '../context.ts';
-import { openImage } from '../open-image.ts';
-import type { OpenedImage } from '../opened-image.ts';
+import { type OpenedImage, openImage } from '../open-image.ts';
 import { coloured, plural, printable } from '../text.ts';
 
 /** `nymph run-check`: one sentence whether the image would be mounted lazily; exit status 6 if not. */
@@ -30,7 +29,7 @@ export async function run(
   }
 }
 
-function lazyReason({ image, bootstrap }: OpenedImage): string {
+function lazyReason({ image, description }: OpenedImage): string {
   const trust = image.verifiable ? 'every chunk verified' : 'not every chunk can be verified';
-  return `Nydus v${bootstrap.version} image, ${plural(image.blobs.length, 'blob')}, ${trust}`;
+  return `Nydus image (${description.format}), ${plural(image.blobs.length, 'blob')}, ${trust}`;
 }
