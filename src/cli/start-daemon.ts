@@ -18,7 +18,8 @@ const TAIL_BYTES = 16 * 1024;
 /**
  * Starts a daemon in the background, with the same configuration, where none runs; returns when it answers. Its output
  * goes to `<root>/daemon.log`.
- * @throws NymphError `daemon` with the end of its log if it dies or does not answer in 10 s
+ * @throws NymphError `daemon` with the end of its log if it dies or does not answer in 10 s; `busy` if the root belongs to
+ * a daemon with another socket
  */
 export async function startDaemon(context: Context): Promise<void> {
   const client = await context.daemon();
@@ -27,14 +28,17 @@ export async function startDaemon(context: Context): Promise<void> {
   const begin = Date.now();
   const { child, logged } = await spawnDaemon(context, file);
   let died: string | undefined;
+  let busy = false;
   child.on('error', (error) => (died = error.message));
   child.on('exit', (code, signal) => {
     // Another `nymph mount` may have started one a moment before: that one holds the lock, and will answer.
-    if (code !== EXIT.busy) died = signal === null ? `exit status ${code}` : `signal ${signal}`;
+    if (code === EXIT.busy) busy = true;
+    else died = signal === null ? `exit status ${code}` : `signal ${signal}`;
   });
   try {
     while (!(await answers(client))) {
       if (died !== undefined) throw await failedStart(`the daemon ended at once: ${died}`, file, logged);
+      if (busy && Date.now() - begin > START_LIMIT) throw otherDaemon(context);
       if (Date.now() - begin > START_LIMIT)
         throw await failedStart(`the daemon did not answer within ${START_LIMIT / 1000} s`, file, logged);
       await sleep(POLL);
@@ -81,6 +85,12 @@ async function spawnDaemon(context: Context, file: string): Promise<{ child: Chi
       cause: error,
     });
   }
+}
+
+function otherDaemon({ config }: Context): NymphError {
+  return new NymphError('busy', `another daemon uses ${config.root}, and none answers on ${config.address}`, {
+    hint: 'Name its socket with --address, or take another --root.',
+  });
 }
 
 async function failedStart(message: string, file: string, logged: number): Promise<NymphError> {

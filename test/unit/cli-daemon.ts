@@ -78,7 +78,8 @@ export const MOUNT: MountInfo = {
 };
 
 export const STATUS: Status = {
-  health: { version: '0.1.0', pid: 4242, supervisor: 4241, uptime: 7200, root: '/var/lib/nymph' },
+  // Above the kernel's largest process id, 2^22: never somebody's.
+  health: { version: '0.1.0', pid: 5000002, supervisor: 5000001, uptime: 7200, root: '/var/lib/nymph' },
   cache: { bytes: 5 * 2 ** 20, quota: 2 ** 30, blobs: 3, openBlobs: 1, images: 1, writable: true },
   fuse: { driver: 'kernel', requests: { READ: 9 }, hits: 1000, hitBytes: 2 ** 20, faults: 12, waiting: 1 },
   fetch: {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -46,7 +47,7 @@ test('status tells of the daemon', async (t) => {
   const { out, status } = await nymph(['status', '--address', address]);
   assert.equal(status, 0);
   for (const line of [
-    '  process: 4242, supervisor 4241',
+    '  process: 5000002, supervisor 5000001',
     '  up:      2h00m',
     '  failing: /mnt/bad: the registry refuses',
     '  images:  1 image, 1 MiB of 3 MiB here',
@@ -278,19 +279,38 @@ test('a daemon that dies is named', async (t) => {
   assert.match(err, /^nymph: the daemon at .* ended before it answered POST \/v1\/pull\n {2}Look at its log/);
 });
 
-test('daemon --stop', async (t) => {
-  let stopped = 0;
+test('mount shows the log of a daemon that dies', async (t) => {
+  const directory = await scratch(t);
+  await mkdir(join(directory, 'root'));
+  await writeFile(join(directory, 'root/blobs'), 'a file where a directory must be');
+  await writeFile(join(directory, 'root/daemon.log'), 'an older line\n');
+  const args = ['mount', 'app', 'm', '--root', 'root', '--address', 'control.sock'];
+  const { status, err } = await nymph(args, { cwd: directory });
+  assert.equal(status, 7);
+  assert.match(err, /^nymph: the daemon ended at once: exit status \d+\n {2}The end of .*\/root\/daemon\.log:\n {2}\S/);
+  assert.doesNotMatch(err, /an older line/);
+  await assert.rejects(stat(join(directory, 'm')), { code: 'ENOENT' });
+});
+
+test('daemon --stop returns when the processes are gone', async (t) => {
+  const daemon = spawn('sleep', ['60']);
+  t.after(() => daemon.kill());
+  let ended = 0;
+  daemon.on('exit', () => (ended = performance.now()));
   const address = await serve(t, {
     calls: {
-      'GET /v1/health': () => STATUS.health,
+      'GET /v1/health': () => ({ ...STATUS.health, pid: daemon.pid }),
       'POST /v1/stop': () => {
-        stopped++;
+        setTimeout(() => daemon.kill(), 300);
         return {};
       },
     },
   });
   const { out } = await nymph(['daemon', '--stop', '--address', address]);
-  assert.deepEqual({ out, stopped }, { out: 'stopped the daemon (process 4242)\n', stopped: 1 });
+  assert.equal(out, `stopped the daemon (process ${daemon.pid})\n`);
+  assert.ok(ended > 0 && ended < performance.now());
+  const absent = await nymph(['daemon', '--stop', '--address', `${address}.none`]);
+  assert.equal(absent.status, 7);
 });
 
 test('the reader of a pipe may leave early', async (t) => {

@@ -1,16 +1,17 @@
 import { extname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { supervise } from '../../daemon/supervisor.ts';
 import { NymphError } from '../../errors.ts';
 import type { Context } from '../context.ts';
 
+/** The daemon gives up after 10 s, its supervisor after 15, ms. */
+const STOP_LIMIT = 20_000;
+
 /** `nymph daemon`: serves until it is told to stop; with `stop`, tells the one that runs. */
 export async function run(context: Context, options: { stop?: boolean }): Promise<number | undefined> {
   if (options.stop) {
-    const client = await context.daemon();
-    const { pid } = await client.health();
-    await client.stop();
-    context.print({ stopped: pid }, () => `stopped the daemon (process ${pid})`);
+    await stopDaemon(context);
     return undefined;
   }
   try {
@@ -26,6 +27,33 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
       hint: code === 'ENOENT' || code === 'ENODEV' ? 'Load the module: `modprobe fuse`.' : 'Run as root.',
       cause: error,
     });
+  }
+}
+
+/** Returns when the processes are gone, so that the next daemon finds the root free. */
+async function stopDaemon(context: Context): Promise<void> {
+  const client = await context.daemon();
+  const { pid, supervisor } = await client.health();
+  await client.stop();
+  const begin = Date.now();
+  while (isAlive(pid) || (supervisor !== undefined && isAlive(supervisor))) {
+    if (Date.now() - begin > STOP_LIMIT)
+      throw new NymphError('timeout', `the daemon (process ${pid}) did not end within ${STOP_LIMIT / 1000} s`, {
+        hint: 'Look at its log.',
+      });
+    await sleep(20, undefined, { signal: context.interruption() }).catch((cause) => {
+      throw new NymphError('cancelled', 'interrupted; the daemon is still stopping', { cause });
+    });
+  }
+  context.print({ stopped: pid }, () => `stopped the daemon (process ${pid})`);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
