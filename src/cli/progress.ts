@@ -37,7 +37,7 @@ export function progressView(
       while (samples.length > 2 && time - samples[0].time > RATE_WINDOW) samples.shift();
       if (time - drawn < INTERVAL) return;
       drawn = time;
-      const line = progressLine(progress, rate(samples)).slice(0, (stream.columns ?? 80) - 1);
+      const line = progressLine(progress, rate(samples)).slice(0, (stream.columns || 80) - 1);
       stream.write(`\r${line}\x1b[K`);
     },
     clear: () => {

@@ -35,6 +35,13 @@ test('the view redraws in place, seldom, within the width, with the rate of the 
   assert.equal(written.at(-1), '\r\x1b[K');
 });
 
+test('a terminal that does not know its width has 80 columns', () => {
+  const written: string[] = [];
+  const view = progressView({ isTTY: true, columns: 0, write: (text) => written.push(text) });
+  view.update({ stage: 'resolving' });
+  assert.deepEqual(written, ['\rresolving\x1b[K']);
+});
+
 test('nothing is drawn where nobody watches', () => {
   const stream = {
     write: () => {

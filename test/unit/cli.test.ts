@@ -54,7 +54,7 @@ test('status tells of the daemon', async (t) => {
     '  used:  5 MiB of 1 GiB',
     '  waiting time:   median 4 ms, 99% 80 ms, longest 200 ms',
     '  fetched:      1 MiB from registry.example',
-    '  requests:     7, 1 retry',
+    '  requests:     7, 1 tried again',
   ])
     assert.ok(out.split('\n').includes(line), `${line}\nis not in\n${out}`);
   assert.deepEqual(JSON.parse((await nymph(['status', '--json', '--address', address])).out), STATUS);

@@ -49,7 +49,7 @@ function statusText({ health, cache, fuse, fetch, mounts, images }: Status): str
     ]),
     section('fetching', [
       ['fetched', bytes.length === 0 ? 'nothing' : bytes.join(', ')],
-      ['requests', `${count(fetch.requests)}, ${plural(fetch.retries, 'retry').replace(/retrys$/, 'retries')}`],
+      ['requests', `${count(fetch.requests)}, ${count(fetch.retries)} tried again`],
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
