@@ -84,12 +84,12 @@ function sortRecords(
     const low = view.getUint32(at + RECORD.uncompressedOffset, true);
     const start = view.getUint32(at + RECORD.uncompressedOffset + 4, true) * 0x1_0000_0000 + low;
     const size = view.getUint32(at + RECORD.uncompressedSize, true);
+    if (size === 0 || size > chunkSize) {
+      throw corrupt(STRUCTURE, 'uncompressed_size', at + RECORD.uncompressedSize, `${size}, of at most ${chunkSize}`);
+    }
     if (low % BLOCK_SIZE !== 0 || start < free || start + size > blob.uncompressedSize) {
       const why = `chunk at ${start} with ${size} bytes: not aligned, overlapping, out of order or outside its blob`;
       throw corrupt(STRUCTURE, 'uncompressed_offset', at + RECORD.uncompressedOffset, why);
-    }
-    if (size === 0 || size > chunkSize) {
-      throw corrupt(STRUCTURE, 'uncompressed_size', at + RECORD.uncompressedSize, `${size}, of at most ${chunkSize}`);
     }
     free = start + Math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE;
     records.at[i] = at;

@@ -1,0 +1,124 @@
+/** Reads whole trees for tests: manifest rows from a bootstrap, file contents through the tables and a local blob. */
+import { createHash } from 'node:crypto';
+import { digestEquals, digestOf } from '../../src/codec/digest.ts';
+import { decodeFrame } from '../../src/codec/frame.ts';
+import {
+  type Inode,
+  LAYOUT_CHUNK_BASED,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from '../../src/erofs/inode.ts';
+import { readSymlink, walkTree } from '../../src/erofs/walk.ts';
+import { readXattrs } from '../../src/erofs/xattr.ts';
+import type { Bootstrap } from '../../src/formats/rafs/bootstrap.ts';
+import { eachChunk } from '../../src/formats/rafs/chunk-addresses.ts';
+import { type BlobRecords, readChunkRecords } from '../../src/formats/rafs/chunk-records.ts';
+import { type Blob, CODECS, type Image } from '../../src/image/image.ts';
+import { type Row, show } from '../manifest/rows.ts';
+
+/** Bytes `[offset, offset + length)` of a blob's object. */
+export type ReadStored = (blobId: string, offset: number, length: number) => Uint8Array;
+
+/** Rows of the whole tree by path (as JSON). With `read`, `sha256` of each regular file, its chunks verified. */
+export function rowsOf(bootstrap: Bootstrap, image: Image, read?: ReadStored): Map<string, Row> {
+  const { erofs } = bootstrap;
+  const rows = new Map<string, Row>();
+  const digests = new Map<number, string>();
+  const records = readChunkRecords(erofs.view, bootstrap.superBlock, bootstrap.blobs);
+  walkTree(erofs, (visit) => {
+    const { inode } = visit;
+    const row: Row = {
+      path: show(visit.path()),
+      mode: `0o${inode.mode.toString(8)}`,
+      uid: inode.uid,
+      gid: inode.gid,
+    };
+    if (visit.parent >= 0) row.mtime = inode.mtime < 0 && inode.mtimeNs > 0 ? inode.mtime + 1 : inode.mtime;
+    const type = inode.mode & S_IFMT;
+    if (type !== S_IFDIR) row.nlink = inode.nlink;
+    if (type === S_IFREG) row.size = inode.size;
+    if (type === S_IFLNK) row.target = show(readSymlink(erofs, inode));
+    if (type === S_IFCHR || type === S_IFBLK) row.rdev = deviceNumber(inode.union);
+    const xattrs = readXattrs(erofs, inode);
+    if (xattrs.length > 0) {
+      row.xattrs = Object.fromEntries(
+        xattrs.map(({ name, value }) => [name.toString(), Buffer.from(value).toString('base64')]),
+      );
+    }
+    if (type === S_IFREG && read !== undefined) {
+      if (visit.first) digests.set(inode.nid, sha256OfFile(bootstrap, image, records, inode, read));
+      row.sha256 = digests.get(inode.nid);
+    }
+    rows.set(JSON.stringify(row.path), row);
+  });
+  return rows;
+}
+
+function sha256OfFile(
+  bootstrap: Bootstrap,
+  image: Image,
+  records: readonly BlobRecords[],
+  inode: Inode,
+  read: ReadStored,
+): string {
+  const hash = createHash('sha256');
+  if (inode.layout === LAYOUT_CHUNK_BASED) {
+    eachChunk(bootstrap.erofs, inode, image.chunkSize, records, (blob, chunk) => {
+      hash.update(readChunk(image.blobs[blob], chunk, read));
+    });
+  }
+  return hash.digest('hex');
+}
+
+/** One chunk, decoded from its frame and verified. */
+export function readChunk(blob: Blob, chunk: number, read: ReadStored): Uint8Array {
+  const { chunks, frames } = blob;
+  const frame = chunks.frame[chunk];
+  const stored = read(blob.id, frames.offset[frame], frames.size[frame]);
+  const decoded = decodeFrame(CODECS[frames.codec[frame]], stored, frames.decodedSize[frame]);
+  const start = chunks.frameOffset[chunk];
+  const bytes = decoded.subarray(start, start + chunks.size[chunk]);
+  if (!digestEquals(chunks.digest, chunk, digestOf(blob.digestAlgorithm, bytes))) {
+    throw new Error(`chunk ${chunk} of blob ${blob.id} has another digest`);
+  }
+  return bytes;
+}
+
+/** `[major, minor]` of the kernel's 32-bit device number. */
+function deviceNumber(device: number): [number, number] {
+  return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
+}
+
+/** Everything that the contract promises of an image's tables; throws where it does not hold. */
+export function checkImage(image: Image): void {
+  const fail = (why: string): never => {
+    throw new Error(`broken image: ${why}`);
+  };
+  for (const blob of image.blobs) {
+    const { chunks, frames } = blob;
+    if (blob.size % 4096 !== 0) fail('size');
+    let free = 0;
+    for (let i = 0; i < frames.count; i++) {
+      if (frames.offset[i] < free || frames.size[i] < 1 || frames.decodedSize[i] < 1) fail(`frame ${i}`);
+      if (frames.codec[i] >= CODECS.length || frames.decodedSize[i] > image.chunkSize) fail(`frame ${i}`);
+      free = frames.offset[i] + frames.size[i];
+    }
+    if (free > blob.storedSize) fail('frames outside the data');
+    free = 0;
+    for (let i = 0; i < chunks.count; i++) {
+      if (chunks.offset[i] < free || chunks.offset[i] % 4096 !== 0 || chunks.size[i] < 1) fail(`chunk ${i}`);
+      if (chunks.frame[i] >= frames.count) fail(`frame of chunk ${i}`);
+      if (chunks.frameOffset[i] + chunks.size[i] > frames.decodedSize[chunks.frame[i]]) fail(`place of chunk ${i}`);
+      free = chunks.offset[i] + chunks.size[i];
+    }
+    if (free > blob.size || chunks.digest.length !== chunks.count * 32) fail('chunks outside the blob');
+  }
+  if (image.prefetch === 'all') return;
+  for (const { blob, offset, length } of image.prefetch) {
+    if (length < 1 || offset < 0 || offset + length > image.blobs[blob].size) fail('prefetch range');
+  }
+}
