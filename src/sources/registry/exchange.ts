@@ -86,7 +86,7 @@ async function walk(
       return url === start ? { response } : { response, target: url };
     const location = response.header('location') ?? '';
     await discard(response);
-    if (!URL.canParse(location, url.href))
+    if (location === '' || !URL.canParse(location, url.href))
       throw new NymphError('source', `${url.host} redirects ${question.what} to nowhere`, { retryable: true });
     const next = new URL(location, url.href);
     if (next.protocol !== 'https:' && next.protocol !== 'http:')

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
 import type { Dispatcher } from 'undici';
@@ -101,6 +102,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
 async function createContext(tls: TlsSettings | undefined): Promise<SecureContext> {
   const system = (await systemCertificates()) ?? [...rootCertificates];
   try {
+    // OpenSSL passes over a CA that it cannot read, and the registry would then look untrusted.
+    for (const ca of tls?.ca ?? []) new X509Certificate(ca);
     return createSecureContext({
       ca: [...system, ...(tls?.ca ?? [])],
       ...(tls?.client ? { cert: tls.client.map((pair) => pair.cert), key: tls.client.map((pair) => pair.key) } : {}),
