@@ -29,7 +29,7 @@ bench: build system-deps ## Paired measurements against ext4, curl and a full do
 deps: node_modules/.installed
 
 node_modules/.installed: package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 dist/.built: node_modules/.installed $(SOURCES) tsconfig.json tsconfig.build.json

@@ -11,12 +11,12 @@ import { createFlatFileSystem } from '../mount/flat.ts';
 import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
-import type { NetworkOptions } from '../sources/registry/network.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import type { Logger } from './log.ts';
+import { registryOptions } from './registry-options.ts';
 import { createService, type Service } from './service.ts';
 
 export interface DaemonOptions {
@@ -77,7 +77,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const blobs = createServedBlobs(cache, driver, context);
   const mounts = createMounts(cache, config.fuse.mountpoint, log);
-  const opener = createImageOpener(networkOptions(config, options));
+  const opener = createImageOpener({ ...registryOptions(config), log: logger });
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
@@ -127,18 +127,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await cache.close().catch(() => undefined);
     throw error;
   }
-}
-
-function networkOptions(config: Config, { logger, version }: DaemonOptions): NetworkOptions {
-  const { configDirs, credentials, plainHttp, connectTimeout, headerTimeout, bodyTimeout } = config.registry;
-  return {
-    configDirs,
-    credentials,
-    plainHttp,
-    timeouts: { connect: connectTimeout, header: headerTimeout, body: bodyTimeout },
-    userAgent: `nymph/${version}`,
-    log: logger,
-  };
 }
 
 async function closeBlobs(cache: Cache, pool: { close(): Promise<void> }): Promise<void> {

@@ -84,6 +84,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     try {
       const loose = await arrival(awaited, deadline, signal);
       countFault(statistics, performance.now() - begun);
+
       return loose;
     } catch (error) {
       if (!(error instanceof NymphError && error.code === 'cancelled')) statistics.failed++;

@@ -6,6 +6,8 @@ import type { FrameResult, StoreJob } from './store-message.ts';
 
 /** Threads that decode, verify and write what has arrived. They are started when needed and end when idle. */
 export interface StorePool {
+  /** Starts a thread if there is none: its 30 ms should not fall on the first fault. */
+  warm(): void;
   store(job: StoreJob, priority: Priority): Promise<FrameResult[]>;
   /** Stored bytes that wait or are being worked on. */
   readonly backlog: number;
@@ -84,11 +86,15 @@ export function createStorePool(width = Math.min(availableParallelism(), MOST_TH
     if (task === undefined) return;
     thread.task = undefined;
     backlog -= task.bytes;
-    thread.worker.unref();
-    thread.idle = setTimeout(() => void retire(thread), IDLE_MS).unref();
+    rest(thread);
     settle(task);
     for (let i = waiters.length - 1; i >= 0; i--) if (backlog < waiters[i].bytes) waiters.splice(i, 1)[0].resolve();
     next();
+  }
+
+  function rest(thread: Thread): void {
+    thread.worker.unref();
+    thread.idle = setTimeout(() => void retire(thread), IDLE_MS).unref();
   }
 
   async function retire(thread: Thread): Promise<void> {
@@ -98,7 +104,13 @@ export function createStorePool(width = Math.min(availableParallelism(), MOST_TH
     await thread.worker.terminate();
   }
 
+  function warm(): void {
+    const thread = threads.length === 0 ? start() : undefined;
+    if (thread !== undefined) rest(thread);
+  }
+
   return {
+    warm,
     store,
     get backlog() {
       return backlog;

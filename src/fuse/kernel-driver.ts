@@ -2,7 +2,7 @@ import { writeSync, writevSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { closeReadyMap, openReadyMap, type ReadyMap } from '../cache/ready-map.ts';
+import { closeReadyMap, openReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import { type Answer, dispatch } from './dispatch.ts';
 import type { Driver, DriverStatistics, FileSystem, RegisteredFile } from './driver.ts';
@@ -30,7 +30,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   const counters = new SharedArrayBuffer(16 * options.threads);
   const counts = new Float64Array(counters);
   const workers: Worker[] = [];
-  const maps = new Map<number, ReadyMap>();
+  const files = new Map<number, RegisteredFile>();
   const waiting = new Map<string, AbortController>();
   const requests: Record<string, number> = {};
   let faults = 0;
@@ -54,6 +54,8 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
       resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 32, stackSizeMb: 1 },
     });
     workers[index] = worker;
+    // Those of a daemon that starts again are registered before its threads run.
+    for (const file of files.values()) worker.postMessage(registerMessage(file));
     return new Promise((resolve, reject) => {
       worker.on('message', (message: FromThread) => {
         if (message.type === 'up') resolve();
@@ -171,16 +173,16 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   }
 
   function register(file: RegisteredFile): void {
-    maps.set(file.ino, file.ready);
+    files.set(file.ino, file);
     openReadyMap(file.ready);
     for (const worker of workers) worker.postMessage(registerMessage(file));
   }
 
   async function unregister(ino: number): Promise<void> {
-    const map = maps.get(ino);
-    if (map === undefined) return;
-    maps.delete(ino);
-    closeReadyMap(map);
+    const file = files.get(ino);
+    if (file === undefined) return;
+    files.delete(ino);
+    closeReadyMap(file.ready);
     const message: ToThread = { type: 'unregister', ino };
     for (const worker of workers) worker.postMessage(message);
     await quiesce();

@@ -22,9 +22,10 @@ export type OpenSource = (blob: { digest: OciDigest }) => Source;
 /** Opens the cache entries of an image that was just read, keeps its bootstrap, and serves its blobs. */
 export async function attach(opened: OpenedImage, cache: Cache, served: ServedBlobs): Promise<AttachedImage> {
   const { image } = opened;
-  const blobs: ServedBlob[] = [];
+  const blobs = await serveAll(image.blobs, served, async (blob) => {
+    return served.serve(await cache.open(blob), opened.source(blob));
+  });
   try {
-    for (const blob of image.blobs) blobs.push(await served.serve(await cache.open(blob), opened.source(blob)));
     const stored: StoredImage = {
       digest: opened.manifest.descriptor.digest,
       reference: opened.reference,
@@ -41,8 +42,7 @@ export async function attach(opened: OpenedImage, cache: Cache, served: ServedBl
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
     };
-    const bootstrap = await cache.putImage(stored, opened.bootstrap);
-    return attached(stored, blobs, bootstrap, served);
+    return attached(stored, blobs, await cache.putImage(stored, opened.bootstrap), served);
   } catch (error) {
     await releaseAll(blobs, served);
     throw error;
@@ -56,19 +56,27 @@ export async function reattach(
   served: ServedBlobs,
   source: OpenSource,
 ): Promise<AttachedImage> {
-  const blobs: ServedBlob[] = [];
-  try {
-    for (const blob of stored.blobs) {
-      const cached = await cache.reopen(blob.key);
-      if (cached === undefined)
-        throw new NymphError('cache', `blob ${blob.key} of ${stored.reference} is gone from the cache`);
-      blobs.push(await served.serve(cached, source(blob)));
-    }
-    return attached(stored, blobs, cache.bootstrapPath(stored.digest), served);
-  } catch (error) {
-    await releaseAll(blobs, served);
-    throw error;
-  }
+  const blobs = await serveAll(stored.blobs, served, async (blob) => {
+    const cached = await cache.reopen(blob.key);
+    if (cached === undefined)
+      throw new NymphError('cache', `blob ${blob.key} of ${stored.reference} is gone from the cache`);
+    return served.serve(cached, source(blob));
+  });
+  return attached(stored, blobs, cache.bootstrapPath(stored.digest), served);
+}
+
+/** All blobs at once, or none: new entries are synced, which takes a while each. */
+async function serveAll<B>(
+  list: readonly B[],
+  served: ServedBlobs,
+  serve: (blob: B) => Promise<ServedBlob>,
+): Promise<ServedBlob[]> {
+  const results = await Promise.allSettled(list.map(serve));
+  const failed = results.find((result) => result.status === 'rejected');
+  const blobs = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  if (failed === undefined) return blobs;
+  await releaseAll(blobs, served);
+  throw failed.reason;
 }
 
 function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, served: ServedBlobs): AttachedImage {

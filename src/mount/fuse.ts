@@ -43,6 +43,9 @@ export async function widenReadAhead(directory: string): Promise<void> {
   if ((await readFile(file, 'utf8')).trim() !== wanted) await writeFile(file, wanted);
 }
 
+/** Takes the mount out of sight; image mounts that use it keep it until they go. */
 export async function unmountFuse(directory: string): Promise<void> {
-  await umount(directory, MNT_DETACH);
+  const refusal = await umount(directory, MNT_DETACH);
+  if (refusal !== undefined && refusal.name !== 'EINVAL')
+    throw new NymphError('mount', `cannot unmount ${directory}: ${refusal.message} (${refusal.name})`);
 }
