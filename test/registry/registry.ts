@@ -56,7 +56,7 @@ export async function startRegistry(options: RegistryOptions): Promise<TestRegis
     stats.requests++;
     note(request);
     const { pathname, searchParams } = new URL(request.url ?? '/', url);
-    if (faults.latency) await sleep(faults.latency);
+    if (faults.latency) await sleep(faults.latency, undefined, { ref: false });
     if (pathname === '/token' && faults.auth?.kind === 'token') {
       stats.tokens++;
       if (failed(response, 'token')) return;

@@ -66,7 +66,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
       keepAliveMaxTimeout: LONGEST_KEEP_ALIVE,
     };
     if (proxy === undefined) return new Agent({ ...common, connect });
-    const { default: ProxyAgent } = await import('undici/lib/dispatcher/proxy-agent.js');
+    // Tunnels need more of undici than its agent: the whole of it is loaded where there is a proxy, and only there.
+    const { ProxyAgent } = await import('undici');
     const proxyTls = { timeout, ...(proxy.startsWith('https:') ? { secureContext: await contextFor(undefined) } : {}) };
     return new ProxyAgent({ ...common, uri: proxy, requestTls: connect, proxyTls, proxyTunnel: false });
   };
