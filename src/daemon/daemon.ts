@@ -11,6 +11,7 @@ import { createFlatFileSystem } from '../mount/flat.ts';
 import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
+import { createStartup } from '../mount/startup.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
@@ -67,6 +68,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     statistics: createFetchStatistics(),
     log,
     changed: (blob) => cache.changed(blob),
+    program: (blob, offset) => startup.arrived(blob, offset),
   };
   const driver = createKernelDriver({
     fuseFd,
@@ -76,6 +78,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     onEnd: (error) => options.onEnd(error ?? 'the FUSE mount was taken away'),
   });
   const blobs = createServedBlobs(cache, driver, context);
+  const startup = createStartup(blobs, log);
   const mounts = createMounts(cache, config.fuse.mountpoint, log);
   const opener = createImageOpener({ ...registryOptions(config), log: logger });
   const begun = Date.now();
@@ -92,6 +95,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     blobs,
     mounts,
     opener,
+    startup,
     context,
     prefetch: config.fetch.prefetch,
     health,

@@ -7,6 +7,7 @@ import { attach, type AttachedImage, readiness, reattach } from '../mount/attach
 import { mountOn, readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
+import type { Startup } from '../mount/startup.ts';
 import { fetchAll, fetchListed } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import { verifyImage } from '../mount/verify.ts';
@@ -45,6 +46,7 @@ export interface Parts {
   blobs: ServedBlobs;
   mounts: Mounts;
   opener: ImageOpener;
+  startup: Startup;
   context: FetchContext;
   /** What a mount prefetches when it does not say. */
   prefetch: 'none' | 'image' | 'all';
@@ -52,7 +54,7 @@ export interface Parts {
 }
 
 export function createService(parts: Parts): Service {
-  const { cache, driver, blobs, mounts, opener, context } = parts;
+  const { cache, driver, blobs, mounts, opener, startup, context } = parts;
   const { log, statistics } = context;
 
   async function open(
@@ -72,12 +74,16 @@ export function createService(parts: Parts): Service {
         log('info', 'reading an image again', { image: reference, why: (error as Error).message });
       }
     }
-    return attach(await found.open(progress, signal), cache, blobs);
+    const opened = await found.open(progress, signal);
+    const image = await attach(opened, cache, blobs);
+    startup.watch(image, opened.libraries);
+    return image;
   }
 
   async function mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo> {
     const { reference, directory } = requireStrings(request, 'reference', 'directory');
     const begun = performance.now();
+    context.pool.warm();
     const image = await open(reference, request.options?.platform, progress, signal);
     let mounted: ActiveMount;
     try {

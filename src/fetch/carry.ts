@@ -16,6 +16,8 @@ export interface Carriage {
   statistics: FetchStatistics;
   /** Stored bytes that may wait for decoding before this request pauses. */
   backlog: number;
+  /** A chunk that begins like a program is here. */
+  program: (offset: number) => void;
 }
 
 interface Part {
@@ -129,7 +131,7 @@ function group(flights: Flight[]): Part[] {
 }
 
 async function store(
-  { blob, pool, statistics }: Carriage,
+  { blob, pool, statistics, program }: Carriage,
   part: Part,
   flights: Flight[],
   priority: Priority,
@@ -153,8 +155,10 @@ async function store(
   const wrong: { flight: Flight; reason: string }[] = [];
   for (const [index, result] of results.entries()) {
     const flight = flights[index];
-    if (result.type === 'stored') flight.settle([]);
-    else if (result.type === 'loose')
+    if (result.type === 'stored') {
+      flight.settle([]);
+      result.programs.forEach(program);
+    } else if (result.type === 'loose')
       flight.settle(flight.frame.chunks.map((chunk, i) => ({ offset: chunk.offset, bytes: result.chunks[i] })));
     else {
       statistics.badChunks++;

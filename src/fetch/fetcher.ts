@@ -21,6 +21,8 @@ export interface FetchContext {
   log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
   /** Bits of the blob's map have changed. */
   changed: (blob: CachedBlob) => void;
+  /** A chunk that begins like a program has arrived. */
+  program: (blob: CachedBlob, offset: number) => void;
 }
 
 /** Brings the chunks of one blob here: single flight, neighbours joined, demand before prefetch. */
@@ -34,6 +36,8 @@ export interface BlobFetcher {
   need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]>;
   /** A reader has come to a mark: looks further ahead. */
   reached(offset: number): void;
+  /** Sends for what is missing of a range, as urgently as a fault, and waits for nothing. */
+  soon(offset: number, length: number): void;
   /** Fetches what is missing of a range in the background; resolves when it is here. */
   fill(offset: number, length: number, signal: AbortSignal): Promise<void>;
   /** Waits until nothing writes to the blob any more. */
@@ -49,7 +53,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   let source = firstSource;
   let index = indexFrames(blob.chunks, blob.frames);
 
-  return { use, need, reached, fill, close };
+  return { use, need, reached, soon, fill, close };
 
   function use(next: Source): void {
     source = next;
@@ -162,7 +166,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     try {
       if (list.length > 0)
         outcome = await carry(
-          { blob, source, pool, statistics, backlog: policy.backlog },
+          { blob, source, pool, statistics, backlog: policy.backlog, program: (at) => context.program(blob, at) },
           list,
           priority,
           ending.signal,
@@ -256,6 +260,12 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     if (ahead === undefined) return;
     setMark(blob.ready, ahead.mark);
     prefetch(ahead.from, ahead.to - ahead.from);
+  }
+
+  function soon(offset: number, length: number): void {
+    const missing = missingFrames(tables(), blob.ready, offset, length);
+    const wanted = missing.filter((frame) => !flights.has(index.frames.offset[frame]));
+    if (wanted.length > 0) send(wanted.map((frame) => takeOff(frame, undefined)), 'demand');
   }
 
   /** Puts what is missing of a range on its way, in requests of the policy's size. */

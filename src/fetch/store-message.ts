@@ -32,8 +32,8 @@ export interface StoreJob {
 
 /** What became of one frame. */
 export type FrameResult =
-  /** Verified, in the file, and its bits are set. */
-  | { type: 'stored' }
+  /** Verified, in the file, and its bits are set. `programs`: offsets of chunks that begin like a program. */
+  | { type: 'stored'; programs: number[] }
   /** Verified, but the file took no more (a full disk): here are the chunks, in the job's order. */
   | { type: 'loose'; chunks: Uint8Array<ArrayBuffer>[]; reason: string }
   /** Not what the digest says, or not decodable. */

@@ -4,6 +4,7 @@ import { parentPort } from 'node:worker_threads';
 import { attachReadyMap, type ReadyMap, setReady } from '../cache/ready-map.ts';
 import { decodeFrame } from '../codec/frame.ts';
 import { digestEquals, digestOf } from '../codec/digest.ts';
+import { startsProgram } from '../formats/elf.ts';
 import type { DigestAlgorithm } from '../image/image.ts';
 import type { FrameResult, StoreFrame, StoreJob } from './store-message.ts';
 
@@ -36,7 +37,8 @@ function store(job: StoreJob, frame: StoreFrame, ready: ReadyMap): FrameResult {
     };
   }
   for (const chunk of frame.chunks) setReady(ready, chunk.offset, chunk.size);
-  return { type: 'stored' };
+  const programs = frame.chunks.filter((chunk) => startsProgram(decoded.subarray(chunk.frameOffset))).map((chunk) => chunk.offset);
+  return { type: 'stored', programs };
 }
 
 function firstBad(algorithm: DigestAlgorithm, frame: StoreFrame, decoded: Uint8Array): string | undefined {

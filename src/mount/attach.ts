@@ -14,6 +14,8 @@ export interface AttachedImage {
   readonly bootstrap: string;
   /** Gives the blobs back. */
   release(): Promise<void>;
+  /** Is called when the blobs are given back. */
+  onRelease(callback: () => void): void;
 }
 
 /** Where the blobs of an image come from. */
@@ -80,6 +82,7 @@ async function serveAll<B>(
 }
 
 function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, served: ServedBlobs): AttachedImage {
+  const callbacks: (() => void)[] = [];
   let held = true;
   return {
     stored,
@@ -88,8 +91,10 @@ function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, s
     async release() {
       if (!held) return;
       held = false;
+      for (const callback of callbacks) callback();
       await releaseAll(blobs, served);
     },
+    onRelease: (callback) => void callbacks.push(callback),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Image } from '../image/image.ts';
+import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 
 /** Where the bootstrap is, as it came from the source. */
@@ -21,6 +22,7 @@ export interface LoadedImage {
   image: Image;
   bootstrap: Uint8Array<ArrayBuffer>;
   description: BootstrapDescription;
+  libraries: LibraryIndex;
 }
 
 export type ToLoader = { type: 'load'; input: LoadInput } | { type: 'ranges'; ranges: Uint8Array[] };

@@ -7,6 +7,7 @@ import { NymphError } from '../errors.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../formats/rafs/bootstrap.ts';
 import { type ChunkInfo, chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../formats/rafs/chunk-info.ts';
 import { describeBootstrap } from '../formats/rafs/describe.ts';
+import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
 import type { FromLoader, LoadInput, Range, ToLoader } from './load-message.ts';
@@ -50,7 +51,8 @@ async function load(input: LoadInput): Promise<void> {
   const bootstrap = openBootstrap(bytes, found.blobId);
   const result = readImage(bootstrap, { chunkInfo: await chunkInfos(bootstrap, found) });
   const description = describeBootstrap(bootstrap, result);
-  say({ type: 'done', loaded: { image: result.image, bootstrap: bytes, description } }, [bytes.buffer]);
+  const libraries = indexLibraries(bootstrap);
+  say({ type: 'done', loaded: { image: result.image, bootstrap: bytes, description, libraries } }, [bytes.buffer]);
 }
 
 async function find(input: LoadInput): Promise<Found> {

@@ -1,6 +1,7 @@
 import { parseIndex, isIndexType, parseDescriptor, parseJsonObject } from '../sources/descriptor.ts';
 import { NymphError } from '../errors.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
+import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
@@ -12,7 +13,7 @@ import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 import type { Progress } from '../daemon/api.ts';
 import type { OpenSource } from './attach.ts';
-import { type Loader, startLoader } from './load.ts';
+import { createLoader } from './load.ts';
 import type { LoadInput, Range } from './load-message.ts';
 
 /** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
@@ -48,6 +49,7 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   image: Image;
   bootstrap: Uint8Array;
   description: BootstrapDescription;
+  libraries: LibraryIndex;
 }
 
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */
@@ -56,6 +58,7 @@ const LAYER_LIMIT = 512 << 20;
 export function createImageOpener(options: NetworkOptions): ImageOpener {
   const network = createRegistryNetwork(options);
   const repositories = new Map<string, Repository>();
+  const loader = createLoader();
 
   function repository(reference: string): Repository {
     const parsed = parseReference(reference, '/');
@@ -81,6 +84,7 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
     signal: AbortSignal,
   ): Promise<FoundImage> {
     progress({ stage: 'resolving' });
+    loader.warm();
     const from = repository(reference);
     const manifest = await imageManifest(from, platform, signal);
     const layers = layersOf(manifest, from.reference);
@@ -89,15 +93,11 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
       ...base,
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
-        const loader = startLoader();
-        try {
-          report({ stage: 'reading bootstrap' });
-          const loaded = await load(from, layers, loader, openSignal);
-          requireVerifiable(loaded.image, from.reference);
-          return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
-        } finally {
-          await loader.close();
-        }
+        report({ stage: 'reading bootstrap' });
+        const fetchRange = ({ blobId, offset, length }: Range) => readRange(from, blobId, offset, length, openSignal);
+        const loaded = await loader.load(await bootstrapInput(from, layers, openSignal), fetchRange, openSignal);
+        requireVerifiable(loaded.image, from.reference);
+        return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
       },
     };
   }
@@ -107,6 +107,7 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
     resolve,
     sources,
     async close() {
+      await loader.close();
       for (const known of repositories.values()) await known.close();
       await network.close();
     },
@@ -128,11 +129,6 @@ function layersOf(manifest: Manifest, name: string): Descriptor[] {
   const { layers } = parseJsonObject(manifest.bytes, name);
   if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
   return layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`));
-}
-
-function load(from: Repository, layers: Descriptor[], loader: Loader, signal: AbortSignal) {
-  const fetchRange = ({ blobId, offset, length }: Range) => readRange(from, blobId, offset, length, signal);
-  return bootstrapInput(from, layers, signal).then((input) => loader.load(input, fetchRange, signal));
 }
 
 async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {

@@ -22,6 +22,7 @@ function context(policy: Partial<FetchPolicy> = {}): FetchContext & { changes: n
     statistics: createFetchStatistics(),
     log: () => {},
     changes: 0,
+    program: () => {},
     changed: () => {
       made.changes++;
     },
