@@ -45,10 +45,10 @@ async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
 
 /** `promise`, or `cancelled` as soon as `signal` is aborted; for work that several callers share and none may end. */
 export function orCancelled<T>(promise: Promise<T>, signal: AbortSignal, what: string): Promise<T> {
-  if (signal.aborted) return Promise.reject(cancelled(what));
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(cancelled(what));
-    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
 }

@@ -77,7 +77,8 @@ server = "https://docker.io"
   assert.deepEqual(one.headers, { 'x-name': ['one'], 'x-many': ['a', 'b'] });
   assert.equal(three.url.href, 'https://mirror-3.example/dockerhub');
   assert.equal(three.tls?.skipVerify, true);
-  assert.equal(upstream.url.href, 'https://docker.io/v2');
+  assert.equal(upstream.url.href, 'https://registry-1.docker.io/v2');
+  assert.equal(upstream.ns, undefined);
   assert.equal(upstream.upstream, true);
 });
 

@@ -1,5 +1,6 @@
 import { parse } from 'smol-toml';
 import { NymphError } from '../../errors.ts';
+import { apiHost } from '../reference.ts';
 
 /** One host of a `hosts.toml`: paths as written, relative to its directory. */
 export interface HostEntry {
@@ -47,12 +48,16 @@ export function parseHostsFile(text: string, file: string, server: URL): HostsFi
   };
 }
 
-/** The address of a registry's API: `/v2` is added where a path does not end in it, unless the file overrides paths. */
+/**
+ * The address of a registry's API: `/v2` is added where a path does not end in it, unless the file overrides paths.
+ * `https://docker.io`, as many examples have it, means Docker Hub's API.
+ */
 export function apiUrl(text: string, overridePath: boolean): URL | undefined {
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `https://${text}`;
   const url = URL.canParse(full) ? new URL(full) : undefined;
   if (!url || (url.protocol !== 'https:' && url.protocol !== 'http:') || url.host === '') return undefined;
   if (url.username || url.password || url.search || url.hash) return undefined;
+  url.host = apiHost(url.host);
   const path = url.pathname.replace(/\/+$/, '');
   url.pathname = overridePath || path.endsWith('/v2') ? path : `${path}/v2`;
   return url;

@@ -114,6 +114,12 @@ export async function readUpTo(response: HttpResponse, limit: number): Promise<B
   return Buffer.concat(chunks).subarray(0, limit);
 }
 
+/** The size of the body, bytes, where the headers say it. */
+export function contentLength(response: HttpResponse): number | undefined {
+  const text = response.header('content-length');
+  return text !== undefined && /^\d{1,16}$/.test(text) ? Number(text) : undefined;
+}
+
 interface Body {
   readonly iterator: AsyncIterableIterator<Uint8Array>;
   attach(controller: Dispatcher.DispatchController): void;

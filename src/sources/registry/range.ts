@@ -1,6 +1,6 @@
 import { NymphError } from '../../errors.ts';
 import { statusError, transportError } from './errors.ts';
-import type { HttpResponse } from './http.ts';
+import { contentLength, type HttpResponse } from './http.ts';
 
 /** A server that ignores `Range` is borne with as long as no more than this has to be read and dropped, bytes. */
 export const MAX_SKIP = 8 * 1024 * 1024;
@@ -70,11 +70,6 @@ export function noRanges({ what, host }: Pick<RangeRequest, 'what' | 'host'>): N
   });
 }
 
-function contentLength(response: HttpResponse): number | undefined {
-  const text = response.header('content-length');
-  return text !== undefined && /^\d{1,16}$/.test(text) ? Number(text) : undefined;
-}
-
 /** What happens to the bytes of a range. */
 export interface RangeEvents {
   received(bytes: number): void;
@@ -84,7 +79,7 @@ export interface RangeEvents {
 
 /**
  * Bytes `[skip, skip + length)` of a body: exactly these, or an error.
- * @param isCancelled whether an error is the caller's own abort; made by @param cancelled
+ * @param skip bytes to drop first; @param cancellation the error to throw if it was the caller who ended the body
  */
 export function exactly(
   response: HttpResponse,

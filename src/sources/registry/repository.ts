@@ -17,7 +17,7 @@ import type { Endpoint } from './endpoint.ts';
 import { statusError, transportError } from './errors.ts';
 import { ask, type Question } from './exchange.ts';
 import { type Avoided, firstOf } from './failover.ts';
-import type { HttpResponse } from './http.ts';
+import { contentLength, type HttpResponse } from './http.ts';
 import type { RegistryNetwork } from './network.ts';
 
 const ACCEPT = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(', ');
@@ -86,6 +86,9 @@ async function readBody(
   try {
     const encoding = response.header('content-encoding')?.trim().toLowerCase();
     if (encoding && encoding !== 'identity') throw broken(`its bytes are encoded (${encoding.slice(0, 40)})`);
+    const declared = contentLength(response);
+    if (declared !== undefined && (expected ? declared !== most : declared > most))
+      throw wrongSize(what, host, declared, most);
     for await (const chunk of response.body) {
       size += chunk.length;
       if (size > most) throw broken(`more than ${most} bytes`);
@@ -117,6 +120,11 @@ function checkManifest(
   const { mediaType } = parseJsonObject(bytes, what);
   const named = typeof mediaType === 'string' ? mediaType : contentType?.split(';', 1)[0].trim();
   return { descriptor: { mediaType: named || OCI_MANIFEST, digest, size: bytes.length }, bytes };
+}
+
+/** A server that says so beforehand has another object: it will say the same again. */
+function wrongSize(what: string, host: string, size: number, expected: number): NymphError {
+  return new NymphError('corrupt', `${what} at ${host} has ${size} bytes; ${expected} were expected`);
 }
 
 function wrongDigest(what: string, host: string): NymphError {

@@ -21,7 +21,7 @@ const CLIENT = 'nymph';
 /**
  * Asks a token endpoint for an access token (distribution "Token Authentication" and "OAuth2 Token Authentication"):
  * GET, with Basic credentials or without any; POST for identity tokens.
- * @param host registry that the token is for; @param scope `repository:<name>:pull`
+ * @param scope `repository:<name>:pull`; @param registry address of the API that the token is for
  * @throws NymphError `denied`, `source`, `timeout`
  */
 export async function fetchToken(

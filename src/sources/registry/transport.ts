@@ -94,7 +94,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
     async close() {
       const open = [...dispatchers.values()];
       dispatchers.clear();
-      await Promise.all(open.map(async (dispatcher) => (await dispatcher).destroy()));
+      // One that could not be made has nothing to end.
+      await Promise.allSettled(open.map(async (dispatcher) => (await dispatcher).destroy()));
     },
   };
 }
