@@ -35,8 +35,9 @@ export interface BlobWriter {
   abandon(): Promise<void>;
 }
 
-/** Content that waits to be compressed or written, bytes: bounds the memory. */
+/** What waits to be compressed or written, bytes and frames: bounds the memory. */
 const MAX_PENDING = 32 << 20;
+const MAX_PENDING_FRAMES = 128;
 const MAX_CHUNKS = 2 ** 24 - 1;
 const MAX_STORED = 2 ** 40;
 
@@ -82,8 +83,8 @@ export async function createBlobWriter(
     batch = null;
   }
 
-  async function drain(limit: number): Promise<void> {
-    while (pendingSize > limit) {
+  async function drain(maxSize: number, maxFrames: number): Promise<void> {
+    while (pendingSize > maxSize || pending.length > maxFrames) {
       const frame = pending.shift()!;
       pendingSize -= frame.size;
       const { bytes, compressed } = await frame.stored;
@@ -126,12 +127,12 @@ export async function createBlobWriter(
         batch.members.push(chunk);
         batch.size += content.length;
       } else push(content, [chunk], null);
-      await drain(MAX_PENDING);
+      await drain(MAX_PENDING, MAX_PENDING_FRAMES);
       return chunk;
     },
     async finish() {
       closeBatch();
-      await drain(0);
+      await drain(0, 0);
       const tail = await writeBlobTail(file, chunks, batchSize > 0 ? batches : null, options);
       const { size } = file;
       return { id: await file.finish(), size, uncompressedSize: end, chunks, tail };

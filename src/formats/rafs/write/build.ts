@@ -1,6 +1,6 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { digestOf } from '../../../codec/digest.ts';
+import { DIGEST_SIZE, digestOf } from '../../../codec/digest.ts';
 import { NymphError } from '../../../errors.ts';
 import { BLOCK_SIZE, type DigestAlgorithm } from '../../../image/image.ts';
 import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writer.ts';
@@ -77,6 +77,7 @@ export async function buildRafsV6(
   const tree = await makeTree(entries);
   await mkdir(options.blobs, { recursive: true });
   const writers = new Map<string, BlobWriter>();
+  const keepDigest = createDigestStore();
   const known = new Map<string, WrittenChunk>();
   const duplicates = { chunks: 0, bytes: 0 };
 
@@ -104,7 +105,7 @@ export async function buildRafsV6(
     for await (const { file, content, last } of readChunks(filled, chunkSize)) {
       if (content.length !== Math.min(chunkSize, file.size - chunks.length * chunkSize))
         throw new NymphError('source', `${file.path} gave ${content.length} bytes too few or too many`);
-      const digest = Buffer.from(digestOf(digester, content));
+      const digest = keepDigest(digestOf(digester, content));
       const key = `${digest.toString('latin1')}${content.length}`;
       let chunk = known.get(key);
       if (chunk) {
@@ -142,6 +143,18 @@ export async function buildRafsV6(
     })),
     names: tree.names,
     duplicates,
+  };
+}
+
+/** Copies digests into slabs of their own: in Node's buffer pool each would keep 64 KiB of strangers alive. */
+function createDigestStore(): (digest: Uint8Array) => Buffer {
+  let slab = Buffer.alloc(0);
+  return (digest) => {
+    if (slab.length === 0) slab = Buffer.alloc(DIGEST_SIZE * 4096);
+    const kept = slab.subarray(0, DIGEST_SIZE);
+    slab = slab.subarray(DIGEST_SIZE);
+    kept.set(digest);
+    return kept;
   };
 }
 
