@@ -1,0 +1,48 @@
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Lab } from './lab.ts';
+import { ended } from './processes.ts';
+import { type ProxyProcess, spawnProxy } from './proxy.ts';
+
+/** The path that all figures of this project are measured over. */
+export const ROUND_TRIP_MS = 10;
+export const BITS_PER_SECOND = 1e9;
+
+export interface Remote {
+  /** First part of references: the proxy's host and port. */
+  readonly host: string;
+  /** Bytes that came over the path so far, headers included. */
+  received(): Promise<number>;
+}
+
+/**
+ * A registry behind a path of 10 ms and 1 Gbit/s, each in a process of its own; both end with the lab.
+ * @param layouts OCI layouts by the name of the repository that each is served as
+ */
+export async function startRemote(lab: Lab, layouts: Record<string, string>): Promise<Remote> {
+  const port = await startRegistryProcess(lab, layouts);
+  const proxy: ProxyProcess = await spawnProxy({
+    to: { host: '127.0.0.1', port },
+    rtt: ROUND_TRIP_MS,
+    rate: BITS_PER_SECOND,
+  });
+  lab.later(() => proxy.close());
+  return {
+    host: `${proxy.host}:${proxy.port}`,
+    received: async () => (await proxy.stats()).down,
+  };
+}
+
+async function startRegistryProcess(lab: Lab, layouts: Record<string, string>): Promise<number> {
+  const script = fileURLToPath(new URL('../test/registry/main.ts', import.meta.url));
+  const args = Object.entries(layouts).flatMap(([name, path]) => ['--layout', `${name}=${path}`]);
+  const child = spawn(process.execPath, [script, '--port', '0', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  lab.later(() => ended(child));
+  const line = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: child.stdout }).once('line', resolve);
+    child.once('error', reject);
+    child.once('exit', (code, signal) => reject(new Error(`the registry ended (${code ?? signal})`)));
+  });
+  return Number(/:(\d+)\//.exec(line)![1]);
+}
