@@ -59,7 +59,12 @@ export function createBlobStore(
   }
 
   async function discard(record: EntryRecord): Promise<void> {
-    await trash.discard(entryDirectory(place, record));
+    try {
+      await trash.discard(entryDirectory(place, record));
+    } catch (error) {
+      place.health.failed(`removing ${record.key}`, error);
+      throw cacheError(`cannot remove the cache entry ${record.key}`, error);
+    }
     records.delete(record.key);
     // A row without a directory is dropped at the next start.
     try {

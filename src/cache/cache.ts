@@ -6,6 +6,7 @@ import type { ReadyMap } from './ready-map.ts';
  *
  *   <root>/lock                     held (flock) by the one process that may write
  *   <root>/catalogue.db             SQLite: blobs, images, mounts, sizes, last use
+ *   <root>/reserve                  space for a start on a full disk
  *   <root>/blobs/<key>/data         sparse file in the blob's own address space
  *   <root>/blobs/<key>/ready        readiness bits, with what is known to be synced
  *   <root>/blobs/<key>/chunks       the ledger: chunk and frame tables of all images that use the blob

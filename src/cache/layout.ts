@@ -14,6 +14,7 @@ export interface Layout {
   readonly root: string;
   readonly lock: string;
   readonly catalogue: string;
+  readonly reserve: string;
   readonly blobs: string;
   readonly images: string;
   /** Entries and images that are being made. */
@@ -26,6 +27,7 @@ export function layoutOf(root: string): Layout {
     root,
     lock: join(root, 'lock'),
     catalogue: join(root, 'catalogue.db'),
+    reserve: join(root, 'reserve'),
     blobs: join(root, 'blobs'),
     images: join(root, 'images'),
     temporary: join(root, 'tmp'),

@@ -2,18 +2,20 @@ import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, rea
 import { resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import { NymphError } from '../errors.ts';
+import type { OciDigest } from '../image/image.ts';
 import { createBlobStore } from './blob-store.ts';
 import type { Cache } from './cache.ts';
 import { type Catalogue, openCatalogue } from './catalogue.ts';
 import { type Disk, localDisk, writeWhole } from './disk.ts';
-import type { Place } from './entry.ts';
+import type { EntryRecord, Place } from './entry.ts';
 import { createEvictor } from './evict.ts';
 import { cacheError, createHealth, type Log, messageOf } from './health.ts';
 import { createImageStore } from './image-store.ts';
 import { type Layout, layoutOf } from './layout.ts';
 import { lockDirectory } from './lock.ts';
 import { recoverBlobs, recoverImages } from './recover.ts';
-import { createTrash } from './trash.ts';
+import { holdReserve, releaseReserve } from './reserve.ts';
+import { createTrash, type Trash } from './trash.ts';
 
 export interface CacheOptions {
   /** Bytes that the cache may use on disk; no limit by default. */
@@ -41,14 +43,14 @@ export async function openCache(root: string, options: CacheOptions = {}): Promi
     makeDirectories(layout);
     unlock = lockDirectory(layout.lock);
     const trash = createTrash(disk, layout.trash, log);
-    catalogue = openOrRebuild(layout, log);
-    const bootId = options.bootId ?? readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     for (const name of readdirSync(layout.temporary)) await trash.discard(`${layout.temporary}/${name}`);
-    const records = await recoverBlobs(layout, catalogue, trash, log);
-    const sizes = await recoverImages(layout, catalogue, trash, log);
+    const stored = await openOrRebuild(layout, trash, log);
+    catalogue = stored.catalogue;
+    const reserved = holdReserve(layout.reserve, log);
+    const bootId = options.bootId ?? readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     await trash.empty();
     const place: Place = { layout, disk, log, health: createHealth(log, () => probe(layout, disk)), bootId };
-    return assemble(place, catalogue, trash, records, sizes, quota, unlock);
+    return assemble(place, stored, trash, reserved, quota, unlock);
   } catch (error) {
     await catalogue?.close();
     unlock?.();
@@ -59,10 +61,9 @@ export async function openCache(root: string, options: CacheOptions = {}): Promi
 
 function assemble(
   place: Place,
-  catalogue: Catalogue,
-  trash: ReturnType<typeof createTrash>,
-  records: Awaited<ReturnType<typeof recoverBlobs>>,
-  sizes: Awaited<ReturnType<typeof recoverImages>>,
+  { catalogue, records, sizes }: Stored,
+  trash: Trash,
+  reserved: number,
   quota: number | undefined,
   unlock: () => void,
 ): Cache {
@@ -72,7 +73,7 @@ function assemble(
   let closing: Promise<void> | undefined;
 
   function bytesInUse(): number {
-    let bytes = catalogue.bytes;
+    let bytes = catalogue.bytes + reserved;
     for (const record of blobs.records()) bytes += record.bytes;
     for (const size of images.bytes.values()) bytes += size;
     return bytes;
@@ -150,18 +151,25 @@ function makeDirectories(layout: Layout): void {
   }
 }
 
-/** A damaged catalogue is set aside; what the directories say is taken in afterwards. */
-function openOrRebuild(layout: Layout, log: Log): Catalogue {
+/** What is on disk, when catalogue and directories agree. */
+interface Stored {
+  catalogue: Catalogue;
+  records: EntryRecord[];
+  sizes: Map<OciDigest, number>;
+}
+
+/** A damaged catalogue is set aside, and a new one made from what the directories say. */
+async function openOrRebuild(layout: Layout, trash: Trash, log: Log): Promise<Stored> {
   const path = layout.catalogue;
   // Inode numbers that a lost catalogue gave away are below this: it gave less than 16 in a millisecond.
   const beyondLost = Date.now() * 16;
-  const entries = readdirSync(layout.blobs).length;
-  const isNew = !existsSync(path);
-  if (isNew && entries > 0) log('error', 'the catalogue of the cache is missing: it is rebuilt', { path, entries });
+  const isLost = !existsSync(path) && readdirSync(layout.blobs).length > 0;
+  if (isLost) log('error', 'the catalogue of the cache is missing: it is rebuilt; its mounts are forgotten', { path });
+  const firstIno = isLost ? beyondLost : FIRST_INO;
   try {
-    createPrivate(path);
-    return openCatalogue(path, isNew && entries > 0 ? beyondLost : FIRST_INO, log);
+    return await openStored(layout, firstIno, trash, log);
   } catch (error) {
+    if (isFull(error) && releaseReserve(layout.reserve)) return openStored(layout, firstIno, trash, log);
     if (!isDamage(error)) throw error;
     const aside = `${path}.damaged-${Date.now()}`;
     log('error', 'the catalogue of the cache is damaged: it is set aside and rebuilt; its mounts are forgotten', {
@@ -172,8 +180,20 @@ function openOrRebuild(layout: Layout, log: Log): Catalogue {
     for (const suffix of ['', '-wal', '-shm']) {
       if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
     }
-    createPrivate(path);
-    return openCatalogue(path, beyondLost, log);
+    return openStored(layout, beyondLost, trash, log);
+  }
+}
+
+async function openStored(layout: Layout, firstIno: number, trash: Trash, log: Log): Promise<Stored> {
+  createPrivate(layout.catalogue);
+  const catalogue = openCatalogue(layout.catalogue, firstIno, log);
+  try {
+    const records = await recoverBlobs(layout, catalogue, trash, log);
+    const sizes = await recoverImages(layout, catalogue, trash, log);
+    return { catalogue, records, sizes };
+  } catch (error) {
+    await catalogue.close();
+    throw error;
   }
 }
 
@@ -182,7 +202,16 @@ function createPrivate(path: string): void {
   closeSync(openSync(path, 'a', 0o600));
 }
 
+/** SQLite says of some files only that they could not be written. */
+function isFull(error: unknown): boolean {
+  if (error instanceof Database.SqliteError) return /^SQLITE_(FULL|IOERR|CANTOPEN)/.test(error.code);
+  return (error as NodeJS.ErrnoException).code === 'ENOSPC';
+}
+
+/** SQLite's errors are about its file, but for those about the file system, the memory, or another user of the file. */
 function isDamage(error: unknown): boolean {
   if (error instanceof SyntaxError) return true;
-  return error instanceof Database.SqliteError && /^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA)/.test(error.code);
+  if (!(error instanceof Database.SqliteError)) return false;
+  if (error.code === 'SQLITE_IOERR_SHORT_READ') return true;
+  return !/^SQLITE_(FULL|IOERR|CANTOPEN|READONLY|PERM|AUTH|BUSY|LOCKED|NOMEM|PROTOCOL)/.test(error.code);
 }

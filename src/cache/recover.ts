@@ -1,5 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { corrupt, NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { StoredImage } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -25,13 +27,14 @@ export async function recoverBlobs(
     const directory = join(layout.blobs, key);
     try {
       const name = parseKey(key);
-      if (!name) throw new Error('not the name of an entry');
+      if (!name) throw corrupt('cache directory', 'name', 0, 'not the name of an entry');
       const row = rows.get(key) ?? (await adopt(catalogue, directory, key));
       const files = ['data', 'ready', 'chunks'].map((file) => join(directory, file));
       await stat(files[0]);
       records.push({ ...name, ...row, bytes: await bytesOnDisk(...files) });
       rows.delete(key);
     } catch (error) {
+      if (!isWorthless(error)) throw error;
       log('warn', 'a directory of the cache is discarded', { directory, error: messageOf(error) });
       await trash.discard(directory);
     }
@@ -63,19 +66,30 @@ export async function recoverImages(
     const description = join(directory, 'image.json');
     const bootstrap = join(directory, 'bootstrap');
     try {
-      if (!OCI_DIGEST.test(digest)) throw new Error('not the name of an image');
+      if (!OCI_DIGEST.test(digest)) throw corrupt('cache directory', 'name', 0, 'not the name of an image');
       await stat(bootstrap);
       if (!rows.has(digest)) {
         const image = JSON.parse(await readFile(description, 'utf8')) as StoredImage;
-        if (image.digest !== digest) throw new Error('describes another image');
+        if (image.digest !== digest) throw corrupt('image.json', 'digest', 0, 'describes another image');
         catalogue.putImage(image);
       }
       sizes.set(digest, await bytesOnDisk(bootstrap, description));
     } catch (error) {
+      if (!isWorthless(error)) throw error;
       log('warn', 'a directory of the cache is discarded', { directory, error: messageOf(error) });
       await trash.discard(imageDirectory(layout, digest));
     }
   }
   for (const digest of rows) if (!sizes.has(digest)) catalogue.removeImage(digest);
   return sizes;
+}
+
+/** What the error says about a directory: that it is of no use. A failing disk or catalogue says nothing about it. */
+function isWorthless(error: unknown): boolean {
+  if (error instanceof SyntaxError) return true;
+  if (error instanceof NymphError) return error.code === 'corrupt';
+  // Another entry has its number: one of the two is a copy.
+  if (error instanceof Database.SqliteError) return error.code.startsWith('SQLITE_CONSTRAINT');
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }
