@@ -4,8 +4,10 @@ import type { FetchContext } from '../fetch/fetcher.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /**
- * The flat FUSE file system: `/blobs/<key>`, one file for each open blob. Inode numbers come from the catalogue and never
- * change their meaning, so a daemon that starts again on the same connection knows what the kernel remembers.
+ * The flat FUSE file system: `/blobs/<inode number>`, one file for each open blob. Inode numbers come from the catalogue and
+ * never change their meaning, so a daemon that starts again on the same connection knows what the kernel remembers. For
+ * the same reason they are the names: a blob that was evicted and fetched anew has another number, and the kernel
+ * remembers for a day which inode a name meant.
  */
 
 const ROOT = 1;
@@ -15,6 +17,11 @@ const S_IFREG = 0o100000;
 
 /** Name of the directory that holds the blobs. */
 export const BLOBS_DIRECTORY = 'blobs';
+
+/** Name of a blob in that directory. */
+export function blobName(cached: { ino: number }): string {
+  return String(cached.ino);
+}
 
 export function createFlatFileSystem(blobs: ServedBlobs, log: FetchContext['log']): FileSystem {
   const encoder = new TextEncoder();
@@ -28,7 +35,7 @@ export function createFlatFileSystem(blobs: ServedBlobs, log: FetchContext['log'
     lookup(parent, name) {
       const text = decoder.decode(name);
       if (parent === ROOT) return text === BLOBS_DIRECTORY ? node(BLOBS, S_IFDIR | 0o500, 0) : undefined;
-      const served = parent === BLOBS ? blobs.byKey(text) : undefined;
+      const served = parent === BLOBS && /^[1-9]\d{0,15}$/.test(text) ? blobs.byIno(Number(text)) : undefined;
       return served && attributes(served);
     },
     getattr(ino) {
@@ -38,7 +45,7 @@ export function createFlatFileSystem(blobs: ServedBlobs, log: FetchContext['log'
     },
     readdir(ino) {
       if (ino === ROOT) return [entry(BLOBS_DIRECTORY, BLOBS, S_IFDIR)];
-      if (ino === BLOBS) return blobs.list().map(({ cached }) => entry(cached.key, cached.ino, S_IFREG));
+      if (ino === BLOBS) return blobs.list().map(({ cached }) => entry(blobName(cached), cached.ino, S_IFREG));
       return undefined;
     },
     async read(ino, offset, length, signal) {

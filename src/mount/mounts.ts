@@ -5,7 +5,7 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { type AttachedImage, isComplete } from './attach.ts';
 import { mountErofs, unmount } from './erofs.ts';
-import { BLOBS_DIRECTORY } from './flat.ts';
+import { BLOBS_DIRECTORY, blobName } from './flat.ts';
 import { MNT_DETACH } from './kernel.ts';
 import { mountOn, readMounts } from './mountinfo.ts';
 
@@ -40,7 +40,7 @@ export function createMounts(cache: Cache, fuseDirectory: string, log: FetchCont
   async function mountImage(image: AttachedImage, directory: string): Promise<void> {
     const devices = image.blobs.map((blob) =>
       // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
-      isComplete(blob) ? blob.cached.dataPath : join(fuseDirectory, BLOBS_DIRECTORY, blob.cached.key),
+      isComplete(blob) ? blob.cached.dataPath : join(fuseDirectory, BLOBS_DIRECTORY, blobName(blob.cached)),
     );
     await mountErofs({ bootstrap: image.bootstrap, devices, directory });
   }

@@ -19,7 +19,6 @@ export interface ServedBlobs {
   serve(cached: CachedBlob, source: Source): Promise<ServedBlob>;
   release(served: ServedBlob): Promise<void>;
   byIno(ino: number): ServedBlob | undefined;
-  byKey(key: string): ServedBlob | undefined;
   list(): ServedBlob[];
   /** Bytes of the blob, fetched first where they are not here. */
   read(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]>;
@@ -104,7 +103,6 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     serve,
     release,
     byIno: (ino) => entries.get(ino),
-    byKey: (key) => [...entries.values()].find((entry) => entry.cached.key === key),
     list: () => [...entries.values()],
     read: readBlob,
   };

@@ -1,0 +1,199 @@
+/** Images of the upstream builders through the whole program, compared with their manifests inode by inode and byte by byte. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cannotMount, mountsBelow, type TestDaemon, testDaemon } from '../daemon.ts';
+import { APP_LAYOUT, APP_MANIFEST, sharedFixture, unpackKinds } from '../fixtures.ts';
+import { type CompareOptions, checkTree, type Difference, describe as tell } from '../manifest.ts';
+import { startRegistry, type TestRegistry } from '../registry/registry.ts';
+
+const skip = cannotMount();
+const KNOWN_APP = ['/srv', '/srv/pages'].map((path) => ({ path, field: 'mtime' }));
+
+interface Sample {
+  name: string;
+  reference: string;
+  manifest: string;
+  exceptions?: CompareOptions['exceptions'];
+  /** All four ways of reading take long for a large one. */
+  hows?: CompareOptions['how'][];
+}
+
+const HOWS: CompareOptions['how'][] = ['order', 'random', 'mmap', 'parallel'];
+
+/** The tree is right by each way of reading, from an empty cache each time. */
+async function checkImage(daemon: TestDaemon, sample: Sample): Promise<void> {
+  const place = daemon.place('m');
+  for (const how of sample.hows ?? HOWS) {
+    const mounted = await daemon.nymph('mount', '--prefetch', 'none', sample.reference, place);
+    assert.equal(mounted.status, 0, mounted.err);
+    const differences = await checkTree(place, sample.manifest, { how, exceptions: sample.exceptions });
+    assert.deepEqual(first(differences), [], `${sample.name}, ${how}`);
+    assert.equal((await daemon.nymph('umount', place)).status, 0);
+    const pruned = await daemon.nymph('prune', '--all');
+    assert.equal(pruned.status, 0, pruned.err);
+    const { cache } = await daemon.client.status();
+    assert.deepEqual([cache.blobs, cache.images], [0, 0], 'the next reading begins with an empty cache');
+  }
+}
+
+/** Reads with 8 readers while the daemon is killed again and again; nobody notices. */
+async function checkKills(daemon: TestDaemon, sample: Sample, times: number): Promise<number[]> {
+  const place = daemon.place('m');
+  const mounted = await daemon.nymph('mount', '--prefetch', 'none', sample.reference, place);
+  assert.equal(mounted.status, 0, mounted.err);
+  let reading = true;
+  const compared = checkTree(place, sample.manifest, { how: 'parallel', exceptions: sample.exceptions });
+  compared.finally(() => (reading = false)).catch(() => {});
+  const gaps: number[] = [];
+  for (let i = 0; i < times; i++) {
+    await sleep(100 + Math.random() * 400);
+    const { pid } = await daemon.client.health();
+    assert.ok(reading, `${sample.name} was read before kill ${i + 1}: the test shows nothing`);
+    const begun = performance.now();
+    await daemon.kill('daemon');
+    await daemon.another(pid);
+    gaps.push(Math.round(performance.now() - begun));
+  }
+  assert.deepEqual(first(await compared), [], sample.name);
+  const { mounts } = await daemon.client.status();
+  assert.deepEqual(
+    mounts.map((mount) => mount.state),
+    ['ok'],
+  );
+  assert.equal((await daemon.nymph('umount', place)).status, 0);
+  return gaps;
+}
+
+describe('images', { skip }, () => {
+  const kinds = mkdtempSync(join(tmpdir(), 'nymph-kinds-'));
+  const unpacked = unpackKinds(join(kinds, 'kinds'));
+  const registries: TestRegistry[] = [];
+  after(async () => {
+    for (const registry of registries) await registry.close();
+    rmSync(kinds, { recursive: true });
+  });
+
+  const registry = async (): Promise<TestRegistry> => {
+    const oci = ['app', 'python'].flatMap((name) => {
+      const path = sharedFixture('oci', name);
+      return path === null ? [] : [[`shared/${name}`, path]];
+    });
+    const started = await startRegistry({ layouts: { app: APP_LAYOUT, ...Object.fromEntries(oci) } });
+    registries.push(started);
+    return started;
+  };
+  const daemonFor = (t: { after(clean: () => Promise<void>): void }, host: string) =>
+    testDaemon(t, { toml: `[registry]\nplain_http = ["${host}"]\n` });
+  const app = (host: string): Sample => ({
+    name: 'app',
+    reference: `${host}/app:nydus`,
+    manifest: APP_MANIFEST,
+    exceptions: KNOWN_APP,
+  });
+  const kindsSample: Sample = {
+    name: 'kinds',
+    reference: `rafs:${join(kinds, 'kinds', 'v6-zstd-batch')}`,
+    manifest: unpacked.manifest,
+  };
+
+  test('a converted image, from a registry', async (t) => {
+    const { host } = await registry();
+    await checkImage(await daemonFor(t, host), app(host));
+  });
+
+  test('every kind of inode, with batches, from a folder', async (t) => {
+    await checkImage(await testDaemon(t), kindsSample);
+  });
+
+  test('8 readers do not notice that the daemon is killed', async (t) => {
+    const slow = await registry();
+    const daemon = await daemonFor(t, slow.host);
+    slow.faults.bandwidth = 1 << 20;
+    const gaps = await checkKills(daemon, app(slow.host), 3);
+    t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
+  });
+
+  test('an encrypted image is refused by name, and nothing is left', async (t) => {
+    const daemon = await testDaemon(t);
+    await checkRefused(daemon, join(kinds, 'kinds', 'v6-encrypt'), /encrypt/i);
+  });
+
+  const python = sharedFixture('oci', 'python');
+  const shared = python === null ? 'the shared set of images is absent (NYMPH_SHARED)' : false;
+
+  test('images of the shared set, from a registry', { skip: shared }, async (t) => {
+    const { host } = await registry();
+    const daemon = await daemonFor(t, host);
+    const manifest = sharedFixture('manifests', 'app.jsonl')!;
+    for (const tag of ['nydus', 'batch'])
+      await checkImage(daemon, {
+        name: `shared/app:${tag}`,
+        reference: `${host}/shared/app:${tag}`,
+        manifest,
+        exceptions: KNOWN_APP,
+        hows: ['random', 'parallel'],
+      });
+    await checkImage(daemon, {
+      name: 'shared/python:nydus',
+      reference: `${host}/shared/python:nydus`,
+      manifest: sharedFixture('manifests', 'python.jsonl')!,
+      hows: ['order', 'parallel'],
+    });
+  });
+
+  test('a Debian root, 8 readers, and the daemon is killed', { skip: shared }, async (t) => {
+    const slow = await registry();
+    const daemon = await daemonFor(t, slow.host);
+    slow.faults.latency = 10;
+    const reference = `${slow.host}/shared/python:nydus`;
+    const manifest = sharedFixture('manifests', 'python.jsonl')!;
+    const gaps = await checkKills(daemon, { name: 'python', reference, manifest }, 4);
+    t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
+  });
+
+  test('every way to build v6, from folders of the shared set', { skip: shared }, async (t) => {
+    const daemon = await testDaemon(t);
+    const rafs = sharedFixture('rafs')!;
+    for (const name of readdirSync(rafs).filter((entry) => entry.startsWith('v6-'))) {
+      const path = join(rafs, name);
+      if (name === 'v6-encrypt') await checkRefused(daemon, path, /encrypt/i);
+      else if (name === 'v6-targz-ref') await checkRefused(daemon, path, /zran|tar|gzip|separate|inlined/i);
+      else
+        await checkImage(daemon, {
+          name,
+          reference: `rafs:${path}`,
+          manifest: sharedFixture('manifests', 'kinds.jsonl')!,
+          hows: ['random', 'parallel'],
+        });
+    }
+  });
+
+  test('v5 and ordinary images are refused by name', { skip: shared }, async (t) => {
+    const { host } = await registry();
+    const daemon = await daemonFor(t, host);
+    await checkRefused(daemon, sharedFixture('rafs', 'v5-lz4')!, /v5/i);
+    await checkRefused(daemon, `${host}/shared/app:plain`, /nydus/i);
+    await checkRefused(daemon, `${host}/shared/app:nydus5`, /v5/i);
+  });
+});
+
+/** A few are enough to see what is wrong. */
+function first(differences: Difference[]): string[] {
+  return differences.slice(0, 5).map(tell);
+}
+
+/** @param where a folder or a reference */
+async function checkRefused(daemon: TestDaemon, where: string, feature: RegExp): Promise<void> {
+  const place = daemon.place('refused');
+  const { status, json, err } = await daemon.nymph('mount', where.startsWith('/') ? `rafs:${where}` : where, place);
+  const { error } = json as { error: { code: string; message: string } };
+  assert.deepEqual([status, error.code], [6, 'unsupported'], err);
+  assert.match(error.message, feature);
+  assert.deepEqual(mountsBelow(place), []);
+  const { cache, mounts } = await daemon.client.status();
+  assert.deepEqual([cache.images, cache.blobs, mounts.length], [0, 0, 0], 'nothing is left behind');
+}

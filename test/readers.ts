@@ -1,0 +1,147 @@
+/**
+ * Readers that compare a mounted tree with its truth, over and over, page-cold: each read is of a random range of a random
+ * file, and the kernel is told to forget the file's pages first. A process of its own with a thread for each reader.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import koffi from 'koffi';
+import { randomSeries } from './manifest/read.ts';
+
+/** What readers saw. */
+export interface Seen {
+  reads: number;
+  bytes: number;
+  /** Reads that gave other bytes than the truth: file, offset, length. */
+  wrong: string[];
+  /** Reads that failed, by error code. */
+  errors: Record<string, number>;
+  /** Milliseconds of the longest read. */
+  slowest: number;
+}
+
+export interface Readers {
+  readonly child: ChildProcess;
+  /** Ends them after the read that each is in, and tells what they saw. */
+  stop(): Promise<Seen>;
+}
+
+interface Task {
+  truth: string;
+  mounted: string;
+  seed: number;
+  maxRead: number;
+  stop: SharedArrayBuffer;
+}
+
+/**
+ * @param truth directory with the same regular files as `mounted`
+ * @param options `readers` (default 8); `maxRead` longest read in bytes (default 256 KiB)
+ */
+export function startReaders(
+  truth: string,
+  mounted: string,
+  options: { readers?: number; seed?: number; maxRead?: number } = {},
+): Readers {
+  const { readers = 8, seed = 1, maxRead = 256 << 10 } = options;
+  const args = [truth, mounted, readers, seed, maxRead].map(String);
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const out: Buffer[] = [];
+  child.stdout.on('data', (data: Buffer) => out.push(data));
+  const seen = new Promise<Seen>((resolve, reject) => {
+    child.once('close', (code, signal) => {
+      if (code === 0) resolve(JSON.parse(Buffer.concat(out).toString()) as Seen);
+      else reject(new Error(`the readers ended with ${signal ?? code}`));
+    });
+  });
+  seen.catch(() => {});
+  return {
+    child,
+    stop() {
+      child.stdin.end();
+      return seen;
+    },
+  };
+}
+
+/** Regular files below a directory that are not empty, by their paths in it. */
+function filesBelow(root: string, inside = ''): { path: string; size: number }[] {
+  return readdirSync(join(root, inside), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(inside, entry.name);
+    if (entry.isDirectory()) return filesBelow(root, path);
+    const size = entry.isFile() ? lstatSync(join(root, path)).size : 0;
+    return size > 0 ? [{ path, size }] : [];
+  });
+}
+
+function read(task: Task): Seen {
+  const advise = koffi.load('libc.so.6').func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)');
+  const DONTNEED = 4;
+  const random = randomSeries(task.seed);
+  const files = filesBelow(task.truth);
+  const stop = new Int32Array(task.stop);
+  const seen: Seen = { reads: 0, bytes: 0, wrong: [], errors: {}, slowest: 0 };
+  const want = Buffer.alloc(task.maxRead);
+  const got = Buffer.alloc(task.maxRead);
+  while (Atomics.load(stop, 0) === 0) {
+    // Large files more often: the square root of a share of all bytes would do, every other read does as well.
+    const file = random() < 0.5 ? largest(files) : files[Math.floor(random() * files.length)];
+    const offset = Math.floor(random() * file.size);
+    const length = 1 + Math.floor(random() * random() * Math.min(task.maxRead - 1, file.size - offset));
+    const begun = performance.now();
+    let fd: number | undefined;
+    try {
+      fd = openSync(join(task.mounted, file.path), 'r');
+      advise(fd, 0, 0, DONTNEED);
+      const count = readSync(fd, got, 0, length, offset);
+      const true_ = openSync(join(task.truth, file.path), 'r');
+      const right = readSync(true_, want, 0, length, offset);
+      closeSync(true_);
+      seen.reads++;
+      seen.bytes += count;
+      if (count !== right || got.compare(want, 0, right, 0, count) !== 0)
+        seen.wrong.push(`${file.path} ${offset}+${length} (${count} bytes)`);
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? String(error);
+      seen.errors[code] = (seen.errors[code] ?? 0) + 1;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+      seen.slowest = Math.max(seen.slowest, performance.now() - begun);
+    }
+  }
+  return seen;
+}
+
+function largest(files: { path: string; size: number }[]): { path: string; size: number } {
+  return files.reduce((most, file) => (file.size > most.size ? file : most));
+}
+
+async function main([truth, mounted, readers, seed, maxRead]: string[]): Promise<void> {
+  const stop = new SharedArrayBuffer(4);
+  process.stdin.resume().once('end', () => Atomics.store(new Int32Array(stop), 0, 1));
+  const all: Seen = { reads: 0, bytes: 0, wrong: [], errors: {}, slowest: 0 };
+  const threads = Array.from({ length: Number(readers) }, (_, i) => {
+    const task: Task = { truth, mounted, seed: Number(seed) + i, maxRead: Number(maxRead), stop };
+    return new Promise<Seen>((resolve, reject) => {
+      const worker = new Worker(new URL(import.meta.url), { workerData: task });
+      worker.once('message', resolve);
+      worker.once('error', reject);
+    });
+  });
+  for (const seen of await Promise.all(threads)) {
+    all.reads += seen.reads;
+    all.bytes += seen.bytes;
+    all.wrong.push(...seen.wrong);
+    all.slowest = Math.max(all.slowest, seen.slowest);
+    for (const [code, count] of Object.entries(seen.errors)) all.errors[code] = (all.errors[code] ?? 0) + count;
+  }
+  process.stdout.write(JSON.stringify(all));
+}
+
+if (!isMainThread && (workerData as Partial<Task> | null)?.maxRead !== undefined && parentPort !== null)
+  parentPort.postMessage(read(workerData as Task));
+else if (import.meta.main) await main(process.argv.slice(2));
