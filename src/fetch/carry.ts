@@ -104,7 +104,7 @@ export async function carry(
   return { error, bad, badReason };
 }
 
-/** Neighbouring frames become one part; the first frame stands alone, because a fault waits for it. */
+/** Neighbouring frames become one part; but those that a fault waits for do not wait for those that none does. */
 function group(flights: Flight[]): Part[] {
   const parts: Part[] = [];
   let members: Flight[] = [];
@@ -116,10 +116,11 @@ function group(flights: Flight[]): Part[] {
     members = [];
   };
   for (const flight of flights) {
-    const previous = members[members.length - 1]?.frame;
+    const last = members[members.length - 1];
+    const previous = last?.frame;
     if (
       previous !== undefined &&
-      (parts.length === 0 ||
+      ((last.deadline === undefined) !== (flight.deadline === undefined) ||
         previous.offset + previous.size !== flight.frame.offset ||
         flight.frame.offset + flight.frame.size - members[0].frame.offset > JOB_BYTES)
     )
@@ -156,8 +157,9 @@ async function store(
   for (const [index, result] of results.entries()) {
     const flight = flights[index];
     if (result.type === 'stored') {
+      // A neighbour or a background fetch does not mean that the program is about to run.
+      if (flight.deadline !== undefined) result.programs.forEach(program);
       flight.settle([]);
-      result.programs.forEach(program);
     } else if (result.type === 'loose')
       flight.settle(flight.frame.chunks.map((chunk, i) => ({ offset: chunk.offset, bytes: result.chunks[i] })));
     else {

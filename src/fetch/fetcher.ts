@@ -82,7 +82,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     if (wanted.length > 0) {
       const own = wanted.map((frame) => takeOff(frame, deadline));
       awaited.push(...own);
-      send(extend(own, wanted[wanted.length - 1]), 'demand');
+      send([...own, ...neighbours(wanted[wanted.length - 1], 1), ...neighbours(wanted[0], -1)], 'demand');
     }
     lookAhead(offset, length);
     try {
@@ -107,9 +107,9 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   /** A fault meets a frame that is on its way: it must not wait for what was only prefetch. */
   function hurry(flight: Flight, deadline: number): void {
     const { run } = flight;
-    const wasPrefetch = flight.deadline === undefined;
+    const waitedFor = flight.deadline !== undefined;
     flight.deadline = Math.max(flight.deadline ?? 0, deadline);
-    if (!wasPrefetch || run === undefined) return;
+    if (waitedFor || run === undefined || run.priority === 'demand') return;
     const queued = !run.started;
     const far = flight.frame.offset - run.position > 2 * policy.amplify;
     if (queued) run.flights.splice(run.flights.indexOf(flight), 1);
@@ -117,20 +117,24 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     if (queued || far) send([flight], 'demand');
   }
 
-  /** Adds missing neighbours behind the last wanted frame: they are likely next, and cost no round trip of their own. */
-  function extend(own: Flight[], last: number): Flight[] {
-    let size = 0;
-    for (const flight of own) size += flight.frame.size;
-    const extended = [...own];
-    for (let next = last + 1; next < index.frames.count && size < policy.amplify; next++) {
-      const gap = index.frames.offset[next] - (index.frames.offset[next - 1] + index.frames.size[next - 1]);
-      size += index.frames.size[next] + gap;
-      if (gap > policy.gap || size > policy.amplify) break;
-      if (flights.has(index.frames.offset[next])) break;
-      if (isFrameReady(index, blob.ready, next)) continue;
-      extended.push(takeOff(next, undefined));
+  /**
+   * Missing neighbours on one side of a wanted frame, half of the amplification on each: what lies beside is likely
+   * read next, and costs no round trip of its own.
+   */
+  function neighbours(frame: number, step: 1 | -1): Flight[] {
+    const { frames } = index;
+    const found: Flight[] = [];
+    let edge = step === 1 ? frames.offset[frame] + frames.size[frame] : frames.offset[frame];
+    let size = frames.size[frame];
+    for (let next = frame + step; next >= 0 && next < frames.count; next += step) {
+      const near = step === 1 ? frames.offset[next] : frames.offset[next] + frames.size[next];
+      const gap = Math.abs(near - edge);
+      size += frames.size[next] + gap;
+      if (gap > policy.gap || size > policy.amplify / 2 || flights.has(frames.offset[next])) break;
+      edge = step === 1 ? near + frames.size[next] : frames.offset[next];
+      if (!isFrameReady(index, blob.ready, next)) found.push(takeOff(next, undefined));
     }
-    return extended;
+    return found;
   }
 
   /** Sends flights on their way, in as few requests as the gaps allow. */
@@ -146,16 +150,16 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   }
 
   function launch(list: Flight[], priority: Priority): void {
-    const run: Run = { flights: list, started: false, position: list[0].frame.offset };
+    const run: Run = { flights: list, priority, started: false, position: list[0].frame.offset };
     for (const flight of list) flight.run = run;
-    const travel = travelAll(run, priority).finally(() => runs.delete(travel));
+    const travel = travelAll(run).finally(() => runs.delete(travel));
     runs.add(travel);
   }
 
-  async function travelAll(run: Run, priority: Priority): Promise<void> {
+  async function travelAll(run: Run): Promise<void> {
     let leave: () => void;
     try {
-      leave = await gates[priority].enter(ending.signal);
+      leave = await gates[run.priority].enter(ending.signal);
     } catch (error) {
       for (const flight of run.flights) flight.fail(error);
       return;
@@ -168,7 +172,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
         outcome = await carry(
           { blob, source, pool, statistics, backlog: policy.backlog, program: (at) => context.program(blob, at) },
           list,
-          priority,
+          run.priority,
           ending.signal,
           (position) => {
             run.position = position;

@@ -1,4 +1,5 @@
 import type { Frame } from './frame-index.ts';
+import type { Priority } from './gate.ts';
 
 /** A verified chunk that could not be written to the cache: it lives as long as its readers. */
 export interface LooseChunk {
@@ -23,6 +24,7 @@ export interface Flight {
 /** Frames that travel in one request. */
 export interface Run {
   flights: Flight[];
+  priority: Priority;
   started: boolean;
   /** How far its stream has come, in the stored object. */
   position: number;

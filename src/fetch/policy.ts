@@ -10,7 +10,7 @@ export interface FetchPolicy {
   /** Requests at once: for faults, and for prefetch. */
   demandRequests: number;
   prefetchRequests: number;
-  /** A fault's request is extended by missing neighbours up to this many stored bytes. */
+  /** A fault's request is extended by missing neighbours up to this many stored bytes, half on each side. */
   amplify: number;
   /** Frames are joined in one request over a gap of at most this many stored bytes. */
   gap: number;
@@ -29,7 +29,7 @@ export const DEFAULT_POLICY: FetchPolicy = {
   maxPause: 5_000,
   demandRequests: 64,
   prefetchRequests: 4,
-  amplify: 256 << 10,
+  amplify: 64 << 10,
   gap: 32 << 10,
   windowMax: 64 << 20,
   prefetchRequest: 4 << 20,

@@ -23,6 +23,8 @@ interface Stream {
 const MOST_STREAMS = 32;
 /** A reader may skip this much (or step back this far) and still be one stream: kernel readahead is not exactly in order. */
 const SLACK = 1 << 20;
+/** What the kernel's readahead may leave out between two reads in order. */
+const STEP = 256 << 10;
 /** No readahead before this much was read in order. */
 const PROOF = 1 << 20;
 
@@ -60,7 +62,9 @@ export function createStreams(windowMax: number, size: number): Streams {
     const end = offset + length;
     stream.used = ++clock;
     if (end <= stream.next) return undefined;
-    stream.read += end - stream.next;
+    // What lies in the window ahead was read without a fault; a hop beyond it starts from nothing.
+    if (end <= stream.ahead) stream.read += end - stream.next;
+    else stream.read = offset - stream.next <= STEP ? stream.read + length : length;
     stream.next = end;
     if (stream.read < PROOF) return undefined;
     const window = Math.min(stream.read, windowMax);

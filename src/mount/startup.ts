@@ -62,12 +62,14 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     if (program === undefined) return;
     const { interpreter } = program;
     const whole = interpreter === undefined ? WHOLE_LIBRARY : WHOLE_EXECUTABLE;
-    served.fetcher.soon(start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
     if (interpreter !== undefined && interpreter.size <= NAME_SIZE) {
       want(watch, LOADER_CACHE);
       want(watch, baseName(await read(served, start + interpreter.offset, interpreter.size)));
     }
-    for (const name of await neededNames(served, start, program)) want(watch, name);
+    // The names first: the libraries wait for them.
+    const names = neededNames(served, start, program);
+    served.fetcher.soon(start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
+    for (const name of await names) want(watch, name);
   }
 
   async function neededNames(served: ServedBlob, start: number, program: Program): Promise<string[]> {

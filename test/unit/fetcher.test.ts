@@ -65,10 +65,10 @@ test('missing neighbours come in one request', async () => {
   const blob = makeBlob(sizes(50, 4096));
   const source = scriptedSource(blob.stored);
   const fetcher = createFetcher(blob.cached, source, context({ amplify: 64 << 10 }));
-  await fetcher.need(0, 1, never);
+  await fetcher.need(25 * 4096, 1, never);
   await fetcher.close();
-  assert.equal(source.asked.length, 1);
-  assert.ok(countReady(blob.cached.ready) > 20);
+  assert.equal(source.asked.length, 1, 'on both sides');
+  assert.ok(countReady(blob.cached.ready) >= 10);
   blob.close();
 });
 
