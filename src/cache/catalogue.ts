@@ -12,6 +12,8 @@ import { type Log, messageOf } from './health.ts';
  * `synchronous=NORMAL` syncs only in checkpoints, and those run in a worker (at open and close: here).
  */
 const VERSION = 1;
+/** `application_id` is this plus the version. */
+const APPLICATION = 0x4e590000;
 const SCHEMA = `
   CREATE TABLE blobs (
     ino INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -161,6 +163,9 @@ export function openCatalogue(path: string, firstIno: number, log: Log): Catalog
 function prepareDatabase(database: Database.Database, path: string, firstIno: number): void {
   const version = Number(database.pragma('user_version', { simple: true }));
   if (version > VERSION) {
+    // The version is kept twice: a flipped bit does not look like a newer nymph.
+    if (database.pragma('application_id', { simple: true }) !== APPLICATION + version)
+      throw new Database.SqliteError(`version ${version} is not confirmed`, 'SQLITE_CORRUPT');
     throw new NymphError('cache', `${path} has version ${version}; this nymph knows ${VERSION}`, {
       hint: 'A newer nymph wrote it: use that one, or choose another root directory.',
     });
@@ -172,6 +177,7 @@ function prepareDatabase(database: Database.Database, path: string, firstIno: nu
     database.transaction(() => {
       database.exec(SCHEMA);
       database.prepare("INSERT INTO sqlite_sequence (name, seq) VALUES ('blobs', ?)").run(firstIno - 1);
+      database.pragma(`application_id = ${APPLICATION + VERSION}`);
       database.pragma(`user_version = ${VERSION}`);
     })();
   }

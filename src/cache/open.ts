@@ -165,11 +165,10 @@ async function openOrRebuild(layout: Layout, trash: Trash, log: Log): Promise<St
   const beyondLost = Date.now() * 16;
   const isLost = !existsSync(path) && readdirSync(layout.blobs).length > 0;
   if (isLost) log('error', 'the catalogue of the cache is missing: it is rebuilt; its mounts are forgotten', { path });
-  const firstIno = isLost ? beyondLost : FIRST_INO;
   try {
-    return await openStored(layout, firstIno, trash, log);
+    return await openStored(layout, isLost ? beyondLost : FIRST_INO, trash, log);
   } catch (error) {
-    if (isFull(error) && releaseReserve(layout.reserve)) return openStored(layout, firstIno, trash, log);
+    if (isFull(error) && releaseReserve(layout.reserve)) return openOrRebuild(layout, trash, log);
     if (!isDamage(error)) throw error;
     const aside = `${path}.damaged-${Date.now()}`;
     log('error', 'the catalogue of the cache is damaged: it is set aside and rebuilt; its mounts are forgotten', {
@@ -204,7 +203,8 @@ function createPrivate(path: string): void {
 
 /** SQLite says of some files only that they could not be written. */
 function isFull(error: unknown): boolean {
-  if (error instanceof Database.SqliteError) return /^SQLITE_(FULL|IOERR|CANTOPEN)/.test(error.code);
+  if (error instanceof Database.SqliteError)
+    return /^SQLITE_(FULL|IOERR|CANTOPEN)/.test(error.code) && !isDamage(error);
   return (error as NodeJS.ErrnoException).code === 'ENOSPC';
 }
 

@@ -362,6 +362,7 @@ test('a catalogue of a newer version is refused, and left alone', async (t) => {
   await (await openCache(root)).close();
   const database = new Database(join(root, 'catalogue.db'));
   database.pragma('user_version = 999');
+  database.pragma(`application_id = ${0x4e590000 + 999}`);
   database.close();
   await assert.rejects(openCache(root), { code: 'cache', message: /version 999/ });
   assert.deepEqual(
