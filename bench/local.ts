@@ -1,0 +1,183 @@
+/** Trials with all data on this machine: images in our cache against the same tree on ext4. */
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Status } from '../src/daemon/api.ts';
+import type { Lab } from './lab.ts';
+import { type LocalImage, localImage } from './local-image.ts';
+import { type Nymph, startNymph } from './nymph.ts';
+import { dropCaches, type Place } from './place.ts';
+import { shell } from './processes.ts';
+import { randomReads } from './random-reads.ts';
+import type { Row, Trial } from './report.ts';
+
+const CONTENDERS = ['ext4', 'complete', 'fuse'] as const;
+type Contender = (typeof CONTENDERS)[number];
+
+const LABELS = {
+  complete: 'blobs complete before the mount',
+  fuse: 'mounted first, filled later: through our FUSE',
+};
+
+export interface LocalOptions {
+  rounds: number;
+  quick: boolean;
+}
+
+interface Measure {
+  name: string;
+  work: string;
+  text: string;
+  unit: 'time' | 'throughput';
+  goal: Row['goal'];
+  /** One run. @returns seconds for `time`, anything per second for `throughput` */
+  once(directory: string): Promise<number>;
+}
+
+const MEASURES: Record<string, (image: LocalImage, options: LocalOptions) => Measure[]> = {
+  find: (image) => {
+    const once = (directory: string) => shell(`find ${directory} -printf '%s %m %T@\\n'`);
+    const text = `**find**: \`find -printf '%s %m %T@\\n'\` over ${image.files.toLocaleString('en')} small files. `;
+    return [
+      {
+        name: 'find, cold',
+        work: '`find -printf`, cold',
+        text: `${text}Cold: page cache, names and inodes dropped. Warm: the third run in a row.`,
+        unit: 'time',
+        goal: { most: 1 },
+        once,
+      },
+      {
+        name: 'find, warm',
+        work: '`find -printf`, warm',
+        text: '',
+        unit: 'time',
+        goal: { most: 1 },
+        once: async (directory) => {
+          await once(directory);
+          await once(directory);
+          return once(directory);
+        },
+      },
+    ];
+  },
+  tar: (image) => [
+    {
+      name: 'tar',
+      work: '`tar` of everything, cold',
+      text: `**tar**: \`tar -cf - . | cat\` of the ${image.files.toLocaleString('en')} files and the large one, page cache dropped, data in our cache.`,
+      unit: 'time',
+      goal: { most: 1 },
+      once: (directory) => shell(`tar -C ${directory} -cf - . | cat`),
+    },
+  ],
+  sequential: (image) => [
+    {
+      name: 'sequential',
+      work: 'large file in order, cold',
+      text: `**sequential**: \`dd bs=1M\` of one file of ${image.bigBytes >> 20} MiB that does not compress, page cache dropped, data in our cache.`,
+      unit: 'throughput',
+      goal: { least: 1 },
+      once: async (directory) => 1000 / (await shell(`dd if=${join(directory, 'big')} of=/dev/null bs=1M 2>/dev/null`)),
+    },
+  ],
+  random: (_, { quick }) => [
+    {
+      name: 'random',
+      work: 'random 4 KiB reads, cold',
+      text: '**random**: one thread, buffered reads of 4 KiB at random places of the large file for some seconds (fio, psync; without fio, a loop of our own), page cache dropped before.',
+      unit: 'throughput',
+      goal: { least: 0.6 },
+      once: (directory) => randomReads(join(directory, 'big'), quick ? 2 : 4),
+    },
+  ],
+};
+
+export const LOCAL_TRIALS = Object.keys(MEASURES);
+
+/** @param names of the trials to run, some of LOCAL_TRIALS */
+export async function localTrials(
+  lab: Lab,
+  place: Place,
+  names: readonly string[],
+  options: LocalOptions,
+  say: (line: string) => void,
+): Promise<Trial[]> {
+  say('making the tree and the image');
+  const image = await localImage(place.kept, options.quick);
+  say('filling the cache');
+  const nymph = await startNymph(lab, join(place.scratch, 'local'));
+  const directories = await mountBoth(nymph, image, place.scratch);
+  const trials: Trial[] = [];
+  for (const name of names) {
+    const measures = MEASURES[name](image, options);
+    const rows: Row[] = [];
+    for (const measure of measures) {
+      say(measure.name);
+      rows.push(...(await compare(measure, directories, options.rounds, say)));
+    }
+    trials.push({ name, text: measures[0].text, rows });
+  }
+  await nymph.stop();
+  return trials;
+}
+
+/** The image twice: mounted while nothing of it is here, and mounted when all of it is. */
+async function mountBoth(nymph: Nymph, image: LocalImage, scratch: string): Promise<Record<Contender, string>> {
+  const directories = { ext4: image.tree, fuse: join(scratch, 'fuse'), complete: join(scratch, 'complete') };
+  const reference = `oci:${image.layout}:bench`;
+  await nymph.command('mount', '--prefetch', 'none', reference, directories.fuse);
+  await nymph.command('pull', reference);
+  await mkdir(directories.complete);
+  await nymph.command('mount', reference, directories.complete);
+  for (const [name, isServed] of [
+    ['complete', false],
+    ['fuse', true],
+  ] as const) {
+    await dropCaches();
+    const before = await hits(nymph);
+    await shell(`head -c 1000000 ${join(directories[name], 'big')}`);
+    if ((await hits(nymph)) > before !== isServed) throw new Error(`the mount "${name}" does not read as it should`);
+  }
+  return directories;
+}
+
+async function hits(nymph: Nymph): Promise<number> {
+  return (JSON.parse(await nymph.command('status', '--json')) as Status).fuse.hits;
+}
+
+/** All contenders in turn, in another order each round. */
+async function compare(
+  measure: Measure,
+  directories: Record<Contender, string>,
+  rounds: number,
+  say: (line: string) => void,
+): Promise<Row[]> {
+  const values: Record<Contender, number[]> = { ext4: [], complete: [], fuse: [] };
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < CONTENDERS.length; i++) {
+      const contender = CONTENDERS[(i + round) % CONTENDERS.length];
+      await dropCaches();
+      values[contender].push(await measure.once(directories[contender]));
+    }
+    say(
+      `  round ${round + 1}: ${CONTENDERS.map((name) => `${name} ${values[name][round].toPrecision(4)}`).join(', ')}`,
+    );
+  }
+  return (['complete', 'fuse'] as const).map((name) => ({
+    work: `${measure.work}; ${LABELS[name]}`,
+    against: 'ext4',
+    unit: measure.unit,
+    ratios: values[name].map((value, round) => value / values.ext4[round]),
+    goal: measure.goal,
+  }));
+}
+
+/** Programs that trials start. */
+export async function requirePrograms(programs: readonly string[]): Promise<void> {
+  for (const program of programs) {
+    const paths = (process.env.PATH ?? '').split(':');
+    if (!paths.some((directory) => existsSync(join(directory, program))))
+      throw new Error(`${program} is not installed: run \`make system-deps\``);
+  }
+}

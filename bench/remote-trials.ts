@@ -1,0 +1,201 @@
+/** Trials with nothing on this machine yet: lazy start against a full download, and fetching all against curl. */
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Lab } from './lab.ts';
+import { localImage } from './local-image.ts';
+import { startNymph } from './nymph.ts';
+import type { Place } from './place.ts';
+import { run, shell } from './processes.ts';
+import { type ProgramImage, programImage } from './program-image.ts';
+import { type Remote, startRemote } from './remote.ts';
+import type { Trial } from './report.ts';
+
+export interface RemoteOptions {
+  rounds: number;
+  quick: boolean;
+}
+
+interface Start {
+  /** ms to the program's first byte. */
+  time: number;
+  bytes: number;
+}
+
+/** `nymph mount` and a program, against a download of the whole tree and the same program. */
+export async function firstOutput(
+  lab: Lab,
+  place: Place,
+  { rounds }: RemoteOptions,
+  say: (line: string) => void,
+): Promise<Trial> {
+  say('making the image with a program');
+  const image = await programImage(lab, place.kept);
+  const remote = await startRemote(lab, { program: image.layout });
+  const lazy: Start[] = [];
+  const full: Start[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const contenders = [
+      async () => lazy.push(await lazily(lab, place, remote, image, round)),
+      async () => full.push(await byDownload(place, remote, image)),
+    ];
+    if (round % 2 === 1) contenders.reverse();
+    for (const contender of contenders) await contender();
+    const text = ({ time, bytes }: Start) => `${time.toFixed(0)} ms, ${(bytes / 1e6).toFixed(1)} MB`;
+    say(`  round ${round + 1}: lazy ${text(lazy[round])}; full ${text(full[round])}`);
+  }
+  const against = 'download and unpack';
+  return {
+    name: 'first-output',
+    text:
+      `**first output**: the image is ${image.text}, the program \`${image.program.join(' ')}\` in a chroot. Ours: from the start of ` +
+      '`nymph mount`, with a daemon that runs and an empty cache, to the first byte of output. Against it: `curl` of one tar+gzip ' +
+      'layer of the same tree, piped into `tar -xz`, then the same program. Both come through a proxy with a round trip of 10 ms and 1 Gbit/s, which counts the bytes.',
+    rows: [
+      {
+        work: 'first output from a registry 10 ms away',
+        against,
+        unit: 'sooner',
+        ratios: lazy.map((start, i) => full[i].time / start.time),
+        goal: { least: 4 },
+      },
+      {
+        work: 'bytes until the first output',
+        against,
+        unit: 'bytes',
+        ratios: lazy.map((start, i) => start.bytes / full[i].bytes),
+        goal: { most: 0.12 },
+      },
+    ],
+  };
+}
+
+async function lazily(lab: Lab, place: Place, remote: Remote, image: ProgramImage, round: number): Promise<Start> {
+  const home = join(place.scratch, `lazy${round}`);
+  const directory = join(place.scratch, `lazy${round}.mnt`);
+  const nymph = await startNymph(lab, home);
+  const start = await measured(remote, image, directory, async () => {
+    await nymph.command('mount', `${remote.host}/program:nydus`, directory);
+  });
+  await nymph.command('umount', directory);
+  await nymph.stop();
+  await rm(home, { recursive: true });
+  return start;
+}
+
+async function byDownload(place: Place, remote: Remote, image: ProgramImage): Promise<Start> {
+  const directory = join(place.scratch, 'download');
+  await mkdir(directory);
+  const start = await measured(remote, image, directory, async () => {
+    await shell(`curl -sSf http://${remote.host}/v2/program/blobs/${image.archive} | tar -xz -C ${directory}`);
+  });
+  await rm(directory, { recursive: true });
+  return start;
+}
+
+/** From the start of `bring` to the first byte of the program, which must say what it should. */
+async function measured(
+  remote: Remote,
+  image: ProgramImage,
+  directory: string,
+  bring: () => Promise<void>,
+): Promise<Start> {
+  const before = await remote.received();
+  const begun = performance.now();
+  await bring();
+  let time = Number.NaN;
+  let received = Promise.resolve(0);
+  const { out } = await run('chroot', [directory, ...image.program], {
+    onFirstByte: () => {
+      time = performance.now() - begun;
+      received = remote.received();
+    },
+  });
+  if (out !== image.says) throw new Error(`the program said ${JSON.stringify(out)}`);
+  return { time, bytes: (await received) - before };
+}
+
+/** `nymph pull` against curl of the same blobs. */
+export async function fetchAll(
+  lab: Lab,
+  place: Place,
+  { rounds, quick }: RemoteOptions,
+  say: (line: string) => void,
+): Promise<Trial> {
+  const program = await programImage(lab, place.kept);
+  const local = await localImage(place.kept, quick);
+  const remote = await startRemote(lab, { program: program.layout, local: local.layout });
+  const rows = [];
+  for (const [name, tag, layout] of [
+    ['program', 'nydus', program.layout],
+    ['local', 'bench', local.layout],
+  ] as const) {
+    const layers = await layersOf(layout, tag);
+    const megabytes = layers.reduce((sum, layer) => sum + layer.size, 0) / 1e6;
+    say(`fetching all: ${megabytes.toFixed(0)} MB`);
+    const ratios: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const urls = layers.map(({ digest }) => `http://${remote.host}/v2/${name}/blobs/${digest}`);
+      const pull = () => pulled(lab, place, `${remote.host}/${name}:${tag}`, `${name}${round}`);
+      const curl = () => curled(place, urls);
+      let [ours, theirs] = [0, 0];
+      if (round % 2 === 0) [ours, theirs] = [await pull(), await curl()];
+      else [theirs, ours] = [await curl(), await pull()];
+      say(`  round ${round + 1}: nymph pull ${ours.toFixed(0)} ms, curl ${theirs.toFixed(0)} ms`);
+      ratios.push(theirs / ours);
+    }
+    rows.push({
+      work: `fetching all of an image of ${megabytes.toFixed(0)} MB`,
+      against: '`curl` of its blobs',
+      unit: 'throughput',
+      ratios,
+      goal: { least: 0.9 },
+    });
+  }
+  return {
+    name: 'fetch-all',
+    text:
+      '**fetching all**: `nymph pull` into an empty cache, from its start to its end: fetched, decoded, verified, written. Against it: ' +
+      '`curl` of the same blobs into files, one after another and up to 3 at once; the better counts. Over the same path of 10 ms and 1 Gbit/s.',
+    rows,
+  };
+}
+
+async function layersOf(layout: string, tag: string): Promise<{ digest: string; size: number }[]> {
+  const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8'));
+  const named = manifests.find(
+    (entry: { annotations?: Record<string, string> }) =>
+      entry.annotations?.['org.opencontainers.image.ref.name'] === tag,
+  );
+  const hex = named.digest.slice('sha256:'.length);
+  return JSON.parse(await readFile(join(layout, 'blobs', 'sha256', hex), 'utf8')).layers;
+}
+
+async function pulled(lab: Lab, place: Place, reference: string, name: string): Promise<number> {
+  const home = join(place.scratch, `pull-${name}`);
+  const nymph = await startNymph(lab, home);
+  await settled();
+  const begun = performance.now();
+  await nymph.command('pull', reference);
+  const time = performance.now() - begun;
+  await nymph.stop();
+  await rm(home, { recursive: true });
+  return time;
+}
+
+async function curled(place: Place, urls: string[]): Promise<number> {
+  const home = join(place.scratch, 'curl');
+  const times: number[] = [];
+  for (const options of [[], ['--parallel', '--parallel-immediate', '--parallel-max', '3']]) {
+    await mkdir(home);
+    await settled();
+    const files = urls.flatMap((url, i) => ['-o', join(home, String(i)), url]);
+    times.push((await run('curl', ['-sSf', ...options, ...files])).total);
+    await rm(home, { recursive: true });
+  }
+  return Math.min(...times);
+}
+
+/** What the run before wrote is on the disk: it must not slow down the next. The page cache is left as it is. */
+async function settled(): Promise<void> {
+  await run('sync', []);
+}
