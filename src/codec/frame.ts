@@ -1,5 +1,5 @@
+import { createRequire } from 'node:module';
 import { constants, gunzipSync, zstdDecompressSync } from 'node:zlib';
-import { uncompressSync } from 'lz4-napi';
 import { corrupt, NymphError } from '../errors.ts';
 import type { Codec } from '../image/image.ts';
 
@@ -14,6 +14,9 @@ const LZ4_MAX_RATIO = 255;
 
 /** Buffers above this size are not kept between calls. */
 const SCRATCH_MAX = 4 * 1024 * 1024;
+type Lz4 = typeof import('lz4-napi');
+/** Loaded when needed: only threads that decode such frames pay for it. */
+let lz4: Lz4 | undefined;
 let scratch = new Uint8Array(64 * 1024);
 
 /**
@@ -67,5 +70,6 @@ function decodeLz4Block(block: Uint8Array, decodedSize: number): Uint8Array {
   const input = length <= scratch.length ? scratch.subarray(0, length) : new Uint8Array(length);
   new DataView(input.buffer, input.byteOffset).setUint32(0, decodedSize, true);
   input.set(block, 4);
-  return uncompressSync(input);
+  lz4 ??= createRequire(import.meta.url)('lz4-napi') as Lz4;
+  return lz4.uncompressSync(input);
 }

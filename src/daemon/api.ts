@@ -123,7 +123,14 @@ export interface ImageInfo {
 export interface Status {
   health: Health;
   cache: { bytes: number; quota?: number; blobs: number; openBlobs: number; images: number; writable: boolean };
-  fuse: { driver: string; requests: Record<string, number>; hits: number; hitBytes: number; faults: number; waiting: number };
+  fuse: {
+    driver: string;
+    requests: Record<string, number>;
+    hits: number;
+    hitBytes: number;
+    faults: number;
+    waiting: number;
+  };
   fetch: {
     /** Stored bytes that came from sources, by source name. */
     bytes: Record<string, number>;

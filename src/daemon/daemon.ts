@@ -1,4 +1,4 @@
-import { type Cache } from '../cache/cache.ts';
+import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/open.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
@@ -11,11 +11,12 @@ import { createFlatFileSystem } from '../mount/flat.ts';
 import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
-import { createStartup } from '../mount/startup.ts';
 import { createServedBlobs } from '../mount/served.ts';
+import { createStartup } from '../mount/startup.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
+import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import type { Logger } from './log.ts';
 import { registryOptions } from './registry-options.ts';
 import { createService, type Service } from './service.ts';
@@ -116,8 +117,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),
     );
+    const { statistics } = context;
+    const stopReleasing = releaseMemoryWhenIdle(
+      () => driver.statistics().hits + statistics.faults + statistics.requests + mounts.list().length,
+    );
     return {
       async stop(final) {
+        stopReleasing();
         server.close();
         server.closeAllConnections();
         await driver.stop();

@@ -3,13 +3,13 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { faultQuantiles } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
-import { attach, type AttachedImage, readiness, reattach } from '../mount/attach.ts';
+import { type AttachedImage, attach, readiness, reattach } from '../mount/attach.ts';
 import { mountOn, readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
-import type { Startup } from '../mount/startup.ts';
 import { fetchAll, fetchListed } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
+import type { Startup } from '../mount/startup.ts';
 import { verifyImage } from '../mount/verify.ts';
 import type {
   Health,
@@ -80,7 +80,11 @@ export function createService(parts: Parts): Service {
     return image;
   }
 
-  async function mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo> {
+  async function mount(
+    request: MountRequest,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<MountInfo> {
     const { reference, directory } = requireStrings(request, 'reference', 'directory');
     const begun = performance.now();
     context.pool.warm();
@@ -130,7 +134,8 @@ export function createService(parts: Parts): Service {
       sizes.push({ id, storedSize, ...(cached === undefined ? { size, ready: 0 } : readiness(cached)) });
       if (cached !== undefined) await cache.release(cached);
     }
-    const sum = (pick: (blob: (typeof sizes)[number]) => number) => sizes.reduce((total, blob) => total + pick(blob), 0);
+    const sum = (pick: (blob: (typeof sizes)[number]) => number) =>
+      sizes.reduce((total, blob) => total + pick(blob), 0);
     return {
       reference: stored.reference,
       digest: stored.digest,
@@ -139,7 +144,10 @@ export function createService(parts: Parts): Service {
       size: sum((blob) => blob.size),
       ready: sum((blob) => blob.ready),
       storedSize: sum((blob) => blob.storedSize),
-      mounts: mounts.list().filter((m) => m.stored.digest === stored.digest).map((m) => m.stored.directory),
+      mounts: mounts
+        .list()
+        .filter((m) => m.stored.digest === stored.digest)
+        .map((m) => m.stored.directory),
       blobs: sizes,
       verifiable: stored.verifiable,
     };
@@ -170,10 +178,15 @@ export function createService(parts: Parts): Service {
     }
   }
 
-  async function verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult> {
+  async function verify(
+    request: VerifyRequest,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+  ): Promise<VerifyResult> {
     const { target } = requireStrings(request, 'target');
     const mounted = target.startsWith('/') ? mounts.get(target) : undefined;
-    if (mounted !== undefined) return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
+    if (mounted !== undefined)
+      return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
     const attached = await open(target, request.platform, progress, signal);
     try {
       return await verifyImage(attached, request.cachedOnly === true, context, progress, signal);

@@ -1,10 +1,10 @@
+import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
-import type { CachedBlob } from '../cache/cache.ts';
 import type { Flight } from './flight.ts';
 import type { Priority } from './gate.ts';
-import type { StorePool } from './store-pool.ts';
 import type { FetchStatistics } from './statistics.ts';
+import type { StorePool } from './store-pool.ts';
 
 /** Frames of small files are handed to a store thread together, up to this many stored bytes. */
 const JOB_BYTES = 256 << 10;

@@ -218,7 +218,9 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     const attempt = Math.max(1, ...again.map((flight) => flight.attempts));
     const pause = Math.min(policy.pause * 2 ** (attempt - 1), policy.maxPause) * (0.5 + Math.random() / 2);
     const asked = error instanceof NymphError ? (error.retryAfter ?? 0) : 0;
-    await sleep(Math.max(pause, Math.min(asked, policy.deadline)), undefined, { signal: ending.signal }).catch(() => undefined);
+    await sleep(Math.max(pause, Math.min(asked, policy.deadline)), undefined, { signal: ending.signal }).catch(
+      () => undefined,
+    );
     if (ending.signal.aborted) for (const flight of again) flight.fail(cancelled());
     const open = again.filter((flight) => !flight.settled);
     const urgent = open.filter((flight) => flight.deadline !== undefined);
@@ -269,7 +271,11 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   function soon(offset: number, length: number): void {
     const missing = missingFrames(tables(), blob.ready, offset, length);
     const wanted = missing.filter((frame) => !flights.has(index.frames.offset[frame]));
-    if (wanted.length > 0) send(wanted.map((frame) => takeOff(frame, undefined)), 'demand');
+    if (wanted.length > 0)
+      send(
+        wanted.map((frame) => takeOff(frame, undefined)),
+        'demand',
+      );
   }
 
   /** Puts what is missing of a range on its way, in requests of the policy's size. */

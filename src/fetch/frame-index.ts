@@ -1,5 +1,5 @@
-import { CODECS, type ChunkTable, firstChunkAfter, type FrameTable } from '../image/image.ts';
 import { isReady, type ReadyMap } from '../cache/ready-map.ts';
+import { type ChunkTable, CODECS, type FrameTable, firstChunkAfter } from '../image/image.ts';
 import type { StoreChunk } from './store-message.ts';
 
 /** The tables of a blob's ledger as they were at one moment, with the chunks of each frame at hand. */

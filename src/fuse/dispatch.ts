@@ -1,6 +1,20 @@
 import { constants } from 'node:os';
 import type { Attributes, DirectoryEntry, FileSystem } from './driver.ts';
-import { Attr, AttrOut, Dirent, EntryOut, FUSE_MAJOR, FUSE_MINOR, InHeader, Init, InitIn, InitOut, MAX_READ, Op, StatfsOut } from './wire.ts';
+import {
+  Attr,
+  AttrOut,
+  Dirent,
+  EntryOut,
+  FUSE_MAJOR,
+  FUSE_MINOR,
+  InHeader,
+  Init,
+  InitIn,
+  InitOut,
+  MAX_READ,
+  Op,
+  StatfsOut,
+} from './wire.ts';
 
 /**
  * Decodes each request but READ and INTERRUPT, asks the file system, encodes the answer. Knows nothing of devices.

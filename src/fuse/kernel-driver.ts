@@ -6,7 +6,16 @@ import { closeReadyMap, openReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import { type Answer, dispatch } from './dispatch.ts';
 import type { Driver, DriverStatistics, FileSystem, RegisteredFile } from './driver.ts';
-import { epochOf, type FromThread, hitBytesOf, hitsOf, registerMessage, STOP, type ThreadData, type ToThread } from './message.ts';
+import {
+  epochOf,
+  type FromThread,
+  hitBytesOf,
+  hitsOf,
+  registerMessage,
+  STOP,
+  type ThreadData,
+  type ToThread,
+} from './message.ts';
 import { InHeader, isSilent, MAX_READ, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
 
 export interface KernelDriverOptions {

@@ -7,7 +7,7 @@ import { readSync, writeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { attachReadyMap, isClosed, isReady, type ReadyMap, takeMark } from '../cache/ready-map.ts';
 import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, type ToThread } from './message.ts';
-import { InHeader, MAX_READ, Op, OutHeader, ReadIn, REQUEST_BUFFER } from './wire.ts';
+import { InHeader, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
 
 interface ServedFile {
   size: number;

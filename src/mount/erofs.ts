@@ -1,5 +1,5 @@
 import { NymphError } from '../errors.ts';
-import { MS_NODEV, MS_RDONLY, mount, type Refusal, umount, UMOUNT_NOFOLLOW } from './kernel.ts';
+import { MS_NODEV, MS_RDONLY, mount, type Refusal, UMOUNT_NOFOLLOW, umount } from './kernel.ts';
 
 /** The kernel's EROFS driver over a complete bootstrap and one plain file for each blob. */
 
@@ -32,7 +32,9 @@ function mountError(directory: string, refusal: Refusal): NymphError {
   const what = `cannot mount EROFS on ${directory}: ${refusal.message} (${refusal.name})`;
   switch (refusal.name) {
     case 'ENODEV':
-      return new NymphError('unsupported', what, { hint: 'This kernel has no EROFS: load the module (modprobe erofs).' });
+      return new NymphError('unsupported', what, {
+        hint: 'This kernel has no EROFS: load the module (modprobe erofs).',
+      });
     case 'ENOTBLK':
     case 'EINVAL':
       return new NymphError('unsupported', what, {

@@ -1,6 +1,6 @@
 import { NymphError } from '../errors.ts';
-import type { Attributes, DirectoryEntry, FileSystem } from '../fuse/driver.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
+import type { Attributes, DirectoryEntry, FileSystem } from '../fuse/driver.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /**

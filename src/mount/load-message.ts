@@ -1,6 +1,6 @@
-import type { Image } from '../image/image.ts';
-import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
+import type { LibraryIndex } from '../formats/rafs/libraries.ts';
+import type { Image } from '../image/image.ts';
 
 /** Where the bootstrap is, as it came from the source. */
 export type LoadInput =

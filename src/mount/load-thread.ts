@@ -7,8 +7,8 @@ import { NymphError } from '../errors.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../formats/rafs/bootstrap.ts';
 import { type ChunkInfo, chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../formats/rafs/chunk-info.ts';
 import { describeBootstrap } from '../formats/rafs/describe.ts';
-import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
+import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
 import type { FromLoader, LoadInput, Range, ToLoader } from './load-message.ts';
 
@@ -29,7 +29,12 @@ port.on('message', (message: ToLoader) => {
   else
     void load(message.input).catch((error) => {
       const known = error instanceof NymphError;
-      say({ type: 'error', code: known ? error.code : 'internal', message: (error as Error).message, hint: known ? error.hint : undefined });
+      say({
+        type: 'error',
+        code: known ? error.code : 'internal',
+        message: (error as Error).message,
+        hint: known ? error.hint : undefined,
+      });
     });
 });
 
@@ -67,7 +72,10 @@ async function find(input: LoadInput): Promise<Found> {
       hint: 'Put the bootstrap beside `blobs/`, as nydus-image writes it.',
     });
   if (member.compressedSize > BOOTSTRAP_LIMIT)
-    throw new NymphError('unsupported', `the bootstrap in blob ${input.blobId} is larger than ${BOOTSTRAP_LIMIT} bytes`);
+    throw new NymphError(
+      'unsupported',
+      `the bootstrap in blob ${input.blobId} is larger than ${BOOTSTRAP_LIMIT} bytes`,
+    );
   const { blobId } = input;
   const [stored] = await fetchRanges([{ blobId, offset: member.offset, length: member.compressedSize }]);
   return { bytes: decodeMember(member, stored, BOOTSTRAP_LIMIT), blobMeta: new Map(), blobId };

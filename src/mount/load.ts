@@ -86,7 +86,8 @@ function converse(
   const say = (message: ToLoader) => worker.postMessage(message);
   return new Promise<LoadedImage>((resolve, reject) => {
     const abort = () => end(() => reject(cancelled()));
-    const died = (error: Error) => end(() => reject(new NymphError('internal', `the loader died: ${error}`, { cause: error })));
+    const died = (error: Error) =>
+      end(() => reject(new NymphError('internal', `the loader died: ${error}`, { cause: error })));
     const ended = () => end(() => reject(new NymphError('internal', 'the loader ended')));
     const receive = (message: FromLoader) => {
       if (message.type === 'done') end(() => resolve(message.loaded));

@@ -35,7 +35,10 @@ export function parseMounts(text: string): MountEntry[] {
 function unescapeOctal(text: string): string {
   if (!text.includes('\\')) return text;
   const bytes = Buffer.from(text, 'utf8').toString('latin1');
-  return Buffer.from(bytes.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8))), 'latin1').toString('utf8');
+  return Buffer.from(
+    bytes.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8))),
+    'latin1',
+  ).toString('utf8');
 }
 
 /** The topmost mount on a directory. */

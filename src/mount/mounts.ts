@@ -143,7 +143,9 @@ async function mountPoint(directory: string): Promise<string> {
     const path = await realpath(directory);
     if ((await stat(path)).isDirectory()) return path;
   } catch (error) {
-    throw new NymphError('not-found', `${directory}: ${(error as Error).message}`, { hint: 'Create the directory first.' });
+    throw new NymphError('not-found', `${directory}: ${(error as Error).message}`, {
+      hint: 'Create the directory first.',
+    });
   }
   throw new NymphError('usage', `${directory} is not a directory`);
 }

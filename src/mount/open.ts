@@ -1,17 +1,17 @@
-import { parseIndex, isIndexType, parseDescriptor, parseJsonObject } from '../sources/descriptor.ts';
+import type { Progress } from '../daemon/api.ts';
 import { NymphError } from '../errors.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
+import { isIndexType, parseDescriptor, parseIndex, parseJsonObject } from '../sources/descriptor.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { openRepository } from '../sources/open.ts';
 import { machinePlatform, parsePlatform, selectManifest } from '../sources/platform.ts';
 import { formatReference, parseReference } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
-import type { Progress } from '../daemon/api.ts';
 import type { OpenSource } from './attach.ts';
 import { createLoader } from './load.ts';
 import type { LoadInput, Range } from './load-message.ts';
@@ -140,9 +140,13 @@ async function bootstrapInput(from: Repository, layers: Descriptor[], signal: Ab
   if (file !== undefined) return { kind: 'bootstrap', bytes: await from.get(file, LAYER_LIMIT, signal) };
   const blobs = layers.filter((layer) => layer.mediaType === FOLDER_BLOB);
   if (blobs.length !== 1)
-    throw new NymphError('unsupported', `${from.reference} has no \`bootstrap\`, and ${blobs.length} blobs to look in`, {
-      hint: 'Put the bootstrap beside `blobs/`.',
-    });
+    throw new NymphError(
+      'unsupported',
+      `${from.reference} has no \`bootstrap\`, and ${blobs.length} blobs to look in`,
+      {
+        hint: 'Put the bootstrap beside `blobs/`.',
+      },
+    );
   const [{ digest, size }] = blobs;
   const blobId = digest.slice('sha256:'.length);
   const length = Math.min(TAIL_SIZE, size);
@@ -169,7 +173,10 @@ async function readRange(
 /** Registries know the real sizes of blobs; the bootstrap's are the builder's guess. */
 function withSizes(image: Image, layers: Descriptor[]): Image {
   const sizes = new Map(layers.map((layer) => [layer.digest, layer.size]));
-  return { ...image, blobs: image.blobs.map((blob) => ({ ...blob, storedSize: sizes.get(blob.digest) ?? blob.storedSize })) };
+  return {
+    ...image,
+    blobs: image.blobs.map((blob) => ({ ...blob, storedSize: sizes.get(blob.digest) ?? blob.storedSize })),
+  };
 }
 
 function requireVerifiable(image: Image, reference: string): void {

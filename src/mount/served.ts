@@ -70,7 +70,12 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     }
   }
 
-  async function readBlob(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]> {
+  async function readBlob(
+    served: ServedBlob,
+    offset: number,
+    length: number,
+    signal: AbortSignal,
+  ): Promise<Uint8Array[]> {
     const { cached, fetcher } = served;
     const count = Math.max(0, Math.min(length, cached.size - offset));
     if (count === 0) return [];
@@ -84,7 +89,10 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
       }
       if (attempt > 0) throw new NymphError('cache', `cannot read back blob ${cached.key} at ${offset + got}`);
       // A bad sector, or somebody cut the file: what the map says is not true, so fetch it once more.
-      context.log('error', 'cached bytes cannot be read, fetching them again', { blob: cached.key, offset: offset + got });
+      context.log('error', 'cached bytes cannot be read, fetching them again', {
+        blob: cached.key,
+        offset: offset + got,
+      });
       clearReady(cached.ready, offset, count);
       context.changed(cached);
     }

@@ -2,7 +2,7 @@ import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { baseName, PROGRAM_HEADER_SIZE, type Program, readDynamic, readProgram } from '../formats/elf.ts';
-import { LOADER_CACHE, type LibraryIndex } from '../formats/rafs/libraries.ts';
+import { type LibraryIndex, LOADER_CACHE } from '../formats/rafs/libraries.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 

@@ -1,8 +1,8 @@
 import { Worker } from 'node:worker_threads';
 import { clearReady } from '../cache/ready-map.ts';
 import type { Progress, VerifyResult } from '../daemon/api.ts';
-import { cancelled } from '../fetch/gate.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
+import { cancelled } from '../fetch/gate.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob } from './served.ts';
 import type { VerifyThreadData, VerifyThreadMessage } from './verify-thread.ts';
@@ -27,11 +27,18 @@ export async function verifyImage(
     const { cached } = blob;
     const chunks = cached.chunks;
     result.chunks += chunks.count;
-    const check = await checkBlob(blob, (bytes) => progress({ stage: 'verifying', done: result.bytes + bytes, total }), signal);
+    const check = await checkBlob(
+      blob,
+      (bytes) => progress({ stage: 'verifying', done: result.bytes + bytes, total }),
+      signal,
+    );
     result.bytes += check.bytes;
     result.verified += check.good;
     for (const i of check.wrong) {
-      context.log('error', 'a cached chunk is wrong, fetching it again', { blob: cached.key, offset: chunks.offset[i] });
+      context.log('error', 'a cached chunk is wrong, fetching it again', {
+        blob: cached.key,
+        offset: chunks.offset[i],
+      });
       clearReady(cached.ready, chunks.offset[i], chunks.size[i]);
       context.changed(cached);
       if (await fetched(blob, chunks.offset[i], chunks.size[i], signal)) result.repaired++;
@@ -72,11 +79,7 @@ async function fetchedAll(blob: ServedBlob, signal: AbortSignal): Promise<void> 
   }
 }
 
-function checkBlob(
-  { cached }: ServedBlob,
-  progress: (bytes: number) => void,
-  signal: AbortSignal,
-): Promise<BlobCheck> {
+function checkBlob({ cached }: ServedBlob, progress: (bytes: number) => void, signal: AbortSignal): Promise<BlobCheck> {
   const data: VerifyThreadData = {
     fd: cached.fd,
     ready: cached.ready.words.buffer,
