@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { cp, link, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { cp, link, lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
@@ -73,6 +73,9 @@ async function makePerlImage(home: string, layout: string, archive: string): Pro
   await run('cp', ['-L', '--parents', '/usr/bin/perl', ...libraries, tree]);
   for (const directory of await lines('perl', '-e', 'print "$_\\n" for @INC'))
     if (existsSync(directory)) await run('cp', ['-rL', '--parents', directory, tree]);
+  // `perl -e` opens it; image mounts have no device nodes, and an empty file is read as the device is.
+  await mkdir(join(tree, 'dev'));
+  await writeFile(join(tree, 'dev', 'null'), '');
   let left = PERL_TREE_BYTES;
   for (const root of ['/usr/lib', '/usr/share']) left = await copySome(root, tree, left);
   const built = await buildRafsV6(walkDirectory(tree), {

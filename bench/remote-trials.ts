@@ -104,7 +104,7 @@ async function measured(
   await bring();
   let time = Number.NaN;
   let received = Promise.resolve(0);
-  const { out } = await run('chroot', [directory, ...image.program], {
+  const { out } = await run('env', ['LC_ALL=C', 'chroot', directory, ...image.program], {
     onFirstByte: () => {
       time = performance.now() - begun;
       received = remote.received();
