@@ -21,7 +21,9 @@ export interface TestBlob {
 /** @param sizes uncompressed bytes of each chunk. @param data another file to write to, e.g. /dev/full. */
 export function makeBlob(sizes: number[], data?: string): TestBlob {
   const count = sizes.length;
-  const contents = sizes.map((size) => Buffer.concat([randomBytes(Math.ceil(size / 2)), Buffer.alloc(Math.floor(size / 2))]));
+  const contents = sizes.map((size) =>
+    Buffer.concat([randomBytes(Math.ceil(size / 2)), Buffer.alloc(Math.floor(size / 2))]),
+  );
   const frames = contents.map((bytes) => zstdCompressSync(bytes));
   const offsets: number[] = [];
   let size = 0;
@@ -96,7 +98,10 @@ export interface Asked {
  */
 export function scriptedSource(
   stored: Buffer,
-  script: ((asked: Asked, signal: AbortSignal) => AsyncIterable<Uint8Array> | Promise<AsyncIterable<Uint8Array>>)[] = [],
+  script: ((
+    asked: Asked,
+    signal: AbortSignal,
+  ) => AsyncIterable<Uint8Array> | Promise<AsyncIterable<Uint8Array>>)[] = [],
 ): Source & { asked: Asked[]; distrusted: number } {
   const asked: Asked[] = [];
   const source = {

@@ -174,7 +174,8 @@ export function createService(parts: Parts): Service {
       log('info', 'pulled', { image: reference, ms: milliseconds });
       return { image: await imageInfo(attached.stored), fetched: fetchedBytes() - before, milliseconds };
     } finally {
-      await attached.release();
+      // It syncs what was fetched, which nobody needs to wait for.
+      attached.release().catch((error) => log('error', 'cannot give blobs back', { image: reference, error }));
     }
   }
 

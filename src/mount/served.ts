@@ -1,4 +1,4 @@
-import { read } from 'node:fs';
+import { read as readFile } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Cache, CachedBlob } from '../cache/cache.ts';
 import { clearReady, isReady } from '../cache/ready-map.ts';
@@ -26,10 +26,12 @@ export interface ServedBlobs {
 
 interface Entry extends ServedBlob {
   users: number;
+  /** Reads of the descriptor that are under way in this thread's pool. */
+  reads: Set<Promise<unknown>>;
   closing: Promise<void> | undefined;
 }
 
-const readFd = promisify(read);
+const readFd = promisify(readFile);
 
 export function createServedBlobs(cache: Cache, driver: Driver, context: FetchContext): ServedBlobs {
   const entries = new Map<number, Entry>();
@@ -47,7 +49,8 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
       await cache.release(cached);
       return known;
     }
-    const entry: Entry = { cached, fetcher: createFetcher(cached, source, context), users: 1, closing: undefined };
+    const fetcher = createFetcher(cached, source, context);
+    const entry: Entry = { cached, fetcher, users: 1, reads: new Set(), closing: undefined };
     entries.set(cached.ino, entry);
     driver.register({ ino: cached.ino, size: cached.size, fd: cached.fd, ready: cached.ready });
     return entry;
@@ -64,10 +67,21 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     try {
       await entry.fetcher.close();
       await driver.unregister(entry.cached.ino);
+      // The descriptor's number may soon mean another file.
+      await Promise.allSettled(entry.reads);
     } finally {
       entries.delete(entry.cached.ino);
       await cache.release(entry.cached);
     }
+  }
+
+  function read(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]> {
+    const entry = entries.get(served.cached.ino);
+    if (entry === undefined || entry !== served || entry.closing !== undefined)
+      return Promise.reject(new NymphError('cancelled', `blob ${served.cached.key} is being closed`));
+    const reading = readBlob(entry, offset, length, signal).finally(() => entry.reads.delete(reading));
+    entry.reads.add(reading);
+    return reading;
   }
 
   async function readBlob(
@@ -112,7 +126,7 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     release,
     byIno: (ino) => entries.get(ino),
     list: () => [...entries.values()],
-    read: readBlob,
+    read,
   };
 }
 

@@ -98,7 +98,10 @@ test('a source that always lies ends in an error, not in wrong bytes', async () 
   const wrong = Buffer.from(blob.stored);
   wrong[wrong.length - 1] ^= 1;
   const lie = () => pieces(wrong);
-  const source = scriptedSource(blob.stored, Array.from({ length: 100 }, () => lie));
+  const source = scriptedSource(
+    blob.stored,
+    Array.from({ length: 100 }, () => lie),
+  );
   const made = context();
   const fetcher = createFetcher(blob.cached, source, made);
   await assert.rejects(fetcher.need(0, 1, never), { code: 'corrupt' });
@@ -137,7 +140,8 @@ test('a fault does not wait for the prefetch that holds its chunk', async () => 
     await gate;
     yield bytes.slice(1000);
   }
-  const held = ({ offset, length }: { offset: number; length: number }) => slow(blob.stored.subarray(offset, offset + length));
+  const held = ({ offset, length }: { offset: number; length: number }) =>
+    slow(blob.stored.subarray(offset, offset + length));
   const source = scriptedSource(blob.stored, [held, held]);
   const fetcher = createFetcher(blob.cached, source, context({ prefetchRequest: 2 << 20, amplify: 100_000 }));
   const filling = fetcher.fill(0, blob.cached.size, never);
