@@ -1,9 +1,9 @@
 import type { MountOptions } from '../../daemon/api.ts';
+import { isDaemonAbsent } from '../../daemon/control-client.ts';
 import type { Context } from '../context.ts';
 import { makeDirectory } from '../directories.ts';
 import { progressView } from '../progress.ts';
 import { canonicalReference } from '../reference.ts';
-import { startDaemon } from '../start-daemon.ts';
 import { printable } from '../text.ts';
 
 /** `nymph mount`: returns when the directory can be read. */
@@ -14,8 +14,13 @@ export async function run(
   options: MountOptions,
 ): Promise<undefined> {
   const image = canonicalReference(reference);
-  await startDaemon(context);
   const client = await context.daemon();
+  await client.health().catch(async (error) => {
+    if (!isDaemonAbsent(error)) throw error;
+    // Loaded only here: where a daemon runs, a mount is a matter of milliseconds.
+    const { startDaemon } = await import('../start-daemon.ts');
+    await startDaemon(context);
+  });
   const view = progressView();
   const made = await makeDirectory(directory);
   try {
