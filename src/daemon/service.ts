@@ -89,6 +89,8 @@ export function createService(parts: Parts): Service {
     const begun = performance.now();
     context.pool.warm();
     const image = await open(reference, request.options?.platform, progress, signal);
+    const prefetch = request.options?.prefetch ?? parts.prefetch;
+    if (prefetch !== 'none') startup.expect(image);
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
@@ -103,7 +105,7 @@ export function createService(parts: Parts): Service {
       digest: image.stored.digest,
       ms: Math.round(performance.now() - begun),
     });
-    void background(mounted, request.options?.prefetch ?? parts.prefetch);
+    void background(mounted, prefetch);
     return mountInfo(mounted, 'ok');
   }
 

@@ -16,6 +16,8 @@ import type { ServedBlob, ServedBlobs } from './served.ts';
 export interface Startup {
   /** Looks after the programs of an image until it is released. */
   watch(image: AttachedImage, libraries: LibraryIndex): void;
+  /** Sends for what every program of a watched image needs first: the loader and the C library (about 1 MB). */
+  expect(image: AttachedImage): void;
   /** A chunk that begins like a program has arrived at `offset` of a blob. */
   arrived(blob: CachedBlob, offset: number): void;
 }
@@ -32,6 +34,8 @@ const WHOLE_EXECUTABLE = 8 << 20;
 const WHOLE_LIBRARY = 2 << 20;
 /** Of a larger file the beginning, the dynamic section and the names are enough to go on. */
 const BEGINNING = 64 << 10;
+/** The loader's cache, the loader (glibc's and musl's), the C library. */
+const COMMON = /^(?:ld\.so\.cache|ld-(?:linux|musl)\S*\.so\.\d+|libc\.so\.6)$/;
 const NAME_SIZE = 256;
 const MOST_DYNAMIC = 64 << 10;
 
@@ -91,7 +95,14 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     return Buffer.concat(await blobs.read(served, offset, length, never));
   }
 
+  function expect(image: AttachedImage): void {
+    const watch = watched.get(image);
+    if (watch === undefined) return;
+    for (const name of watch.libraries.keys()) if (COMMON.test(name)) want(watch, name);
+  }
+
   return {
+    expect,
     watch(image, libraries) {
       watched.set(image, { image, libraries, seen: new Set() });
       image.onRelease(() => watched.delete(image));
