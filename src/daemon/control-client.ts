@@ -226,7 +226,7 @@ function connectionError(call: Call, error: unknown): NymphError {
   if (error instanceof NymphError) return error;
   if (call.signal?.aborted) return new NymphError('cancelled', 'interrupted', { cause: error });
   const { address } = call;
-  const start = 'Start it with `systemctl start nymph` or `nymph daemon`.';
+  const start = 'Start it with `nymph daemon`.';
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOENT':
     case 'ENOTDIR':

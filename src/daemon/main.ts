@@ -42,7 +42,10 @@ try {
     inherited,
     supervisor: process.connected ? process.ppid : undefined,
     onMounted: () => tell({ type: 'mounted' }),
-    onEnd: (reason) => void stop(1, reason),
+    onEnd: (reason) => {
+      tell({ type: 'lost' });
+      void stop(1, reason);
+    },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
   tell({ type: 'ready' });

@@ -89,6 +89,12 @@ export function createService(parts: Parts): Service {
     const begun = performance.now();
     context.pool.warm();
     const image = await open(reference, request.options?.platform, progress, signal);
+    const there = mounts.get(directory);
+    if (there?.stored.digest === image.stored.digest) {
+      // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
+      await image.release();
+      return mountInfo(there, 'ok');
+    }
     const prefetch = request.options?.prefetch ?? parts.prefetch;
     if (prefetch !== 'none') startup.expect(image);
     let mounted: ActiveMount;

@@ -12,7 +12,11 @@ export const FUSE_FD = 3;
 export const INHERITED_ENV = 'NYMPH_FUSE_INHERITED';
 
 /** What the daemon tells the supervisor (Node's IPC channel). */
-export type DaemonMessage = { type: 'mounted' } | { type: 'ready' };
+export type DaemonMessage =
+  | { type: 'mounted' }
+  | { type: 'ready' }
+  /** The FUSE connection is gone: somebody unmounted it. The next daemon needs a new one. */
+  | { type: 'lost' };
 
 export interface SupervisorOptions {
   /** The daemon's entry point and its arguments. */
@@ -38,8 +42,9 @@ const LIVED_MS = 30_000;
  */
 export async function supervise(options: SupervisorOptions): Promise<number> {
   const { firstPause = 50, lastPause = 5_000, grace = 15_000 } = options;
-  const fuse = openSync('/dev/fuse', 'r+');
+  let fuse = openSync('/dev/fuse', 'r+');
   let inherited = false;
+  let lost = false;
   let served = false;
   let stopping = false;
   let child: ChildProcess | undefined;
@@ -65,10 +70,16 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       child.on('message', (message: DaemonMessage) => {
         if (message.type === 'mounted') inherited = true;
         if (message.type === 'ready') served = true;
+        if (message.type === 'lost') lost = true;
       });
       const end = await ended(child);
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
+      if (lost) {
+        closeSync(fuse);
+        fuse = openSync('/dev/fuse', 'r+');
+        inherited = lost = false;
+      }
       if (Date.now() - begun > LIVED_MS) pause = firstPause;
       options.log(`the daemon ended (${end}); starting it again in ${pause} ms`);
       await new Promise<void>((resolve) => {

@@ -36,6 +36,9 @@ function mountError(directory: string, refusal: Refusal): NymphError {
         hint: 'This kernel has no EROFS: load the module (modprobe erofs).',
       });
     case 'ENOTBLK':
+      return new NymphError('unsupported', what, {
+        hint: 'The kernel takes no image files from there: it needs Linux 6.12 or later with CONFIG_EROFS_FS_BACKED_BY_FILE, and a root on a disk file system (ext4, xfs, btrfs), not on tmpfs or overlayfs.',
+      });
     case 'EINVAL':
       return new NymphError('unsupported', what, {
         hint: 'File-backed EROFS needs Linux 6.12 or later with CONFIG_EROFS_FS_BACKED_BY_FILE; dmesg says more.',

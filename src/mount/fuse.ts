@@ -1,10 +1,13 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../errors.ts';
 import { MAX_READ } from '../fuse/wire.ts';
 import { MNT_DETACH, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
 import { mountOn, readMounts } from './mountinfo.ts';
 
 const MS_NOEXEC = 8;
+/** A living daemon answers at once, one that is started again within this time, ms. */
+const ALIVE_MS = 3_000;
 
 /**
  * Mounts the flat FUSE file system on `directory`, made if need be; what a dead daemon left there is detached first.
@@ -27,10 +30,24 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
 async function staleMount(directory: string): Promise<boolean> {
   const there = mountOn(await readMounts(), directory);
   if (there === undefined) return false;
-  if (there.type === 'fuse' && there.source === 'nymph') return true;
+  if (there.type === 'fuse' && there.source === 'nymph') {
+    if (await isDead(directory)) return true;
+    throw new NymphError('busy', `another daemon serves ${directory}`, {
+      hint: 'Stop it with `nymph daemon --stop`, or give this one another --address (or fuse.mountpoint).',
+    });
+  }
   throw new NymphError('busy', `${directory} is a mount point of ${there.type} already`, {
     hint: 'Set fuse.mountpoint to another directory.',
   });
+}
+
+/** True if nobody can answer on a FUSE mount any more. One whose daemon is between two lives is not dead. */
+async function isDead(directory: string): Promise<boolean> {
+  const asked = stat(directory).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOTCONN' || error.code === 'ECONNABORTED',
+  );
+  return Promise.race([asked, sleep(ALIVE_MS, false, { ref: false })]);
 }
 
 /** Lets the kernel read ahead a whole request at a time on our mount. Call when the file system answers. */

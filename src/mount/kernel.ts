@@ -29,16 +29,21 @@ export interface Refusal {
   message: string;
 }
 
+/** Node has no name for the errno by which EROFS refuses files of some file systems. */
+const ENOTBLK = 15;
+
+function refusal(errno: number): Refusal {
+  if (errno === ENOTBLK) return { errno, name: 'ENOTBLK', message: 'block device required' };
+  return { errno, name: getSystemErrorName(-errno), message: getSystemErrorMessage(-errno) };
+}
+
 function call(f: AsyncCall, ...args: unknown[]): Promise<Refusal | undefined> {
   return new Promise((resolve, reject) => {
     f.async(...args, (error: unknown, result: number) => {
       if (error) reject(error);
       else if (result === 0) resolve(undefined);
-      else {
-        // koffi gives errno of this call only inside its callback.
-        const errno = koffi.errno();
-        resolve({ errno, name: getSystemErrorName(-errno), message: getSystemErrorMessage(-errno) });
-      }
+      // koffi gives errno of this call only inside its callback.
+      else resolve(refusal(koffi.errno()));
     });
   });
 }

@@ -96,7 +96,7 @@ test('without Node of its own, a system Node that is new enough will do', async 
     assert.equal(status, 1, version);
     assert.match(
       err,
-      /^nymph: no Node\.js of at least 22\.19: .*\n {2}Run `npm ci` \(or `make build`\) in .*home dir, /,
+      /^nymph: no Node\.js of at least 22\.19: .*\n {2}Run `make build` in .*home dir, /,
     );
   }
   const none = await run(join(home, 'bin/nymph'), [], { PATH: await path(home) });
@@ -108,5 +108,5 @@ test('missing dependencies are named', async (t) => {
   await rm(join(home, 'node_modules/commander'), { recursive: true });
   const { status, err } = await run(join(home, 'bin/nymph'), ['ls']);
   assert.equal(status, 1);
-  assert.match(err, /^nymph: its dependencies are not installed\n {2}Run `npm ci`/);
+  assert.match(err, /^nymph: its dependencies are not installed\n {2}Run `make build`/);
 });

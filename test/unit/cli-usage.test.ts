@@ -103,7 +103,7 @@ test('no daemon is exit status 7, with the cause if it is asked for', async (t) 
   assert.equal(status, 7);
   assert.match(
     err,
-    /^nymph: no daemon runs at .*none\.sock\n {2}Start it with `systemctl start nymph` or `nymph daemon`\.\n$/,
+    /^nymph: no daemon runs at .*none\.sock\n {2}Start it with `nymph daemon`\.\n$/,
   );
   const verbose = await nymph(['ls', '--verbose', '--address', address]);
   assert.match(verbose.err, /^ {2}caused by: connect ENOENT/m);

@@ -21,7 +21,11 @@ export function indexLibraries({ erofs }: Bootstrap): LibraryIndex {
     const { inode } = visit;
     const type = inode.mode & S_IFMT;
     if (type !== S_IFREG && type !== S_IFLNK) return;
-    const name = Buffer.from(erofs.bytes.buffer, erofs.bytes.byteOffset + visit.nameStart, visit.nameEnd - visit.nameStart);
+    const name = Buffer.from(
+      erofs.bytes.buffer,
+      erofs.bytes.byteOffset + visit.nameStart,
+      visit.nameEnd - visit.nameStart,
+    );
     const text = name.toString('latin1');
     if (text !== LOADER_CACHE && !LIBRARY.test(text)) return;
     if (type === S_IFLNK) {

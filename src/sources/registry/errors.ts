@@ -72,10 +72,23 @@ function explain(error: unknown): Explanation {
       retryable: false,
       hint: 'If it is a plain HTTP registry, list it in `plain_http` or as `http://…` in hosts.toml.',
     };
-  if (code === 'ENOTFOUND') return { code: 'the host name is not known (ENOTFOUND)', retryable: true };
+  const reach = UNREACHABLE[code];
+  if (reach)
+    return {
+      code: `${reach} (${code})`,
+      retryable: true,
+      hint: 'Check the name in the reference, and that this machine reaches it.',
+    };
   return { code: (code || message || 'connection failed').slice(0, 200), retryable: true };
 }
 
+const UNREACHABLE: Record<string, string | undefined> = {
+  ENOTFOUND: 'the host name is not known',
+  EAI_AGAIN: 'the name server does not answer',
+  ECONNREFUSED: 'nobody listens there',
+  EHOSTUNREACH: 'there is no way to the host',
+  ENETUNREACH: 'there is no way to its network',
+};
 const TLS_TRUST = /^(CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_TLS_CERT|HOSTNAME_MISMATCH)/;
 
 const TIMEOUT_TEXT: Record<string, string> = {
