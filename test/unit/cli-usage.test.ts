@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { test } from 'node:test';
 import { buildProgram } from '../../src/cli/program.ts';
 import { EXIT } from '../../src/exit-status.ts';
+import { APP_LAYOUT } from '../fixtures.ts';
 import { nymph, scratch } from './cli-daemon.ts';
 
 const commands = () => buildProgram(async () => {}).commands;
@@ -101,13 +102,16 @@ test('no daemon is exit status 7, with the cause if it is asked for', async (t) 
   const address = join(await scratch(t), 'none.sock');
   const { status, err } = await nymph(['ls', '--address', address]);
   assert.equal(status, 7);
-  assert.match(
-    err,
-    /^nymph: no daemon runs at .*none\.sock\n {2}Start it with `nymph daemon`\.\n$/,
-  );
+  assert.match(err, /^nymph: no daemon runs at .*none\.sock\n {2}Start it with `nymph daemon`\.\n$/);
   const verbose = await nymph(['ls', '--verbose', '--address', address]);
   assert.match(verbose.err, /^ {2}caused by: connect ENOENT/m);
   const config = join(await scratch(t), 'c.toml');
   await writeFile(config, `address = "${address}"\n[log]\nlevel = "debug"`);
   assert.match((await nymph(['ls', '--config', config])).err, /^ {2}caused by: connect ENOENT/m);
+});
+
+test('a folder named without its kind is not looked for in a registry', async () => {
+  const { err, status } = await nymph(['mount', relative(process.cwd(), APP_LAYOUT), '/mnt']);
+  assert.equal(status, EXIT.usage);
+  assert.match(err, /is a folder here.*\n {2}Write oci:fixtures\/oci\/app /);
 });
