@@ -17,6 +17,7 @@ export interface Place {
 
 const NEEDED_BYTES = 6 * 2 ** 30;
 const LOOP_BYTES = 12 * 2 ** 30;
+const FRESH_BYTES = 4 * 2 ** 30;
 
 /**
  * @param home existing directory; if it is not on ext4, an ext4 image is kept in it and mounted through a loop device
@@ -38,7 +39,7 @@ export async function findPlace(lab: Lab, home: string): Promise<Place> {
     return { kept: home, scratch: lab.directory, machine: [...machine, `ext4 of the host, ${await diskText(home)}`] };
   const root = join(lab.directory, 'ext4');
   await mkdir(root);
-  await run('mount', ['-o', 'loop', await loopImage(home), root]);
+  await run('mount', ['-o', 'loop', await loopImage(join(home, 'ext4.img'), LOOP_BYTES), root]);
   lab.later(() => unmountBelow(lab.directory));
   const scratch = join(root, 'scratch');
   await rm(scratch, { recursive: true, force: true });
@@ -50,13 +51,26 @@ export async function findPlace(lab: Lab, home: string): Promise<Place> {
   return { kept: root, scratch, machine: [...machine, `ext4 on a loop device over ${type}`] };
 }
 
-async function loopImage(home: string): Promise<string> {
-  const image = join(home, 'ext4.img');
+/**
+ * A new ext4 on a loop device, below `scratch`: for trials that write many files. On the host's own ext4 they would be up
+ * to four times slower for some minutes after many files were removed (it passes over inodes that were just freed).
+ * @returns its root; it goes away with the lab
+ */
+export async function freshExt4(lab: Lab, place: Place): Promise<string> {
+  const root = join(place.scratch, 'fresh');
+  await mkdir(root);
+  await run('mount', ['-o', 'loop', await loopImage(join(place.scratch, 'fresh.img'), FRESH_BYTES), root]);
+  lab.later(() => unmountBelow(place.scratch));
+  return root;
+}
+
+async function loopImage(image: string, size: number): Promise<string> {
   const there = await stat(image).catch(() => undefined);
-  if (there?.size === LOOP_BYTES) return image;
+  if (there?.size === size) return image;
   await writeFile(image, '');
-  await truncate(image, LOOP_BYTES);
-  await run('mkfs.ext4', ['-q', '-F', image]);
+  await truncate(image, size);
+  // All is written now: a new file system would go on with it in the background.
+  await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', image]);
   return image;
 }
 
