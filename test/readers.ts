@@ -41,6 +41,7 @@ interface Task {
  * @param options `readers` (default 8); `maxRead` longest read in bytes (default 256 KiB)
  */
 export function startReaders(
+  t: { after(clean: () => void): void },
   truth: string,
   mounted: string,
   options: { readers?: number; seed?: number; maxRead?: number } = {},
@@ -50,6 +51,7 @@ export function startReaders(
   const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  t.after(() => void child.kill('SIGKILL'));
   const out: Buffer[] = [];
   child.stdout.on('data', (data: Buffer) => out.push(data));
   const seen = new Promise<Seen>((resolve, reject) => {
@@ -97,10 +99,10 @@ function read(task: Task): Seen {
     try {
       fd = openSync(join(task.mounted, file.path), 'r');
       advise(fd, 0, 0, DONTNEED);
-      const count = readSync(fd, got, 0, length, offset);
-      const true_ = openSync(join(task.truth, file.path), 'r');
-      const right = readSync(true_, want, 0, length, offset);
-      closeSync(true_);
+      const count = readAll(fd, got, length, offset);
+      const truth = openSync(join(task.truth, file.path), 'r');
+      const right = readSync(truth, want, 0, length, offset);
+      closeSync(truth);
       seen.reads++;
       seen.bytes += count;
       if (count !== right || got.compare(want, 0, right, 0, count) !== 0)
@@ -114,6 +116,17 @@ function read(task: Task): Seen {
     }
   }
   return seen;
+}
+
+/** A read that meets an error behind its first page gives what it has; the error comes with the next. */
+function readAll(fd: number, into: Buffer, length: number, offset: number): number {
+  let done = 0;
+  while (done < length) {
+    const count = readSync(fd, into, done, length - done, offset + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
 }
 
 function largest(files: { path: string; size: number }[]): { path: string; size: number } {

@@ -104,6 +104,8 @@ export interface StoredMount {
   kind: 'erofs';
   /** Unix time, ms. */
   since: number;
+  /** It is being made: nobody was told of it yet. */
+  pending?: boolean;
 }
 
 export interface CacheUsage {

@@ -29,7 +29,10 @@ export interface DaemonOptions {
   fuseFd: number;
   /** True if an earlier daemon served on this descriptor. */
   inherited: boolean;
-  supervisor: number | undefined;
+  /** Process id of the supervisor, while there is one. */
+  supervisor: () => number | undefined;
+  /** Makes the kernel know names below our FUSE mount, from another process. */
+  lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
   onMounted: () => void;
   /** The daemon cannot serve any longer. */
@@ -80,13 +83,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const blobs = createServedBlobs(cache, driver, context);
   const startup = createStartup(blobs, log);
-  const mounts = createMounts(cache, config.fuse.mountpoint, log);
+  const mounts = createMounts(cache, config.fuse.mountpoint, options.lookUp, log);
   const opener = createImageOpener({ ...registryOptions(config), log: logger });
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
     pid: process.pid,
-    supervisor: options.supervisor,
+    supervisor: options.supervisor(),
     uptime: (Date.now() - begun) / 1000,
     root: config.root,
   });
@@ -104,16 +107,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
   let mounted = false;
   try {
-    // Inherited: what the kernel remembers must be known before the first request is answered.
-    if (inherited) await service.restore(true);
-    else await mountFuse(fuseFd, config.fuse.mountpoint);
+    if (!inherited) await mountFuse(fuseFd, config.fuse.mountpoint);
     mounted = true;
     options.onMounted();
+    // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
+    const remount = await service.restore(inherited);
     await driver.start(createFlatFileSystem(blobs, log));
-    if (!inherited) {
-      await widenReadAhead(config.fuse.mountpoint);
-      await service.restore(false);
-    }
+    if (!inherited) await widenReadAhead(config.fuse.mountpoint);
+    await remount();
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),
     );

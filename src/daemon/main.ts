@@ -6,7 +6,8 @@ import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
-import { type DaemonMessage, FUSE_FD, INHERITED_ENV } from './supervisor.ts';
+import { FUSE_FD, INHERITED_ENV } from './supervisor.ts';
+import { lookUp, supervisorPid, tell } from './supervisor-link.ts';
 
 const STOP_MS = 10_000;
 
@@ -40,7 +41,8 @@ try {
     version: VERSION,
     fuseFd: FUSE_FD,
     inherited,
-    supervisor: process.connected ? process.ppid : undefined,
+    supervisor: supervisorPid,
+    lookUp,
     onMounted: () => tell({ type: 'mounted' }),
     onEnd: (reason) => {
       tell({ type: 'lost' });
@@ -53,10 +55,6 @@ try {
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
   leave(exitStatus(error));
-}
-
-function tell(message: DaemonMessage): void {
-  if (process.connected) process.send?.(message);
 }
 
 async function stop(status: number, reason: string): Promise<void> {

@@ -36,8 +36,8 @@ export interface Service {
   verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
   prune(request: PruneRequest): ReturnType<Cache['prune']>;
   status(): Promise<Status>;
-  /** Takes up the mounts of an earlier daemon. */
-  restore(alive: boolean): Promise<void>;
+  /** Takes up the mounts of an earlier daemon; what it returns mounts again what is gone, once FUSE is served. */
+  restore(alive: boolean): Promise<() => Promise<void>>;
 }
 
 export interface Parts {
@@ -89,7 +89,7 @@ export function createService(parts: Parts): Service {
     const begun = performance.now();
     context.pool.warm();
     const image = await open(reference, request.options?.platform, progress, signal);
-    const there = mounts.get(directory);
+    const there = await mounts.find(directory);
     if (there?.stored.digest === image.stored.digest) {
       // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
       await image.release();
@@ -193,7 +193,7 @@ export function createService(parts: Parts): Service {
     signal: AbortSignal,
   ): Promise<VerifyResult> {
     const { target } = requireStrings(request, 'target');
-    const mounted = target.startsWith('/') ? mounts.get(target) : undefined;
+    const mounted = target.startsWith('/') ? await mounts.find(target) : undefined;
     if (mounted !== undefined)
       return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
     const attached = await open(target, request.platform, progress, signal);
@@ -220,8 +220,8 @@ export function createService(parts: Parts): Service {
     };
   }
 
-  async function restore(alive: boolean): Promise<void> {
-    await mounts.restore(alive, async (stored) => {
+  function restore(alive: boolean): Promise<() => Promise<void>> {
+    return mounts.restore(alive, async (stored) => {
       const known = cache.image(stored.digest);
       if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
       return reattach(known, cache, blobs, opener.sources(stored.reference));

@@ -2,9 +2,13 @@
  * The supervisor holds the one descriptor of /dev/fuse and starts the daemon with it. When the daemon dies, the kernel
  * keeps the requests that it had taken, readers wait, and the next daemon asks for them again. So this module is small,
  * imports nothing but Node's own modules, and reads nothing that comes from outside.
+ *
+ * It also looks up names below our FUSE mount for the daemon. A thread of the daemon that waits for the daemon's own
+ * answer cannot be killed once the request was taken: the process would never end, and the next would never start.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 
 /** The daemon finds /dev/fuse here. */
 export const FUSE_FD = 3;
@@ -16,7 +20,11 @@ export type DaemonMessage =
   | { type: 'mounted' }
   | { type: 'ready' }
   /** The FUSE connection is gone: somebody unmounted it. The next daemon needs a new one. */
-  | { type: 'lost' };
+  | { type: 'lost' }
+  /** The kernel should ask for these names. */
+  | { type: 'look-up'; id: number; paths: string[] };
+/** What the supervisor answers. */
+export type SupervisorMessage = { type: 'looked-up'; id: number };
 
 export interface SupervisorOptions {
   /** The daemon's entry point and its arguments. */
@@ -63,16 +71,18 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   try {
     for (let pause = firstPause; ; ) {
       const begun = Date.now();
-      child = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
+      const daemon = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
         stdio: ['ignore', 'inherit', 'inherit', fuse, 'ipc'],
         env: { ...process.env, ...ENVIRONMENT, ...(inherited ? { [INHERITED_ENV]: '1' } : {}) },
       });
-      child.on('message', (message: DaemonMessage) => {
+      child = daemon;
+      daemon.on('message', (message: DaemonMessage) => {
         if (message.type === 'mounted') inherited = true;
-        if (message.type === 'ready') served = true;
-        if (message.type === 'lost') lost = true;
+        else if (message.type === 'ready') served = true;
+        else if (message.type === 'lost') lost = true;
+        else void lookUp(daemon, message.id, message.paths);
       });
-      const end = await ended(child);
+      const end = await ended(daemon);
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
       if (lost) {
@@ -94,6 +104,14 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     process.off('SIGINT', stop);
     closeSync(fuse);
   }
+}
+
+async function lookUp(daemon: ChildProcess, id: number, paths: string[]): Promise<void> {
+  // A name that is not there is for the daemon to find.
+  await Promise.allSettled(paths.map((path) => stat(path)));
+  const answer: SupervisorMessage = { type: 'looked-up', id };
+  // It may have died meanwhile: then nobody waits.
+  if (daemon.connected) daemon.send(answer, () => {});
 }
 
 /** Exit status, or the signal's name, or why it could not start. */

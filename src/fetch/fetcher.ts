@@ -176,6 +176,8 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
           ending.signal,
           (position) => {
             run.position = position;
+            // Frames that are here already must outlive a crash in the midst of a long request.
+            context.changed(blob);
           },
         );
     } catch (error) {

@@ -1,9 +1,10 @@
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, realpath, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../errors.ts';
 import { MAX_READ } from '../fuse/wire.ts';
 import { MNT_DETACH, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
-import { mountOn, readMounts } from './mountinfo.ts';
+import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';
 
 const MS_NOEXEC = 8;
 /** A living daemon answers at once, one that is started again within this time, ms. */
@@ -27,8 +28,14 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
     });
 }
 
+/** What is mounted on the directory. Its parents may be links, which the mount table does not show; it itself is not looked at. */
+async function mounted(directory: string): Promise<MountEntry | undefined> {
+  const parent = await realpath(dirname(directory)).catch(() => dirname(directory));
+  return mountOn(await readMounts(), join(parent, basename(directory)));
+}
+
 async function staleMount(directory: string): Promise<boolean> {
-  const there = mountOn(await readMounts(), directory);
+  const there = await mounted(directory);
   if (there === undefined) return false;
   if (there.type === 'fuse' && there.source === 'nymph') {
     if (await isDead(directory)) return true;
@@ -52,10 +59,10 @@ async function isDead(directory: string): Promise<boolean> {
 
 /** Lets the kernel read ahead a whole request at a time on our mount. Call when the file system answers. */
 export async function widenReadAhead(directory: string): Promise<void> {
-  const { dev } = await stat(directory);
-  const major = Math.floor(dev / 256) & 0xfff;
-  const minor = (dev & 0xff) | ((Math.floor(dev / 4096) & 0xfff00) >>> 0);
-  const file = `/sys/class/bdi/${major}:${minor}/read_ahead_kb`;
+  // Not stat: no thread of ours may wait for our own answer.
+  const there = await mounted(directory);
+  if (there?.type !== 'fuse') throw new NymphError('mount', `the FUSE mount on ${directory} is gone`);
+  const file = `/sys/class/bdi/${there.device}/read_ahead_kb`;
   const wanted = String(MAX_READ >> 10);
   if ((await readFile(file, 'utf8')).trim() !== wanted) await writeFile(file, wanted);
 }

@@ -15,13 +15,15 @@ export interface Mounts {
   add(image: AttachedImage, directory: string): Promise<ActiveMount>;
   /** @param force detaches a mount that is in use; its readers are served until they end. */
   remove(directory: string, force: boolean): Promise<void>;
-  get(directory: string): ActiveMount | undefined;
+  /** The mount on a directory; one that somebody else unmounted is given up. */
+  find(directory: string): Promise<ActiveMount | undefined>;
   list(): ActiveMount[];
   /**
-   * Takes up the mounts that the catalogue remembers. @param alive true if the FUSE connection outlived the last
-   * daemon: mounts that are still there are served on; others are mounted again.
+   * Takes up the mounts that the catalogue remembers, before FUSE is served.
+   * @param alive true if the FUSE connection outlived the last daemon: mounts that are still there are served on
+   * @returns mounts the others again; for when FUSE is served, because mounting reads through it
    */
-  restore(alive: boolean, reopen: (mount: StoredMount) => Promise<AttachedImage>): Promise<void>;
+  restore(alive: boolean, reopen: (mount: StoredMount) => Promise<AttachedImage>): Promise<() => Promise<void>>;
 }
 
 export interface ActiveMount {
@@ -31,27 +33,38 @@ export interface ActiveMount {
   readonly ending: AbortController;
 }
 
-export function createMounts(cache: Cache, fuseDirectory: string, log: FetchContext['log']): Mounts {
+/** @param lookUp makes the kernel know names below `fuseDirectory`, from a process that does not serve them. */
+export function createMounts(
+  cache: Cache,
+  fuseDirectory: string,
+  lookUp: (paths: string[]) => Promise<void>,
+  log: FetchContext['log'],
+): Mounts {
   const active = new Map<string, ActiveMount>();
   const busy = new Set<string>();
   /** Images of mounts that were detached while in use: the kernel does not say when their last reader goes. */
   const detached: AttachedImage[] = [];
 
   async function mountImage(image: AttachedImage, directory: string): Promise<void> {
-    const devices = image.blobs.map((blob) =>
+    const throughFuse: string[] = [];
+    const devices = image.blobs.map((blob) => {
       // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
-      isComplete(blob) ? blob.cached.dataPath : join(fuseDirectory, BLOBS_DIRECTORY, blobName(blob.cached)),
-    );
+      if (isComplete(blob)) return blob.cached.dataPath;
+      const path = join(fuseDirectory, BLOBS_DIRECTORY, blobName(blob.cached));
+      throughFuse.push(path);
+      return path;
+    });
+    await lookUp(throughFuse);
     await mountErofs({ bootstrap: image.bootstrap, devices, directory });
   }
 
   async function add(image: AttachedImage, wanted: string): Promise<ActiveMount> {
     const directory = await mountPoint(wanted);
     return alone(directory, async () => {
-      if (active.has(directory)) throw inUse(directory, active.get(directory)!.stored.reference);
+      const known = await find(directory);
+      if (known !== undefined) throw inUse(directory, known.stored.reference);
       const there = mountOn(await readMounts(), directory);
       if (there !== undefined && there.source === image.bootstrap) throw inUse(directory, image.stored.reference);
-      await mountImage(image, directory);
       const stored: StoredMount = {
         directory,
         reference: image.stored.reference,
@@ -59,6 +72,14 @@ export function createMounts(cache: Cache, fuseDirectory: string, log: FetchCont
         kind: 'erofs',
         since: Date.now(),
       };
+      // If we die from here on, the next daemon knows of a mount that nobody was told of, and takes it away.
+      cache.putMount({ ...stored, pending: true });
+      try {
+        await mountImage(image, directory);
+      } catch (error) {
+        cache.removeMount(directory);
+        throw error;
+      }
       try {
         cache.putMount(stored);
       } catch (error) {
@@ -71,14 +92,28 @@ export function createMounts(cache: Cache, fuseDirectory: string, log: FetchCont
     });
   }
 
+  async function find(directory: string): Promise<ActiveMount | undefined> {
+    const mount = active.get(directory);
+    if (mount === undefined) return undefined;
+    if (mountOn(await readMounts(), directory)?.source === mount.image.bootstrap) return mount;
+    mount.ending.abort();
+    active.delete(directory);
+    cache.removeMount(directory);
+    // It may have been detached while in use.
+    detached.push(mount.image);
+    return undefined;
+  }
+
   async function remove(wanted: string, force: boolean): Promise<void> {
     const directory = active.has(wanted) ? wanted : await realpath(wanted).catch(() => wanted);
     await alone(directory, async () => {
       const mount = active.get(directory);
-      if (mount === undefined)
+      if (mount === undefined) {
+        if (await removeStray(directory, force)) return;
         throw new NymphError('not-found', `nothing of ours is mounted on ${directory}`, {
           hint: '`nymph ls` lists the mounts.',
         });
+      }
       await unmount(directory, force ? MNT_DETACH : 0);
       mount.ending.abort();
       active.delete(directory);
@@ -98,35 +133,72 @@ export function createMounts(cache: Cache, fuseDirectory: string, log: FetchCont
     }
   }
 
-  async function restore(alive: boolean, reopen: (mount: StoredMount) => Promise<AttachedImage>): Promise<void> {
+  /** A mount of our root that we do not serve: an earlier daemon could not take it up. @returns false if there is none */
+  async function removeStray(directory: string, force: boolean): Promise<boolean> {
+    const there = mountOn(await readMounts(), directory);
+    const ours = there?.type === 'erofs' && there.source.startsWith(join(cache.root, 'images/'));
+    if (ours) await unmount(directory, force ? MNT_DETACH : 0);
+    const known = cache.mounts().some((stored) => stored.directory === directory);
+    if (known) cache.removeMount(directory);
+    return ours || known;
+  }
+
+  async function restore(
+    alive: boolean,
+    reopen: (mount: StoredMount) => Promise<AttachedImage>,
+  ): Promise<() => Promise<void>> {
     const entries = await readMounts();
+    const again: (() => Promise<void>)[] = [];
     for (const stored of cache.mounts()) {
-      const { directory } = stored;
+      const { directory, reference } = stored;
       const there = mountOn(entries, directory);
       const mounted = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
-      try {
-        const image = await reopen(stored);
-        if (!(alive && mounted)) {
-          // Its readers have had ENOTCONN since the connection went; whoever opens a file now finds it whole.
-          if (mounted) await unmount(directory, MNT_DETACH);
-          await mountImage(image, directory).catch(async (error) => {
-            await image.release();
-            throw error;
-          });
-        }
-        active.set(directory, { stored, image, ending: new AbortController() });
-        log('info', alive && mounted ? 'serving a mount on' : 'mounted again', { directory, image: stored.reference });
-      } catch (error) {
-        log('error', 'cannot take up a mount', { directory, image: stored.reference, error: (error as Error).message });
+      const failed = (error: unknown) => {
+        log('error', 'cannot take up a mount', { directory, image: reference, error: (error as Error).message });
         if (!mounted) cache.removeMount(directory);
+      };
+      try {
+        // Readers of a dead connection have had ENOTCONN since; whoever opens a file now finds it whole.
+        if (mounted && (!alive || stored.pending)) await unmount(directory, MNT_DETACH);
+        if (stored.pending) {
+          cache.removeMount(directory);
+          log('info', 'took away a mount that was not finished', { directory, image: reference });
+          continue;
+        }
+        const image = await reopen(stored);
+        const mount: ActiveMount = { stored, image, ending: new AbortController() };
+        if (alive && mounted) serveOn(mount);
+        else again.push(() => mountAgain(mount).catch(failed));
+      } catch (error) {
+        failed(error);
       }
     }
+    return async () => {
+      for (const work of again) await work();
+    };
+  }
+
+  function serveOn(mount: ActiveMount): void {
+    active.set(mount.stored.directory, mount);
+    log('info', 'serving a mount on', { directory: mount.stored.directory, image: mount.stored.reference });
+  }
+
+  async function mountAgain(mount: ActiveMount): Promise<void> {
+    const { directory, reference } = mount.stored;
+    try {
+      await mountImage(mount.image, directory);
+    } catch (error) {
+      await mount.image.release();
+      throw error;
+    }
+    active.set(directory, mount);
+    log('info', 'mounted again', { directory, image: reference });
   }
 
   return {
     add,
     remove,
-    get: (directory) => active.get(directory),
+    find,
     list: () => [...active.values()],
     restore,
   };
