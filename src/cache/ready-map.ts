@@ -2,7 +2,7 @@ import { BLOCK_SIZE } from '../image/image.ts';
 
 /**
  * Which blocks of a blob are here: a bitmap in shared memory, one bit for each 4 KiB, that FUSE threads read while
- * store threads set it. A second bitmap of the same size holds *marks*: places where a reader's arrival is reported.
+ * work threads set it. A second bitmap of the same size holds *marks*: places where a reader's arrival is reported.
  *
  * Layout (32-bit words): [0] state, [1] blocks, [2] number of clears, then ready bits, then mark bits.
  */

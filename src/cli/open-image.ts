@@ -1,5 +1,6 @@
 import { registryOptions } from '../daemon/registry-options.ts';
 import { createImageOpener, type OpenedImage } from '../mount/open.ts';
+import { createThreadPool } from '../threads/pool.ts';
 import type { Context } from './context.ts';
 import { progressView } from './progress.ts';
 import { canonicalReference } from './reference.ts';
@@ -14,12 +15,14 @@ export async function openImage(context: Context, reference: string, platform?: 
   const name = canonicalReference(reference);
   const signal = context.interruption();
   const view = progressView();
-  const opener = createImageOpener(registryOptions(context.config));
+  const pool = createThreadPool(1);
+  const opener = createImageOpener(registryOptions(context.config), pool);
   try {
     const found = await opener.resolve(name, platform, view.update, signal);
     return await found.open(view.update, signal);
   } finally {
     view.clear();
     await opener.close();
+    await pool.close();
   }
 }

@@ -1,18 +1,20 @@
 import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/open.ts';
 import { NymphError } from '../errors.ts';
+import { STORE } from '../fetch/carry.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { createGate } from '../fetch/gate.ts';
 import { DEFAULT_POLICY } from '../fetch/policy.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
-import { createStorePool } from '../fetch/store-pool.ts';
 import { createKernelDriver } from '../fuse/kernel-driver.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
 import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
+import { LOAD } from '../mount/load.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
+import { createThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
@@ -55,7 +57,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       hint: 'Take the line away: the kernel driver is the default.',
     });
   const cache = await openCache(config.root, { quota: config.cache.quota, log });
-  const pool = createStorePool();
+  const pool = createThreadPool();
   const context: FetchContext = {
     policy: {
       ...DEFAULT_POLICY,
@@ -84,7 +86,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const blobs = createServedBlobs(cache, driver, context);
   const startup = createStartup(blobs, log);
   const mounts = createMounts(cache, config.fuse.mountpoint, options.lookUp, log);
-  const opener = createImageOpener({ ...registryOptions(config), log: logger });
+  const opener = createImageOpener({ ...registryOptions(config), log: logger }, pool);
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
@@ -118,6 +120,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),
     );
+    pool.warm(STORE, LOAD);
     const { statistics } = context;
     const stopReleasing = releaseMemoryWhenIdle(
       () => driver.statistics().hits + statistics.faults + statistics.requests + mounts.list().length,

@@ -87,7 +87,6 @@ export function createService(parts: Parts): Service {
   ): Promise<MountInfo> {
     const { reference, directory } = requireStrings(request, 'reference', 'directory');
     const begun = performance.now();
-    context.pool.warm();
     const image = await open(reference, request.options?.platform, progress, signal);
     const there = await mounts.find(directory);
     if (there?.stored.digest === image.stored.digest) {

@@ -1,18 +1,21 @@
 import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
+import { jobBeside } from '../threads/job.ts';
+import type { Priority, ThreadPool } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
-import type { Priority } from './gate.ts';
 import type { FetchStatistics } from './statistics.ts';
-import type { StorePool } from './store-pool.ts';
+import type { FrameResult, StoreJob } from './store-types.ts';
 
-/** Frames of small files are handed to a store thread together, up to this many stored bytes. */
+/** Decodes, verifies and writes frames. */
+export const STORE = jobBeside<StoreJob, FrameResult[]>(import.meta.url, 'store-job');
+/** Frames of small files are handed to a work thread together, up to this many stored bytes. */
 const JOB_BYTES = 256 << 10;
 
 export interface Carriage {
   blob: CachedBlob;
   source: Source;
-  pool: StorePool;
+  pool: ThreadPool;
   statistics: FetchStatistics;
   /** Stored bytes that may wait for decoding before this request pauses. */
   backlog: number;
@@ -29,7 +32,7 @@ interface Part {
 }
 
 /**
- * One request for a run of frames: streams their range, cuts it, hands each group to a store thread as soon as it is
+ * One request for a run of frames: streams their range, cuts it, hands each group to a work thread as soon as it is
  * complete, and settles its flights. Flights that did not arrive, or arrived wrong, are left unsettled.
  * @param flights ascending by frame offset, not empty; gaps between them are read and dropped.
  * @returns the error that ended the stream early, if one did, and the flights whose bytes were wrong.
@@ -99,7 +102,7 @@ export async function carry(
   } catch (caught) {
     error = caught;
   }
-  // All of them, whatever one says: no store thread may touch the descriptor after we return.
+  // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
   return { error, bad, badReason };
 }
@@ -137,7 +140,8 @@ async function store(
   flights: Flight[],
   priority: Priority,
 ): Promise<{ flight: Flight; reason: string }[]> {
-  const results = await pool.store(
+  const results = await pool.run(
+    STORE,
     {
       stored: part.buffer.buffer,
       frames: flights.map(({ frame }) => ({
@@ -151,7 +155,7 @@ async function store(
       fd: blob.fd,
       ready: blob.ready.words.buffer,
     },
-    priority,
+    { priority, bytes: part.buffer.length, transfer: [part.buffer.buffer] },
   );
   const wrong: { flight: Flight; reason: string }[] = [];
   for (const [index, result] of results.entries()) {

@@ -3,19 +3,19 @@ import type { CachedBlob } from '../cache/cache.ts';
 import { setMark } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
+import type { Priority, ThreadPool } from '../threads/pool.ts';
 import { carry } from './carry.ts';
 import { createFlight, type Flight, type LooseChunk, type Run } from './flight.ts';
 import { type FrameIndex, frameAt, indexFrames, isFrameReady, missingFrames } from './frame-index.ts';
-import { cancelled, type Gate, type Priority } from './gate.ts';
+import { cancelled, type Gate } from './gate.ts';
 import type { FetchPolicy } from './policy.ts';
 import { countFault, type FetchStatistics } from './statistics.ts';
-import type { StorePool } from './store-pool.ts';
 import { createStreams } from './streams.ts';
 
 /** What all fetchers of a daemon share. */
 export interface FetchContext {
   policy: FetchPolicy;
-  pool: StorePool;
+  pool: ThreadPool;
   gates: Record<Priority, Gate>;
   statistics: FetchStatistics;
   log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;

@@ -1,5 +1,5 @@
+import type { Priority } from '../threads/pool.ts';
 import type { Frame } from './frame-index.ts';
-import type { Priority } from './gate.ts';
 
 /** A verified chunk that could not be written to the cache: it lives as long as its readers. */
 export interface LooseChunk {

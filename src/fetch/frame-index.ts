@@ -1,6 +1,6 @@
 import { isReady, type ReadyMap } from '../cache/ready-map.ts';
 import { type ChunkTable, CODECS, type FrameTable, firstChunkAfter } from '../image/image.ts';
-import type { StoreChunk } from './store-message.ts';
+import type { StoreChunk } from './store-types.ts';
 
 /** The tables of a blob's ledger as they were at one moment, with the chunks of each frame at hand. */
 export interface FrameIndex {

@@ -1,8 +1,5 @@
 import { NymphError } from '../errors.ts';
 
-/** Demand goes before prefetch everywhere. */
-export type Priority = 'demand' | 'prefetch';
-
 /** Admits so many holders at once; each `enter` gives a function that must be called once to leave. */
 export interface Gate {
   enter(signal: AbortSignal): Promise<() => void>;

@@ -12,9 +12,10 @@ import { machinePlatform, parsePlatform, selectManifest } from '../sources/platf
 import { formatReference, parseReference } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
+import type { ThreadPool } from '../threads/pool.ts';
 import type { OpenSource } from './attach.ts';
-import { createLoader } from './load.ts';
-import type { LoadInput, Range } from './load-message.ts';
+import { LOAD, loadImage } from './load.ts';
+import type { LoadInput, Range } from './load-types.ts';
 
 /** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
 export interface ImageOpener {
@@ -55,10 +56,10 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */
 const LAYER_LIMIT = 512 << 20;
 
-export function createImageOpener(options: NetworkOptions): ImageOpener {
+/** @param pool whose threads read bootstraps. */
+export function createImageOpener(options: NetworkOptions, pool: ThreadPool): ImageOpener {
   const network = createRegistryNetwork(options);
   const repositories = new Map<string, Repository>();
-  const loader = createLoader();
 
   function repository(reference: string): Repository {
     const parsed = parseReference(reference, '/');
@@ -84,7 +85,7 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
     signal: AbortSignal,
   ): Promise<FoundImage> {
     progress({ stage: 'resolving' });
-    loader.warm();
+    pool.warm(LOAD);
     const from = repository(reference);
     const manifest = await imageManifest(from, platform, signal);
     const layers = layersOf(manifest, from.reference);
@@ -95,7 +96,7 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
       async open(report, openSignal) {
         report({ stage: 'reading bootstrap' });
         const fetchRange = ({ blobId, offset, length }: Range) => readRange(from, blobId, offset, length, openSignal);
-        const loaded = await loader.load(await bootstrapInput(from, layers, openSignal), fetchRange, openSignal);
+        const loaded = await loadImage(pool, await bootstrapInput(from, layers, openSignal), fetchRange, openSignal);
         requireVerifiable(loaded.image, from.reference);
         return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
       },
@@ -107,7 +108,6 @@ export function createImageOpener(options: NetworkOptions): ImageOpener {
     resolve,
     sources,
     async close() {
-      await loader.close();
       for (const known of repositories.values()) await known.close();
       await network.close();
     },

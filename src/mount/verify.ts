@@ -1,13 +1,17 @@
-import { Worker } from 'node:worker_threads';
 import { clearReady } from '../cache/ready-map.ts';
 import type { Progress, VerifyResult } from '../daemon/api.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { cancelled } from '../fetch/gate.ts';
+import type { ChunkTable } from '../image/image.ts';
+import { jobBeside } from '../threads/job.ts';
+import type { ThreadPool } from '../threads/pool.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob } from './served.ts';
-import type { VerifyThreadData, VerifyThreadMessage } from './verify-thread.ts';
+import type { VerifyOutcome, VerifyRequest } from './verify-job.ts';
 
-type BlobCheck = Extract<VerifyThreadMessage, { type: 'done' }>;
+const VERIFY = jobBeside<VerifyRequest, VerifyOutcome>(import.meta.url, 'verify-job');
+/** One job's work: some 10 ms. */
+const SLICE_BYTES = 8 << 20;
 
 /**
  * Checks every chunk of an image against its digest: what is here from the cache, the rest by fetching it (it is
@@ -29,6 +33,7 @@ export async function verifyImage(
     result.chunks += chunks.count;
     const check = await checkBlob(
       blob,
+      context.pool,
       (bytes) => progress({ stage: 'verifying', done: result.bytes + bytes, total }),
       signal,
     );
@@ -79,25 +84,43 @@ async function fetchedAll(blob: ServedBlob, signal: AbortSignal): Promise<void> 
   }
 }
 
-function checkBlob({ cached }: ServedBlob, progress: (bytes: number) => void, signal: AbortSignal): Promise<BlobCheck> {
-  const data: VerifyThreadData = {
-    fd: cached.fd,
-    ready: cached.ready.words.buffer,
-    digestAlgorithm: cached.digestAlgorithm,
-    chunks: cached.chunks,
-  };
-  const worker = new Worker(new URL(`./verify-thread${import.meta.url.slice(-3)}`, import.meta.url), {
-    workerData: data,
-    name: 'verify',
-  });
-  return new Promise<BlobCheck>((resolve, reject) => {
-    const abort = () => reject(cancelled());
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    worker.on('error', reject);
-    worker.on('message', (message: VerifyThreadMessage) => {
-      if (message.type === 'progress') progress(message.bytes);
-      else resolve(message);
-    });
-  }).finally(() => worker.terminate());
+/** Checks what is here of a blob, a slice at a time: so that it can be followed, and ended. Positions are those of the table. */
+async function checkBlob(
+  { cached }: ServedBlob,
+  pool: ThreadPool,
+  progress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<VerifyOutcome> {
+  const { chunks } = cached;
+  const total: VerifyOutcome = { bytes: 0, good: 0, wrong: [], absent: [] };
+  for (let start = 0; start < chunks.count; ) {
+    if (signal.aborted) throw cancelled();
+    const end = sliceEnd(chunks, start);
+    const outcome = await pool.run(
+      VERIFY,
+      {
+        fd: cached.fd,
+        ready: cached.ready.words.buffer,
+        digestAlgorithm: cached.digestAlgorithm,
+        offset: chunks.offset.slice(start, end),
+        size: chunks.size.slice(start, end),
+        digest: chunks.digest.slice(32 * start, 32 * end),
+      },
+      { priority: 'prefetch' },
+    );
+    total.bytes += outcome.bytes;
+    total.good += outcome.good;
+    for (const i of outcome.wrong) total.wrong.push(start + i);
+    for (const i of outcome.absent) total.absent.push(start + i);
+    progress(total.bytes);
+    start = end;
+  }
+  return total;
+}
+
+function sliceEnd(chunks: ChunkTable, start: number): number {
+  let bytes = 0;
+  let end = start;
+  while (end < chunks.count && bytes < SLICE_BYTES) bytes += chunks.size[end++];
+  return end;
 }

@@ -7,10 +7,10 @@ import { createFetcher, type FetchContext } from '../../src/fetch/fetcher.ts';
 import { createGate } from '../../src/fetch/gate.ts';
 import { DEFAULT_POLICY, type FetchPolicy } from '../../src/fetch/policy.ts';
 import { createFetchStatistics } from '../../src/fetch/statistics.ts';
-import { createStorePool } from '../../src/fetch/store-pool.ts';
+import { createThreadPool } from '../../src/threads/pool.ts';
 import { makeBlob, pieces, scriptedSource, unavailable } from '../blob.ts';
 
-const pool = createStorePool(2);
+const pool = createThreadPool(2);
 after(() => pool.close());
 const never = new AbortController().signal;
 

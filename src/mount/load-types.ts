@@ -18,6 +18,15 @@ export interface Range {
   length: number;
 }
 
+export interface LoadRequest {
+  input: LoadInput;
+  /** Ranges that an earlier run asked for, by {@link rangeKey}. */
+  ranges: Map<string, Uint8Array>;
+}
+
+/** The image, or what has to be read before it can be told. */
+export type LoadOutcome = { type: 'done'; loaded: LoadedImage } | { type: 'need'; ranges: Range[] };
+
 export interface LoadedImage {
   image: Image;
   bootstrap: Uint8Array<ArrayBuffer>;
@@ -25,9 +34,4 @@ export interface LoadedImage {
   libraries: LibraryIndex;
 }
 
-export type ToLoader = { type: 'load'; input: LoadInput } | { type: 'ranges'; ranges: Uint8Array[] };
-
-export type FromLoader =
-  | { type: 'need'; ranges: Range[] }
-  | { type: 'done'; loaded: LoadedImage }
-  | { type: 'error'; code: string; message: string; hint?: string };
+export const rangeKey = (range: Range) => `${range.blobId}:${range.offset}+${range.length}`;

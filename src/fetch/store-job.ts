@@ -1,23 +1,19 @@
-/** A store thread: decode, verify, write, then set the bits. Synchronous calls are right here: nobody waits for this thread. */
+/** The store job: decode, verify, write, then set the bits. */
 import { writeSync } from 'node:fs';
-import { parentPort } from 'node:worker_threads';
 import { attachReadyMap, type ReadyMap, setReady } from '../cache/ready-map.ts';
 import { digestEquals, digestOf } from '../codec/digest.ts';
 import { decodeFrame } from '../codec/frame.ts';
 import { startsProgram } from '../formats/elf.ts';
 import type { DigestAlgorithm } from '../image/image.ts';
-import type { FrameResult, StoreFrame, StoreJob } from './store-message.ts';
+import type { JobResult } from '../threads/job.ts';
+import type { FrameResult, StoreFrame, StoreJob } from './store-types.ts';
 
-const port = parentPort!;
-
-port.on('message', (job: StoreJob) => {
+export function run(job: StoreJob): JobResult<FrameResult[]> {
   const ready = attachReadyMap(job.ready);
-  const results = job.frames.map((frame) => store(job, frame, ready));
-  const transfer: ArrayBuffer[] = [];
-  for (const result of results)
-    if (result.type === 'loose') for (const chunk of result.chunks) transfer.push(chunk.buffer);
-  port.postMessage(results, transfer);
-});
+  const output = job.frames.map((frame) => store(job, frame, ready));
+  const loose = output.flatMap((result) => (result.type === 'loose' ? result.chunks : []));
+  return { output, transfer: loose.map((chunk) => chunk.buffer) };
+}
 
 function store(job: StoreJob, frame: StoreFrame, ready: ReadyMap): FrameResult {
   let decoded: Uint8Array;

@@ -20,7 +20,7 @@ export interface StoreFrame {
   chunks: StoreChunk[];
 }
 
-/** Frames that arrived together: to be decoded, verified and written by a store thread. */
+/** Frames that arrived together: to be decoded, verified and written by a work thread. */
 export interface StoreJob {
   stored: ArrayBuffer;
   frames: StoreFrame[];

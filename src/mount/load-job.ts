@@ -1,0 +1,71 @@
+/** The load job: turns untrusted bytes into a checked image. It fetches nothing itself: it says which ranges it needs. */
+import { NymphError } from '../errors.ts';
+import { type Bootstrap, openBootstrap, readImage } from '../formats/rafs/bootstrap.ts';
+import { type ChunkInfo, chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../formats/rafs/chunk-info.ts';
+import { describeBootstrap } from '../formats/rafs/describe.ts';
+import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
+import { indexLibraries } from '../formats/rafs/libraries.ts';
+import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
+import type { JobResult } from '../threads/job.ts';
+import { type LoadInput, type LoadOutcome, type LoadRequest, type Range, rangeKey } from './load-types.ts';
+
+/** An inode takes some 100 bytes: this is more than any image has. */
+const BOOTSTRAP_LIMIT = 1 << 30;
+
+interface Found {
+  bytes: Uint8Array;
+  blobMeta: Map<string, Uint8Array>;
+  blobId?: string;
+}
+
+export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
+  const needed: Range[] = [];
+  const read = (range: Range): Uint8Array | undefined => {
+    const bytes = ranges.get(rangeKey(range));
+    if (bytes === undefined) needed.push(range);
+    return bytes;
+  };
+  const found = find(input, read);
+  if (found === undefined) return { output: { type: 'need', ranges: needed } };
+  // A copy of its own: what it was found in is larger, and goes.
+  const bytes = new Uint8Array(found.bytes);
+  const bootstrap = openBootstrap(bytes, found.blobId);
+  const chunkInfo = chunkInfos(bootstrap, found, read);
+  if (needed.length > 0) return { output: { type: 'need', ranges: needed } };
+  const result = readImage(bootstrap, { chunkInfo });
+  const description = describeBootstrap(bootstrap, result);
+  const libraries = indexLibraries(bootstrap);
+  const loaded = { image: result.image, bootstrap: bytes, description, libraries };
+  return { output: { type: 'done', loaded }, transfer: [bytes.buffer] };
+}
+
+type Read = (range: Range) => Uint8Array | undefined;
+
+function find(input: LoadInput, read: Read): Found | undefined {
+  if (input.kind === 'bootstrap') return { bytes: input.bytes, blobMeta: new Map() };
+  if (input.kind === 'layer') {
+    const { bootstrap, blobMeta } = unpackBootstrapLayer(input.bytes, BOOTSTRAP_LIMIT);
+    return { bytes: bootstrap, blobMeta };
+  }
+  const { blobId } = input;
+  const { bootstrap: member } = findBootstrapInBlob(input.bytes, input.objectSize);
+  if (member === undefined)
+    throw new NymphError('unsupported', `blob ${blobId} has no bootstrap inside`, {
+      hint: 'Put the bootstrap beside `blobs/`, as nydus-image writes it.',
+    });
+  if (member.compressedSize > BOOTSTRAP_LIMIT)
+    throw new NymphError('unsupported', `the bootstrap in blob ${blobId} is larger than ${BOOTSTRAP_LIMIT} bytes`);
+  const stored = read({ blobId, offset: member.offset, length: member.compressedSize });
+  return stored && { bytes: decodeMember(member, stored, BOOTSTRAP_LIMIT), blobMeta: new Map(), blobId };
+}
+
+function chunkInfos(bootstrap: Bootstrap, { blobMeta }: Found, read: Read): Map<string, ChunkInfo> {
+  const infos = new Map<string, ChunkInfo>();
+  for (const blob of bootstrap.blobs.filter((entry) => entry.needsChunkInfo)) {
+    const meta = blobMeta.get(blob.id);
+    const range = meta ? undefined : read({ blobId: blob.id, ...chunkInfoRange(blob) });
+    if (meta) infos.set(blob.id, chunkInfoFromMeta(blob, meta));
+    else if (range) infos.set(blob.id, chunkInfoFromBlob(blob, range));
+  }
+  return infos;
+}
