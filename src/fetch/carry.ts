@@ -31,11 +31,19 @@ interface Part {
   flights: Flight[];
 }
 
+export interface Outcome {
+  error?: unknown;
+  bad: Flight[];
+  badReason?: string;
+  /** As the source gave it. */
+  stream?: AsyncIterable<Uint8Array>;
+}
+
 /**
  * One request for a run of frames: streams their range, cuts it, hands each group to a work thread as soon as it is
  * complete, and settles its flights. Flights that did not arrive, or arrived wrong, are left unsettled.
  * @param flights ascending by frame offset, not empty; gaps between them are read and dropped.
- * @returns the error that ended the stream early, if one did, and the flights whose bytes were wrong.
+ * @returns the error that ended the stream early, if one did, the flights whose bytes were wrong, and the stream.
  */
 export async function carry(
   carriage: Carriage,
@@ -43,7 +51,7 @@ export async function carry(
   priority: Priority,
   signal: AbortSignal,
   progress: (position: number) => void,
-): Promise<{ error?: unknown; bad: Flight[]; badReason?: string }> {
+): Promise<Outcome> {
   const { source, statistics } = carriage;
   const parts = group(flights);
   const from = parts[0].start;
@@ -52,6 +60,7 @@ export async function carry(
   const bad: Flight[] = [];
   let badReason: string | undefined;
   let error: unknown;
+  let stream: AsyncIterable<Uint8Array> | undefined;
   let current = 0;
   let position = from;
 
@@ -71,7 +80,7 @@ export async function carry(
 
   statistics.requests++;
   try {
-    const stream = await source.read(from, to - from, signal);
+    stream = await source.read(from, to - from, signal);
     for await (const piece of stream) {
       statistics.bytes[source.name] = (statistics.bytes[source.name] ?? 0) + piece.length;
       let taken = 0;
@@ -104,7 +113,7 @@ export async function carry(
   }
   // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
-  return { error, bad, badReason };
+  return { error, bad, badReason, stream };
 }
 
 /** Neighbouring frames become one part; but those that a fault waits for do not wait for those that none does. */

@@ -4,7 +4,8 @@ import { setMark } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
 import type { Priority, ThreadPool } from '../threads/pool.ts';
-import { carry } from './carry.ts';
+import { carry, type Outcome } from './carry.ts';
+import { createFailures } from './failures.ts';
 import { createFlight, type Flight, type LooseChunk, type Run } from './flight.ts';
 import { type FrameIndex, frameAt, indexFrames, isFrameReady, missingFrames } from './frame-index.ts';
 import { cancelled, type Gate } from './gate.ts';
@@ -47,6 +48,7 @@ export interface BlobFetcher {
 export function createFetcher(blob: CachedBlob, firstSource: Source, context: FetchContext): BlobFetcher {
   const { policy, pool, gates, statistics, log } = context;
   const flights = new Map<number, Flight>();
+  const failures = createFailures();
   const streams = createStreams(policy.windowMax, blob.size);
   const ending = new AbortController();
   const runs = new Set<Promise<void>>();
@@ -69,6 +71,9 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     const begun = performance.now();
     const deadline = begun + policy.deadline;
     const missing = missingFrames(tables(), blob.ready, offset, length);
+    const names = missing.map((frame) => index.frames.offset[frame]);
+    const failure = failures.recent(names);
+    if (failure !== undefined) throw failure;
     const awaited: Flight[] = [];
     const wanted: number[] = [];
     for (const frame of missing) {
@@ -91,7 +96,10 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
 
       return loose;
     } catch (error) {
-      if (!(error instanceof NymphError && error.code === 'cancelled')) statistics.failed++;
+      if (!(error instanceof NymphError && error.code === 'cancelled')) {
+        statistics.failed++;
+        failures.note(names, error);
+      }
       throw error;
     }
   }
@@ -166,7 +174,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     }
     run.started = true;
     const list = run.flights.filter((flight) => !flight.settled);
-    let outcome: Awaited<ReturnType<typeof carry>> = { bad: [] };
+    let outcome: Outcome = { bad: [] };
     try {
       if (list.length > 0)
         outcome = await carry(
@@ -192,11 +200,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   }
 
   /** Flights that did not arrive, or arrived wrong: another try after a pause, or the end. */
-  async function recover(
-    left: Flight[],
-    carried: number,
-    outcome: { error?: unknown; bad: Flight[]; badReason?: string },
-  ): Promise<void> {
+  async function recover(left: Flight[], carried: number, outcome: Outcome): Promise<void> {
     const error = outcome.error ?? wrongBytes(outcome.badReason);
     const progressed = left.length < carried;
     const again: Flight[] = [];
@@ -214,7 +218,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
       attempt: left[0].attempts,
       error: (error as Error).message,
     });
-    if (outcome.bad.length > 0) source.distrust?.();
+    if (outcome.bad.length > 0 && outcome.stream !== undefined) source.distrust?.(outcome.stream);
     if (again.length === 0) return;
     statistics.retries++;
     const attempt = Math.max(1, ...again.map((flight) => flight.attempts));
@@ -249,8 +253,16 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
         settle();
       };
       const abort = () => end(() => reject(cancelled()));
-      const timeout = () => new NymphError('timeout', `blob ${blob.key}: nothing came within ${policy.deadline} ms`);
-      const timer = deadline && setTimeout(() => end(() => reject(timeout())), deadline - performance.now());
+      const late = () => {
+        const error = new NymphError(
+          'timeout',
+          `blob ${blob.key}: nothing came from ${source.name} within ${policy.deadline} ms`,
+        );
+        // A request that is stuck must not hold up who asks later.
+        for (const flight of awaited) if (flight.deadline! <= deadline! + 1) flight.fail(error);
+        end(() => reject(error));
+      };
+      const timer = deadline && setTimeout(late, deadline - performance.now());
       signal.addEventListener('abort', abort, { once: true });
       Promise.all(awaited.map((flight) => flight.arrived)).then(
         (parts) => end(() => resolve(parts.flat())),

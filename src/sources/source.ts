@@ -21,8 +21,8 @@ export interface Source {
    * nobody else (the caller owns them). Resolves once the first byte is about to come (headers were checked).
    */
   read(offset: number, length: number, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
-  /** The last bytes were wrong (a digest says so): prefer another place for a while, if there is one. */
-  distrust?(): void;
+  /** The bytes of a stream that `read` gave were wrong (a digest says so): prefer another place for a while, if there is one. */
+  distrust?(stream: AsyncIterable<Uint8Array>): void;
 }
 
 /** An OCI descriptor, what of it we use. Sizes in bytes. */

@@ -236,10 +236,16 @@ test('mirrors: absent ones cost no error; a distrusted one is asked last', async
   const source = open('registry.test', network({ configDirs: [await mirrors('registry.test', toml)] })).open(
     blob(large),
   );
-  await read(source);
-  source.distrust?.();
-  await read(source);
+  const wrong = await source.read(0, 100, never);
+  await collect(wrong);
+  source.distrust?.(wrong);
+  const right = await source.read(0, 100, never);
+  await collect(right);
   assert.deepEqual([mirror.stats.blobs, upstream.stats.blobs], [1, 1]);
+  // What is said late of the first stream does not fall on who sent the second.
+  source.distrust?.(wrong);
+  await read(source);
+  assert.deepEqual([mirror.stats.blobs, upstream.stats.blobs], [1, 2]);
 });
 
 test('all fail: the error says what each said, and is retryable if one is', async () => {

@@ -34,7 +34,8 @@ export function openBlob(
   const what = `blob ${digest}`;
   const avoided: Avoided = new Map();
   const places = new Map<string, Place>();
-  let lastServed: Endpoint | undefined;
+  /** Who sent what: other reads may be under way when one is found wrong. */
+  const senders = new WeakMap<AsyncIterable<Uint8Array>, Endpoint>();
 
   const readAt = async (endpoint: Endpoint, offset: number, length: number, signal: AbortSignal) => {
     const place = placeOf(places, endpoint);
@@ -56,7 +57,7 @@ export function openBlob(
       },
       () => (signal.aborted ? cancelled(what) : undefined),
     );
-    lastServed = endpoint;
+    senders.set(stream, endpoint);
     return stream;
   };
 
@@ -70,10 +71,11 @@ export function openBlob(
       if (length === 0) return nothing();
       return firstOf(network, host, 'pull', avoided, (endpoint) => readAt(endpoint, offset, length, signal));
     },
-    distrust() {
-      if (!lastServed) return;
-      placeOf(places, lastServed).target = undefined;
-      noteFailure(network, lastServed, wrongBytes(what, lastServed.url.host), avoided);
+    distrust(stream) {
+      const sender = senders.get(stream);
+      if (!sender) return;
+      placeOf(places, sender).target = undefined;
+      noteFailure(network, sender, wrongBytes(what, sender.url.host), avoided);
     },
   };
 }
