@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Health } from '../src/daemon/api.ts';
 import { type ControlClient, controlClient } from '../src/daemon/control-client.ts';
-import { MNT_DETACH, umount } from '../src/mount/kernel.ts';
+import { MNT_DETACH, mount, umount } from '../src/mount/kernel.ts';
 import { type MountEntry, parseMounts } from '../src/mount/mountinfo.ts';
 import { PROJECT } from './fixtures.ts';
 
@@ -168,12 +168,26 @@ export function mountsBelow(directory: string): MountEntry[] {
 
 /** Takes away what is mounted below a directory. FUSE connections are aborted first, so that no reader hangs. */
 export async function clearMounts(directory: string): Promise<void> {
-  for (const entry of mountsBelow(directory)) {
-    if (entry.type !== 'fuse') continue;
-    const abort = `/sys/fs/fuse/connections/${entry.device.split(':')[1]}/abort`;
-    if (existsSync(abort)) writeFileSync(abort, '1');
-  }
+  for (const entry of mountsBelow(directory)) if (entry.type === 'fuse') await abortFuse(directory, entry);
   for (const entry of mountsBelow(directory).reverse()) await umount(entry.directory, MNT_DETACH);
+}
+
+/**
+ * Ends a FUSE connection, as an administrator can: its readers get errors.
+ * @param directory where the kernel's controls are mounted for it, if they are nowhere
+ * @returns false if the kernel has no such control
+ */
+export async function abortFuse(directory: string, { device }: MountEntry): Promise<boolean> {
+  let control = '/sys/fs/fuse/connections';
+  if (!existsSync(control) || readdirSync(control).length === 0) {
+    control = join(directory, 'fusectl');
+    mkdirSync(control, { recursive: true });
+    if ((await mount('none', control, 'fusectl', 0, '')) !== undefined) return false;
+  }
+  const abort = join(control, device.split(':')[1], 'abort');
+  if (!existsSync(abort)) return false;
+  writeFileSync(abort, '1');
+  return true;
 }
 
 /** Runs a program to its end, or kills it after `timeout` ms (default 120 s). */
