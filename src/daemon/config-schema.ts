@@ -70,8 +70,8 @@ export const SETTINGS = {
     attempts: integer(1, 20, { default: 6, doc: 'How often one range is tried before its readers get an error.' }),
     concurrency: integer(1, 256, { default: 64, doc: 'Range requests for waiting reads at the same time.' }),
     amplify: size('0', '64MiB', {
-      default: 64 * 1024,
-      defaultText: '`"64KiB"`',
+      default: 80 * 1024,
+      defaultText: '`"80KiB"`',
       doc: 'A read that must fetch also takes missing neighbours, up to this many stored bytes, half of them on each side; `"0"` fetches only what is read.',
     }),
     window_max: size('1MiB', '1GiB', {

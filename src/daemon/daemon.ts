@@ -14,6 +14,7 @@ import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
+import { warmHttp } from '../sources/registry/warm-up.ts';
 import { createThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
@@ -121,6 +122,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       log('error', message, fields),
     );
     pool.warm(STORE, LOAD);
+    if (!(await warmHttp(config.address, '/v1/health')))
+      throw new NymphError('internal', `the control API on ${config.address} does not answer`);
     const { statistics } = context;
     const stopReleasing = releaseMemoryWhenIdle(
       () => driver.statistics().hits + statistics.faults + statistics.requests + mounts.list().length,

@@ -133,7 +133,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     const { frames } = index;
     const found: Flight[] = [];
     let edge = step === 1 ? frames.offset[frame] + frames.size[frame] : frames.offset[frame];
-    let size = frames.size[frame];
+    let size = 0;
     for (let next = frame + step; next >= 0 && next < frames.count; next += step) {
       const near = step === 1 ? frames.offset[next] : frames.offset[next] + frames.size[next];
       const gap = Math.abs(near - edge);

@@ -29,7 +29,7 @@ export const DEFAULT_POLICY: FetchPolicy = {
   maxPause: 5_000,
   demandRequests: 64,
   prefetchRequests: 4,
-  amplify: 64 << 10,
+  amplify: 80 << 10,
   gap: 32 << 10,
   windowMax: 64 << 20,
   prefetchRequest: 4 << 20,

@@ -8,6 +8,7 @@ import { mountErofs, unmount } from './erofs.ts';
 import { BLOBS_DIRECTORY, blobName } from './flat.ts';
 import { MNT_DETACH } from './kernel.ts';
 import { mountOn, readMounts } from './mountinfo.ts';
+import { withWideReadAhead } from './read-ahead.ts';
 
 /** The mounts of this daemon: made, taken away, and found again after a start. */
 export interface Mounts {
@@ -55,7 +56,8 @@ export function createMounts(
       return path;
     });
     await lookUp(throughFuse);
-    await mountErofs({ bootstrap: image.bootstrap, devices, directory });
+    const mount = () => mountErofs({ bootstrap: image.bootstrap, devices, directory });
+    await (throughFuse.length === 0 ? withWideReadAhead(mount) : mount());
   }
 
   async function add(image: AttachedImage, wanted: string): Promise<ActiveMount> {

@@ -31,11 +31,13 @@ export interface JobRequest {
   input: unknown;
 }
 
-/** Asks a thread to load modules before their first job. Has no answer. */
+/** Asks a thread to load modules before their first job, and then to say that it is up. */
 export interface WarmRequest {
   modules: string[];
 }
 
 export type JobAnswer =
+  /** The thread runs: said once, and then it takes jobs. */
+  | { type: 'up' }
   | { type: 'done'; output: unknown }
   | { type: 'failed'; code: string; message: string; hint?: string; retryable: boolean };

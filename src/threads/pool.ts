@@ -21,7 +21,7 @@ export interface RunOptions {
  * work and go when idle, because each takes 10 MB.
  */
 export interface ThreadPool {
-  /** Starts the thread that stays, with the modules of these jobs loaded. */
+  /** Starts the thread that stays; it and all others begin with the modules of these jobs loaded. */
   warm(...jobs: Job<never, unknown>[]): void;
   /** Runs a job. Rejects with what it threw; retryable if the thread itself died. */
   run<Input, Output>(job: Job<Input, Output>, input: Input, options?: RunOptions): Promise<Output>;
@@ -43,6 +43,8 @@ interface Task {
 
 interface Thread {
   worker: Worker;
+  /** False while it starts: work waits for whichever thread is free first, rather than for this one. */
+  up: boolean;
   task: Task | undefined;
   idle: NodeJS.Timeout | undefined;
 }
@@ -54,6 +56,7 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
   const threads: Thread[] = [];
   const queues: Record<Priority, Task[]> = { demand: [], prefetch: [] };
   const waiters: { bytes: number; resolve: () => void }[] = [];
+  const modules = new Set<string>();
   let backlog = 0;
   let closed = false;
 
@@ -69,8 +72,11 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
 
   function next(): void {
     while (queues.demand.length + queues.prefetch.length > 0) {
-      const thread = threads.find((candidate) => candidate.task === undefined) ?? start();
-      if (thread === undefined) return;
+      const thread = threads.find((candidate) => candidate.up && candidate.task === undefined);
+      if (thread === undefined) {
+        if (threads.every((candidate) => candidate.up)) start();
+        return;
+      }
       const task = (queues.demand.shift() ?? queues.prefetch.shift())!;
       thread.task = task;
       clearTimeout(thread.idle);
@@ -79,19 +85,24 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     }
   }
 
-  function start(): Thread | undefined {
-    if (threads.length >= width || closed) return undefined;
+  function start(): void {
+    if (threads.length >= width || closed) return;
     const worker = new Worker(new URL(`./thread${import.meta.url.slice(-3)}`, import.meta.url), {
       name: 'work',
       // Little of what the jobs hold is on their heap: tables and chunks are buffers outside of it.
       resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512, stackSizeMb: 1 },
     });
-    const thread: Thread = { worker, task: undefined, idle: undefined };
-    worker.on('message', (answer: JobAnswer) => finish(thread, answer));
+    const thread: Thread = { worker, up: false, task: undefined, idle: undefined };
+    worker.on('message', (answer: JobAnswer) => {
+      if (answer.type !== 'up') return finish(thread, answer);
+      thread.up = true;
+      rest(thread);
+      next();
+    });
     worker.on('error', (error) => died(thread, error));
     worker.on('exit', () => died(thread, 'it ended'));
     threads.push(thread);
-    return thread;
+    worker.postMessage({ modules: [...modules] } satisfies WarmRequest);
   }
 
   /** A thread that dies with a task (out of memory) must not leave its waiters behind. */
@@ -100,12 +111,21 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     if (at >= 0) threads.splice(at, 1);
     clearTimeout(thread.idle);
     const message = `a work thread died: ${why}`;
+    // One that cannot even start would be started for ever.
+    if (!thread.up) rejectQueued(new NymphError('internal', message, { retryable: true }));
     finish(thread, { type: 'failed', code: 'internal', message, retryable: true });
   }
 
-  function finish(thread: Thread, answer: JobAnswer): void {
+  function rejectQueued(error: NymphError): void {
+    for (const task of [...queues.demand.splice(0), ...queues.prefetch.splice(0)]) {
+      backlog -= task.bytes;
+      task.reject(error);
+    }
+  }
+
+  function finish(thread: Thread, answer: Exclude<JobAnswer, { type: 'up' }>): void {
     const { task } = thread;
-    if (task === undefined) return;
+    if (task === undefined) return next();
     thread.task = undefined;
     backlog -= task.bytes;
     if (threads.includes(thread)) rest(thread);
@@ -132,10 +152,8 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
   return {
     run,
     warm(...jobs) {
-      const thread = threads.length === 0 ? start() : undefined;
-      if (thread === undefined) return;
-      thread.worker.postMessage({ modules: jobs.map((job) => job.module) } satisfies WarmRequest);
-      rest(thread);
+      for (const { module } of jobs) modules.add(module);
+      if (threads.length === 0) start();
     },
     get backlog() {
       return backlog;
@@ -146,8 +164,7 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     },
     async close() {
       closed = true;
-      for (const task of [...queues.demand.splice(0), ...queues.prefetch.splice(0)])
-        task.reject(new NymphError('cancelled', 'the threads are being ended'));
+      rejectQueued(new NymphError('cancelled', 'the threads are being ended'));
       await Promise.all([...threads].map(end));
     },
   };

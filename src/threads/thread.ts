@@ -6,9 +6,11 @@ import type { JobAnswer, JobFunction, JobRequest, WarmRequest } from './job.ts';
 const port = parentPort!;
 
 port.on('message', async (request: JobRequest | WarmRequest) => {
-  // A module that does not load says so when its job comes.
-  if ('modules' in request) await Promise.allSettled(request.modules.map((module) => import(module)));
-  else await answer(request);
+  if ('modules' in request) {
+    // A module that does not load says so when its job comes.
+    await Promise.allSettled(request.modules.map((module) => import(module)));
+    port.postMessage({ type: 'up' } satisfies JobAnswer);
+  } else await answer(request);
 });
 
 async function answer({ module, input }: JobRequest): Promise<void> {

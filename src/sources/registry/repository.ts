@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { corrupt, NymphError } from '../../errors.ts';
 import type { OciDigest } from '../../image/image.ts';
 import {
@@ -100,6 +101,8 @@ async function readBody(
     if (signal.aborted) throw cancelled(what);
     throw transportError(error, what, host);
   }
+  // undici gives the connection back one turn later: whoever asks at once would open another, for a round trip or three.
+  await setImmediate();
   if (expected && size !== expected.size) throw broken(`${size} bytes instead of ${expected.size}`);
   if (expected && digest.digest() !== expected.digest) throw wrongDigest(what, host);
   network.health.received(endpoint.url.href, size);
