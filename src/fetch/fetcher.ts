@@ -70,14 +70,43 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   async function need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]> {
     const begun = performance.now();
     const deadline = begun + policy.deadline;
-    const missing = missingFrames(tables(), blob.ready, offset, length);
-    const names = missing.map((frame) => index.frames.offset[frame]);
-    const failure = failures.recent(names);
+    const failure = failures.recent(missingFrames(tables(), blob.ready, offset, length).map(nameOf));
     if (failure !== undefined) throw failure;
+    const loose: LooseChunk[] = [];
+    let awaited = demand(offset, length, loose, deadline);
+    lookAhead(offset, length);
+    try {
+      // Mostly once. A frame that took off before another image added a chunk to it arrives without that chunk.
+      for (; awaited.length > 0; awaited = demand(offset, length, loose, deadline))
+        loose.push(...(await arrival(awaited, deadline, signal)));
+    } catch (error) {
+      // Of a frame of several chunks those that are right count, whatever the tables of another image say of the rest.
+      if (missingFrames(tables(), blob.ready, offset, length, loose).length > 0) {
+        if (!(error instanceof NymphError && error.code === 'cancelled')) {
+          statistics.failed++;
+          failures.note(
+            awaited.map((flight) => flight.frame.offset),
+            error,
+          );
+        }
+        throw error;
+      }
+    }
+    countFault(statistics, performance.now() - begun);
+    return loose;
+  }
+
+  function nameOf(frame: number): number {
+    return index.frames.offset[frame];
+  }
+
+  /** Sends for what is missing of a range and not among `loose`. @returns the flights that bring it. */
+  function demand(offset: number, length: number, loose: LooseChunk[], deadline: number): Flight[] {
+    const missing = missingFrames(tables(), blob.ready, offset, length, loose);
     const awaited: Flight[] = [];
     const wanted: number[] = [];
     for (const frame of missing) {
-      const flight = flights.get(index.frames.offset[frame]);
+      const flight = flights.get(nameOf(frame));
       if (flight === undefined) wanted.push(frame);
       else {
         awaited.push(flight);
@@ -89,19 +118,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
       awaited.push(...own);
       send([...own, ...neighbours(wanted[wanted.length - 1], 1), ...neighbours(wanted[0], -1)], 'demand');
     }
-    lookAhead(offset, length);
-    try {
-      const loose = await arrival(awaited, deadline, signal);
-      countFault(statistics, performance.now() - begun);
-
-      return loose;
-    } catch (error) {
-      if (!(error instanceof NymphError && error.code === 'cancelled')) {
-        statistics.failed++;
-        failures.note(names, error);
-      }
-      throw error;
-    }
+    return awaited;
   }
 
   function takeOff(frame: number, deadline: number | undefined): Flight {
@@ -284,7 +301,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
 
   function soon(offset: number, length: number): void {
     const missing = missingFrames(tables(), blob.ready, offset, length);
-    const wanted = missing.filter((frame) => !flights.has(index.frames.offset[frame]));
+    const wanted = missing.filter((frame) => !flights.has(nameOf(frame)));
     if (wanted.length > 0)
       send(
         wanted.map((frame) => takeOff(frame, undefined)),
@@ -299,7 +316,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
     let portion: Flight[] = [];
     let size = 0;
     for (const frame of missing) {
-      const known = flights.get(index.frames.offset[frame]);
+      const known = flights.get(nameOf(frame));
       if (known !== undefined) {
         begun.push(known);
         continue;

@@ -22,8 +22,17 @@ export function indexFrames(chunks: ChunkTable, frames: FrameTable): FrameIndex 
   return { chunks, frames, start, members };
 }
 
-/** Frames, ascending and each once, that hold chunks of `[offset, offset + length)` which are not here. */
-export function missingFrames(index: FrameIndex, ready: ReadyMap, offset: number, length: number): number[] {
+/**
+ * Frames, ascending and each once, that hold chunks of `[offset, offset + length)` which are not here.
+ * @param loose chunks that are not in the file, but not missing either
+ */
+export function missingFrames(
+  index: FrameIndex,
+  ready: ReadyMap,
+  offset: number,
+  length: number,
+  loose: readonly { offset: number }[] = [],
+): number[] {
   const { chunks } = index;
   const found: number[] = [];
   const end = offset + length;
@@ -31,6 +40,7 @@ export function missingFrames(index: FrameIndex, ready: ReadyMap, offset: number
   for (let i = firstChunkAfter(chunks, offset); i < chunks.count && chunks.offset[i] < end; i++) {
     const frame = chunks.frame[i];
     if (frame === last || isReady(ready, chunks.offset[i], chunks.size[i])) continue;
+    if (loose.some((chunk) => chunk.offset === chunks.offset[i])) continue;
     last = frame;
     found.push(frame);
   }

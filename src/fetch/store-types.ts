@@ -36,5 +36,5 @@ export type FrameResult =
   | { type: 'stored'; programs: number[] }
   /** Verified, but the file took no more (a full disk): here are the chunks, in the job's order. */
   | { type: 'loose'; chunks: Uint8Array<ArrayBuffer>[]; reason: string }
-  /** Not what the digest says, or not decodable. */
+  /** Not decodable, or a chunk is not what its digest says; those that are, are in the file and have their bits. */
   | { type: 'bad'; reason: string };
