@@ -1,4 +1,4 @@
-import { mkdir, readFile, realpath, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, realpath, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../errors.ts';
@@ -20,7 +20,9 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
     if (refusal !== undefined) throw new NymphError('mount', `cannot clear ${directory}: ${refusal.message}`);
   }
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const data = `fd=${fuseFd},rootmode=40000,user_id=0,group_id=0,allow_other,max_read=${MAX_READ}`;
+  // Readers of images come as any user, through EROFS; to this file system itself only root has access.
+  const access = 'allow_other,default_permissions';
+  const data = `fd=${fuseFd},rootmode=40000,user_id=0,group_id=0,${access},max_read=${MAX_READ}`;
   const refusal = await mount('nymph', directory, 'fuse', MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, data);
   if (refusal !== undefined)
     throw new NymphError('mount', `cannot mount FUSE on ${directory}: ${refusal.message} (${refusal.name})`, {
@@ -50,7 +52,8 @@ async function staleMount(directory: string): Promise<boolean> {
 
 /** True if nobody can answer on a FUSE mount any more. One whose daemon is between two lives is not dead. */
 async function isDead(directory: string): Promise<boolean> {
-  const asked = stat(directory).then(
+  // Not stat: the kernel remembers attributes, and answers for a dead daemon.
+  const asked = statfs(directory).then(
     () => false,
     (error: NodeJS.ErrnoException) => error.code === 'ENOTCONN' || error.code === 'ECONNABORTED',
   );
