@@ -13,6 +13,9 @@ export interface LogOptions {
   file?: string;
 }
 
+/** Lines that wait to be written, bytes; more are dropped. */
+const MOST_UNWRITTEN = 16 << 20;
+
 /**
  * The daemon's log: one line for each event, written without blocking the thread; what is still buffered is written when
  * the process ends. Secrets are taken out of every line. Errors are logged under `error`: `log.warn({ error }, 'text')`.
@@ -24,7 +27,14 @@ export function createLogger(options: LogOptions): Logger {
     sync: false,
     minLength: 1,
     mkdir: options.file !== undefined,
+    maxLength: MOST_UNWRITTEN,
   });
+  // On a full disk reads go on, so the log must not end the daemon: what cannot be written waits for the next line.
+  let failing = false;
+  output.on('error', () => (failing = true)).on('write', () => (failing = false));
+  const flushSync = output.flushSync.bind(output);
+  // It tries for ever what cannot be written, and the process would not end.
+  output.flushSync = () => (failing ? undefined : flushSync());
   process.on('exit', () => output.flushSync());
   const terminal = options.file === undefined && isatty(2);
   const text = options.format === 'text' || (options.format === 'auto' && terminal);

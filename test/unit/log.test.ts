@@ -100,3 +100,18 @@ test('what was logged before the process ends is written', () => {
     }
   }
 });
+
+test('a log that cannot be written ends nothing, neither while the process runs nor when it ends', () => {
+  const program = `
+    import { createLogger } from ${JSON.stringify(new URL('../../src/daemon/log.ts', import.meta.url).href)};
+    const log = createLogger({ level: 'info', format: 'json', file: '/dev/full' });
+    for (let i = 0; i < 20; i++) {
+      log.info('line');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    process.stdout.write('alive');
+  `;
+  const options = { encoding: 'utf8', timeout: 10_000 } as const;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], options);
+  assert.deepEqual({ status, stdout }, { status: 0, stdout: 'alive' }, stderr);
+});
