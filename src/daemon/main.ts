@@ -63,7 +63,8 @@ async function stop(status: number, reason: string): Promise<void> {
   logger.info({ reason }, 'stopping');
   setTimeout(() => {
     logger.error('stopping took too long');
-    leave(1);
+    // Who was asked to stop must not be started again.
+    leave(status);
   }, STOP_MS).unref();
   try {
     await daemon?.stop(status === 0);

@@ -44,6 +44,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   const requests: Record<string, number> = {};
   let faults = 0;
   let ended = 0;
+  let stopped = false;
   let fileSystem: FileSystem;
 
   return { name: 'kernel', start, register, unregister, statistics, stop };
@@ -163,6 +164,8 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   }
 
   function write(parts: Uint8Array[]): void {
+    // What is in flight is left to the next daemon: the descriptors that it was read from may be closed by now.
+    if (stopped) return;
     try {
       writevSync(options.fuseFd, parts);
     } catch (error) {
@@ -216,6 +219,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   }
 
   async function stop(): Promise<void> {
+    stopped = true;
     Atomics.store(words, STOP, 1);
     await quiesce();
   }
