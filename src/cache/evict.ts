@@ -8,7 +8,7 @@ import type { ImageStore } from './image-store.ts';
 
 /** Automatic eviction goes down to this part of the quota, so that it does not begin anew with the next chunk. */
 const LOW_WATER = 0.9;
-/** After an eviction that could not free enough, ms. */
+/** After an eviction that failed, ms. */
 const PAUSE = 10_000;
 
 export interface Evictor {
@@ -73,7 +73,6 @@ export function createEvictor(
       warned = false;
       return;
     }
-    pausedUntil = Date.now() + PAUSE;
     if (!warned) log('warn', 'more than the quota is in use, and all of it is open', { bytes, quota });
     warned = true;
   }
@@ -82,6 +81,8 @@ export function createEvictor(
     prune,
     look() {
       if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;
+      // All is in use: the next look that finds something else is that of a release.
+      if (warned && [...blobs.records()].every((record) => record.open)) return;
       evicting = true;
       prune(Math.floor(quota * LOW_WATER))
         .then(
