@@ -68,7 +68,10 @@ export const SETTINGS = {
       doc: 'How long a read may wait for its bytes; then it fails with EIO.',
     }),
     attempts: integer(1, 20, { default: 6, doc: 'How often one range is tried before its readers get an error.' }),
-    concurrency: integer(1, 256, { default: 64, doc: 'Range requests for waiting reads at the same time.' }),
+    concurrency: integer(1, 256, {
+      default: 64,
+      doc: 'Range requests for waiting reads at the same time, to one registry.',
+    }),
     amplify: size('0', '64MiB', {
       default: 80 * 1024,
       defaultText: '`"80KiB"`',

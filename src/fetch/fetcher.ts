@@ -184,7 +184,7 @@ export function createFetcher(blob: CachedBlob, firstSource: Source, context: Fe
   async function travelAll(run: Run): Promise<void> {
     let leave: () => void;
     try {
-      leave = await gates[run.priority].enter(ending.signal);
+      leave = await gates[run.priority].enter(source.name, ending.signal);
     } catch (error) {
       for (const flight of run.flights) flight.fail(error);
       return;

@@ -10,6 +10,7 @@ import { createGate } from '../../src/fetch/gate.ts';
 import { DEFAULT_POLICY, type FetchPolicy } from '../../src/fetch/policy.ts';
 import { createFetchStatistics } from '../../src/fetch/statistics.ts';
 import type { ChunkTable } from '../../src/image/image.ts';
+import type { Source } from '../../src/sources/source.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { makeBlob, scriptedSource, type TestBlob } from '../blob.ts';
 
@@ -85,4 +86,27 @@ test('a wrong digest in the tables of one image does not keep a chunk in the sam
   assert.equal(isReady(blob.cached.ready, CHUNK, CHUNK), false);
   await fetcher.close();
   blob.close();
+});
+
+test('a source that does not answer holds up its own readers, not those of others', async () => {
+  const shared = context({ amplify: 0, gap: 0, deadline: 1_000 });
+  const dead = makeBlob(Array.from({ length: 40 }, () => CHUNK));
+  const good = makeBlob([CHUNK]);
+  const silent: Source = {
+    name: 'silent',
+    read: (_offset, _length, signal) => sleep<AsyncIterable<Uint8Array>>(60_000, undefined, { signal }),
+  };
+  const stuck = createFetcher(dead.cached, silent, shared);
+  const fetcher = createFetcher(good.cached, scriptedSource(good.stored), shared);
+  const faults = Array.from({ length: 40 }, (_, i) =>
+    assert.rejects(stuck.need(i * CHUNK, 1, never), { code: 'timeout' }),
+  );
+  const begun = performance.now();
+  await fetcher.need(0, CHUNK, never);
+  assert.ok(performance.now() - begun < 500);
+  await Promise.all(faults);
+  await stuck.close();
+  await fetcher.close();
+  dead.close();
+  good.close();
 });
