@@ -1,4 +1,5 @@
 import type { CachedBlob } from '../cache/cache.ts';
+import { DIGEST_SIZE } from '../codec/digest.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
 import { jobBeside } from '../threads/job.ts';
@@ -149,23 +150,22 @@ async function store(
   flights: Flight[],
   priority: Priority,
 ): Promise<{ flight: Flight; reason: string }[]> {
-  const results = await pool.run(
-    STORE,
-    {
-      stored: part.buffer.buffer,
-      frames: flights.map(({ frame }) => ({
-        at: frame.offset - part.start,
-        size: frame.size,
-        decodedSize: frame.decodedSize,
-        codec: frame.codec,
-        chunks: frame.chunks,
-      })),
-      digestAlgorithm: blob.digestAlgorithm,
-      fd: blob.fd,
-      ready: blob.ready.words.buffer,
-    },
-    { priority, bytes: part.buffer.length, transfer: [part.buffer.buffer] },
-  );
+  const frames = flights.map(({ frame }) => ({
+    at: frame.offset - part.start,
+    size: frame.size,
+    decodedSize: frame.decodedSize,
+    codec: frame.codec,
+    chunks: frame.chunks.map(({ offset, size, frameOffset }) => ({ offset, size, frameOffset })),
+  }));
+  const job: StoreJob = {
+    stored: part.buffer.buffer,
+    frames,
+    digestAlgorithm: blob.digestAlgorithm,
+    digests: packDigests(flights),
+    fd: blob.fd,
+    ready: blob.ready.words.buffer,
+  };
+  const results = await pool.run(STORE, job, { priority, bytes: part.buffer.length, transfer: [part.buffer.buffer] });
   const wrong: { flight: Flight; reason: string }[] = [];
   for (const [index, result] of results.entries()) {
     const flight = flights[index];
@@ -181,4 +181,12 @@ async function store(
     }
   }
   return wrong;
+}
+
+/** The digests of a job's chunks, side by side in the order of its frames. */
+function packDigests(flights: Flight[]): Uint8Array {
+  const chunks = flights.flatMap(({ frame }) => frame.chunks);
+  const digests = new Uint8Array(chunks.length * DIGEST_SIZE);
+  for (const [i, chunk] of chunks.entries()) digests.set(chunk.digest, i * DIGEST_SIZE);
+  return digests;
 }

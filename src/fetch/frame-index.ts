@@ -64,19 +64,20 @@ export interface Frame {
   size: number;
   decodedSize: number;
   codec: (typeof CODECS)[number];
-  chunks: StoreChunk[];
+  /** With 32 bytes of digest each: a view of the table. */
+  chunks: (StoreChunk & { digest: Uint8Array })[];
 }
 
 export function frameAt(index: FrameIndex, frame: number): Frame {
   const { chunks, frames } = index;
-  const list: StoreChunk[] = [];
+  const list: Frame['chunks'] = [];
   for (let m = index.start[frame]; m < index.start[frame + 1]; m++) {
     const i = index.members[m];
     list.push({
       offset: chunks.offset[i],
       size: chunks.size[i],
       frameOffset: chunks.frameOffset[i],
-      digest: chunks.digest.slice(i * 32, i * 32 + 32),
+      digest: chunks.digest.subarray(i * 32, i * 32 + 32),
     });
   }
   return {

@@ -7,8 +7,6 @@ export interface StoreChunk {
   size: number;
   /** Place in the decoded frame, bytes. */
   frameOffset: number;
-  /** 32 bytes. */
-  digest: Uint8Array;
 }
 
 export interface StoreFrame {
@@ -25,6 +23,8 @@ export interface StoreJob {
   stored: ArrayBuffer;
   frames: StoreFrame[];
   digestAlgorithm: DigestAlgorithm;
+  /** 32 bytes for each chunk, in the order of the frames: one array travels, thousands of small ones would cost more than decoding. */
+  digests: Uint8Array;
   /** Descriptor of the blob's data file, and its readiness map. */
   fd: number;
   ready: SharedArrayBuffer;

@@ -90,7 +90,7 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     const worker = new Worker(new URL(`./thread${import.meta.url.slice(-3)}`, import.meta.url), {
       name: 'work',
       // Little of what the jobs hold is on their heap: tables and chunks are buffers outside of it.
-      resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 512, stackSizeMb: 1 },
+      resourceLimits: { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 512, stackSizeMb: 1 },
     });
     const thread: Thread = { worker, up: false, task: undefined, idle: undefined };
     worker.on('message', (answer: JobAnswer) => {
