@@ -28,8 +28,6 @@ export interface FetchContext {
 
 /** Brings the chunks of one blob here: single flight, neighbours joined, demand before prefetch. */
 export interface BlobFetcher {
-  /** Where the bytes come from from now on. */
-  use(source: Source): void;
   /**
    * Resolves when every chunk of `[offset, offset + length)` is in the file, or among the chunks returned (a full disk).
    * Rejects with 'timeout' after the policy's deadline, 'cancelled' when `signal` aborts, or why it cannot be had.
@@ -45,21 +43,16 @@ export interface BlobFetcher {
   close(): Promise<void>;
 }
 
-export function createFetcher(blob: CachedBlob, firstSource: Source, context: FetchContext): BlobFetcher {
+export function createFetcher(blob: CachedBlob, source: Source, context: FetchContext): BlobFetcher {
   const { policy, pool, gates, statistics, log } = context;
   const flights = new Map<number, Flight>();
   const failures = createFailures();
   const streams = createStreams(policy.windowMax, blob.size);
   const ending = new AbortController();
   const runs = new Set<Promise<void>>();
-  let source = firstSource;
   let index = indexFrames(blob.chunks, blob.frames);
 
-  return { use, need, reached, soon, fill, close };
-
-  function use(next: Source): void {
-    source = next;
-  }
+  return { need, reached, soon, fill, close };
 
   function tables(): FrameIndex {
     // Another image may have added chunks to the ledger.

@@ -6,6 +6,7 @@ import { NymphError } from '../errors.ts';
 import { type BlobFetcher, createFetcher, type FetchContext } from '../fetch/fetcher.ts';
 import type { LooseChunk } from '../fetch/flight.ts';
 import type { Driver } from '../fuse/driver.ts';
+import { type Alternatives, createAlternatives } from '../sources/alternatives.ts';
 import type { Source } from '../sources/source.ts';
 
 /** A blob that is open: cached, fetched, and visible to the FUSE driver. Shared by all mounts and pulls that use it. */
@@ -15,7 +16,7 @@ export interface ServedBlob {
 }
 
 export interface ServedBlobs {
-  /** Serves an open cache entry, which it takes over; each `serve` needs one `release`. The newest source wins. */
+  /** Serves an open cache entry, which it takes over, from `source` too; each `serve` needs one `release`. */
   serve(cached: CachedBlob, source: Source): Promise<ServedBlob>;
   release(served: ServedBlob): Promise<void>;
   byIno(ino: number): ServedBlob | undefined;
@@ -25,7 +26,9 @@ export interface ServedBlobs {
 }
 
 interface Entry extends ServedBlob {
-  users: number;
+  readonly sources: Alternatives;
+  /** What `serve` has given out, and how to take its source away. */
+  users: Map<ServedBlob, () => void>;
   /** Reads of the descriptor that are under way in this thread's pool. */
   reads: Set<Promise<unknown>>;
   closing: Promise<void> | undefined;
@@ -39,18 +42,22 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
   async function serve(cached: CachedBlob, source: Source): Promise<ServedBlob> {
     let known = entries.get(cached.ino);
     while (known?.closing !== undefined) {
-      await known.closing;
+      // Who closes it hears of what goes wrong there.
+      await known.closing.catch(() => {});
       known = entries.get(cached.ino);
     }
-    if (known !== undefined) {
-      known.users++;
-      known.fetcher.use(source);
-      // The entry holds one reference on the cache for all its users.
-      await cache.release(cached);
-      return known;
-    }
-    const fetcher = createFetcher(cached, source, context);
-    const entry: Entry = { cached, fetcher, users: 1, reads: new Set(), closing: undefined };
+    const entry = known ?? open(cached);
+    const served: ServedBlob = { cached: entry.cached, fetcher: entry.fetcher };
+    entry.users.set(served, entry.sources.add(source));
+    // The entry holds one reference on the cache for all its users.
+    if (known !== undefined) await cache.release(cached);
+    return served;
+  }
+
+  function open(cached: CachedBlob): Entry {
+    const sources = createAlternatives(`blob ${cached.key}`);
+    const fetcher = createFetcher(cached, sources.source, context);
+    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined };
     entries.set(cached.ino, entry);
     driver.register({ ino: cached.ino, size: cached.size, fd: cached.fd, ready: cached.ready });
     return entry;
@@ -58,7 +65,11 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
 
   async function release(served: ServedBlob): Promise<void> {
     const entry = entries.get(served.cached.ino);
-    if (entry === undefined || entry !== served || --entry.users > 0) return;
+    const leave = entry?.users.get(served);
+    if (entry === undefined || leave === undefined) return;
+    leave();
+    entry.users.delete(served);
+    if (entry.users.size > 0) return;
     entry.closing = shut(entry);
     await entry.closing;
   }
@@ -77,7 +88,7 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
 
   function read(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]> {
     const entry = entries.get(served.cached.ino);
-    if (entry === undefined || entry !== served || entry.closing !== undefined)
+    if (entry === undefined || entry.fetcher !== served.fetcher || entry.closing !== undefined)
       return Promise.reject(new NymphError('cancelled', `blob ${served.cached.key} is being closed`));
     const reading = readBlob(entry, offset, length, signal).finally(() => entry.reads.delete(reading));
     entry.reads.add(reading);

@@ -1,0 +1,71 @@
+import { NymphError } from '../errors.ts';
+import type { Source } from './source.ts';
+
+/** The places that have one object: images from several registries share a blob, and none of them may lose it with another's. */
+export interface Alternatives {
+  /** Reads from the place that worked last; where that fails, from the next. */
+  readonly source: Source;
+  /** @returns takes the place away again. */
+  add(place: Source): () => void;
+}
+
+/** @param what the object, for errors: `blob …` */
+export function createAlternatives(what: string): Alternatives {
+  const places: Source[] = [];
+  const senders = new WeakMap<AsyncIterable<Uint8Array>, { place: Source; stream: AsyncIterable<Uint8Array> }>();
+
+  /** Asked last from now on. */
+  function demote(place: Source): void {
+    const at = places.indexOf(place);
+    if (at >= 0) places.push(...places.splice(at, 1));
+  }
+
+  async function* watched(stream: AsyncIterable<Uint8Array>, place: Source): AsyncGenerator<Uint8Array> {
+    try {
+      yield* stream;
+    } catch (error) {
+      demote(place);
+      throw error;
+    }
+  }
+
+  const source: Source = {
+    get name() {
+      return places[0]?.name ?? 'none';
+    },
+    async read(offset, length, signal) {
+      let failure: unknown;
+      for (const place of [...places]) {
+        try {
+          const stream = await place.read(offset, length, signal);
+          const given = watched(stream, place);
+          senders.set(given, { place, stream });
+          return given;
+        } catch (error) {
+          if (signal.aborted) throw error;
+          demote(place);
+          // What may succeed later says more than what will not.
+          if (failure === undefined || (error instanceof NymphError && error.retryable)) failure = error;
+        }
+      }
+      throw failure ?? new NymphError('cancelled', `${what} is being closed`);
+    },
+    distrust(given) {
+      const sender = senders.get(given);
+      if (sender === undefined) return;
+      sender.place.distrust?.(sender.stream);
+      demote(sender.place);
+    },
+  };
+
+  return {
+    source,
+    add(place) {
+      places.push(place);
+      return () => {
+        const at = places.indexOf(place);
+        if (at >= 0) places.splice(at, 1);
+      };
+    },
+  };
+}

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { NymphError } from '../../src/errors.ts';
+import { createAlternatives } from '../../src/sources/alternatives.ts';
+import type { Source } from '../../src/sources/source.ts';
+
+const never = new AbortController().signal;
+const CONTENT = Buffer.from('the bytes of the object');
+
+type Place = Source & { asked: number; distrusted: number };
+
+function place(name: string, how?: () => AsyncIterable<Uint8Array>): Place {
+  const made: Place = {
+    name,
+    asked: 0,
+    distrusted: 0,
+    async read(offset, length) {
+      made.asked++;
+      if (how !== undefined) return how();
+      return (async function* () {
+        yield CONTENT.subarray(offset, offset + length);
+      })();
+    },
+    distrust() {
+      made.distrusted++;
+    },
+  };
+  return made;
+}
+
+function fails(retryable: boolean): () => never {
+  return () => {
+    throw new NymphError(retryable ? 'source' : 'not-found', 'it does not give it', { retryable });
+  };
+}
+
+async function text(source: Source): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of await source.read(4, 5, never)) pieces.push(piece);
+  return Buffer.concat(pieces).toString();
+}
+
+test('a place that was added later takes nothing from one that works, and one that fails has a substitute', async () => {
+  const { source, add } = createAlternatives('blob x');
+  const good = place('good');
+  const bad = place('bad', fails(false));
+  add(good);
+  add(bad);
+  assert.equal(await text(source), 'bytes');
+  assert.deepEqual([good.asked, bad.asked], [1, 0]);
+  const other = createAlternatives('blob x');
+  other.add(bad);
+  other.add(good);
+  assert.equal(await text(other.source), 'bytes');
+  assert.equal(await text(other.source), 'bytes');
+  assert.equal(bad.asked, 1, 'the one that failed is asked last');
+});
+
+test('a place that was taken away is not asked', async () => {
+  const { source, add } = createAlternatives('blob x');
+  const gone = place('gone');
+  const leave = add(gone);
+  add(place('there'));
+  leave();
+  leave();
+  assert.equal(await text(source), 'bytes');
+  assert.equal(gone.asked, 0);
+  assert.equal(source.name, 'there');
+});
+
+test('where all fail the error is one that may pass, if there is one', async () => {
+  const { source, add } = createAlternatives('blob x');
+  add(place('absent', fails(false)));
+  add(place('busy', fails(true)));
+  add(place('denied', fails(false)));
+  await assert.rejects(text(source), { code: 'source', retryable: true });
+  await assert.rejects(text(createAlternatives('blob x').source), { code: 'cancelled' });
+});
+
+test('a stream that breaks and bytes that are wrong are blamed on their sender', async () => {
+  const { source, add } = createAlternatives('blob x');
+  const breaks = place('breaks', async function* () {
+    yield CONTENT.subarray(4, 5);
+    fails(true)();
+  });
+  const lies = place('lies', async function* () {
+    yield Buffer.from('bites');
+  });
+  const good = place('good');
+  for (const each of [breaks, lies, good]) add(each);
+  await assert.rejects(text(source), { code: 'source' });
+  const wrong = await source.read(4, 5, never);
+  source.distrust?.(wrong);
+  assert.deepEqual([breaks.distrusted, lies.distrusted, good.distrusted], [0, 1, 0]);
+  assert.equal(await text(source), 'bytes');
+});
