@@ -78,9 +78,17 @@ async function handle(routes: Routes, request: IncomingMessage, response: Server
   const route = Object.keys(routes.calls).find((key) => key === name || (key.endsWith('/') && name.startsWith(key)));
   if (route === undefined) throw new NymphError('not-found', `the control API has no ${name}`);
   const body = request.method === 'POST' ? await readBody(request) : undefined;
-  const rest = decodeURIComponent(name.slice(route.length));
+  const rest = decode(name.slice(route.length));
   const result = await routes.calls[route]({ rest, query: url.searchParams, body });
   response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(result ?? {}));
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (error) {
+    throw new NymphError('usage', `the control API was asked wrongly: ${text} is not URL-encoded`, { cause: error });
+  }
 }
 
 async function readBody(request: IncomingMessage): Promise<unknown> {

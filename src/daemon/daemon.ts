@@ -22,6 +22,7 @@ import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import type { Logger } from './log.ts';
 import { registryOptions } from './registry-options.ts';
+import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
 
 export interface DaemonOptions {
@@ -152,7 +153,6 @@ async function closeBlobs(cache: Cache, pool: { close(): Promise<void> }): Promi
 }
 
 function routes(service: Service, health: () => Health, onStop: () => void): Routes {
-  type Any = never;
   return {
     calls: {
       'GET /v1/health': health,
@@ -164,10 +164,10 @@ function routes(service: Service, health: () => Health, onStop: () => void): Rou
       'POST /v1/stop': () => onStop(),
     },
     works: {
-      'POST /v1/mounts': (body, progress, signal) => service.mount(body as Any, progress, signal),
-      'POST /v1/pull': (body, progress, signal) => service.pull(body as Any, progress, signal),
-      'POST /v1/verify': (body, progress, signal) => service.verify(body as Any, progress, signal),
-      'POST /v1/prune': (body) => service.prune(body as Any),
+      'POST /v1/mounts': (body, progress, signal) => service.mount(mountRequest(body), progress, signal),
+      'POST /v1/pull': (body, progress, signal) => service.pull(pullRequest(body), progress, signal),
+      'POST /v1/verify': (body, progress, signal) => service.verify(verifyRequest(body), progress, signal),
+      'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
     },
   };
 }

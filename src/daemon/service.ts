@@ -85,7 +85,7 @@ export function createService(parts: Parts): Service {
     progress: (p: Progress) => void,
     signal: AbortSignal,
   ): Promise<MountInfo> {
-    const { reference, directory } = requireStrings(request, 'reference', 'directory');
+    const { reference, directory } = request;
     const begun = performance.now();
     const image = await open(reference, request.options?.platform, progress, signal);
     const there = await mounts.find(directory);
@@ -171,7 +171,7 @@ export function createService(parts: Parts): Service {
   }
 
   async function pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult> {
-    const { reference } = requireStrings(request, 'reference');
+    const { reference } = request;
     const begun = performance.now();
     const before = fetchedBytes();
     const attached = await open(reference, request.platform, progress, signal);
@@ -191,7 +191,7 @@ export function createService(parts: Parts): Service {
     progress: (p: Progress) => void,
     signal: AbortSignal,
   ): Promise<VerifyResult> {
-    const { target } = requireStrings(request, 'target');
+    const { target } = request;
     const mounted = target.startsWith('/') ? await mounts.find(target) : undefined;
     if (mounted !== undefined)
       return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
@@ -243,12 +243,4 @@ export function createService(parts: Parts): Service {
 
 function mountInfo({ stored }: ActiveMount, state: string): MountInfo {
   return { ...stored, state };
-}
-
-function requireStrings<K extends string>(request: object, ...keys: K[]): Record<K, string> {
-  for (const key of keys) {
-    const value = (request as Record<string, unknown>)[key];
-    if (typeof value !== 'string' || value === '') throw new NymphError('usage', `the request lacks "${key}"`);
-  }
-  return request as Record<K, string>;
 }

@@ -100,9 +100,9 @@ export function createMounts(
     if (mountOn(await readMounts(), directory)?.source === mount.image.bootstrap) return mount;
     mount.ending.abort();
     active.delete(directory);
-    cache.removeMount(directory);
     // It may have been detached while in use.
     detached.push(mount.image);
+    cache.removeMount(directory);
     return undefined;
   }
 
@@ -119,9 +119,12 @@ export function createMounts(
       await unmount(directory, force ? MNT_DETACH : 0);
       mount.ending.abort();
       active.delete(directory);
-      cache.removeMount(directory);
-      if (force) detached.push(mount.image);
-      else await mount.image.release();
+      try {
+        cache.removeMount(directory);
+      } finally {
+        if (force) detached.push(mount.image);
+        else await mount.image.release();
+      }
     });
   }
 
@@ -157,13 +160,13 @@ export function createMounts(
       const mounted = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
       const failed = (error: unknown) => {
         log('error', 'cannot take up a mount', { directory, image: reference, error: (error as Error).message });
-        if (!mounted) cache.removeMount(directory);
+        if (!mounted) forget(stored);
       };
       try {
         // Readers of a dead connection have had ENOTCONN since; whoever opens a file now finds it whole.
         if (mounted && (!alive || stored.pending)) await unmount(directory, MNT_DETACH);
         if (stored.pending) {
-          cache.removeMount(directory);
+          forget(stored);
           log('info', 'took away a mount that was not finished', { directory, image: reference });
           continue;
         }
@@ -178,6 +181,15 @@ export function createMounts(
     return async () => {
       for (const work of again) await work();
     };
+  }
+
+  /** A catalogue that cannot be written (a full disk) must not keep the other mounts from being served. */
+  function forget({ directory }: StoredMount): void {
+    try {
+      cache.removeMount(directory);
+    } catch (error) {
+      log('warn', 'a mount that is gone stays in the catalogue', { directory, error: (error as Error).message });
+    }
   }
 
   function serveOn(mount: ActiveMount): void {

@@ -1,0 +1,61 @@
+import { isAbsolute } from 'node:path';
+import { NymphError } from '../errors.ts';
+import type { MountOptions, MountRequest, PruneRequest, PullRequest, VerifyRequest } from './api.ts';
+
+/** What clients send, checked: JSON of any shape becomes a request or an error `usage`. Fields that we do not know are left out. */
+
+const PREFETCH = ['none', 'image', 'all'] as const;
+
+export function mountRequest(body: unknown): MountRequest {
+  const { reference, directory, options } = fields(body);
+  return { reference: text(reference, 'reference'), directory: path(directory), options: mountOptions(options) };
+}
+
+export function pullRequest(body: unknown): PullRequest {
+  const { reference, platform } = fields(body);
+  return { reference: text(reference, 'reference'), platform: optionalText(platform, 'platform') };
+}
+
+export function verifyRequest(body: unknown): VerifyRequest {
+  const { target, platform, cachedOnly } = fields(body);
+  if (cachedOnly !== undefined && typeof cachedOnly !== 'boolean') throw wrong('cachedOnly', 'true or false');
+  return { target: text(target, 'target'), platform: optionalText(platform, 'platform'), cachedOnly };
+}
+
+export function pruneRequest(body: unknown): PruneRequest {
+  const { target } = fields(body);
+  if (target === undefined) return {};
+  if (!Number.isSafeInteger(target) || (target as number) < 0) throw wrong('target', 'a number of bytes');
+  return { target: target as number };
+}
+
+function mountOptions(value: unknown): MountOptions {
+  const { platform, prefetch } = value === undefined ? {} : fields(value, 'options');
+  const known = PREFETCH.find((what) => what === prefetch);
+  if (prefetch !== undefined && known === undefined) throw wrong('prefetch', `one of ${PREFETCH.join(', ')}`);
+  return { platform: optionalText(platform, 'platform'), prefetch: known };
+}
+
+function fields(value: unknown, name = 'the request'): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw wrong(name, 'a JSON object');
+}
+
+function text(value: unknown, name: string): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw wrong(name, 'a text that is not empty');
+}
+
+function optionalText(value: unknown, name: string): string | undefined {
+  return value === undefined ? undefined : text(value, name);
+}
+
+/** The daemon has another working directory than its client. */
+function path(value: unknown): string {
+  if (typeof value === 'string' && isAbsolute(value) && !value.includes('\0')) return value;
+  throw wrong('directory', 'an absolute path');
+}
+
+function wrong(name: string, expected: string): NymphError {
+  return new NymphError('usage', `the control API was asked wrongly: ${name} must be ${expected}`);
+}
