@@ -59,24 +59,8 @@ const LAYER_LIMIT = 512 << 20;
 /** @param pool whose threads read bootstraps. */
 export function createImageOpener(options: NetworkOptions, pool: ThreadPool): ImageOpener {
   const network = createRegistryNetwork(options);
-  const repositories = new Map<string, Repository>();
-
-  function repository(reference: string): Repository {
-    const parsed = parseReference(reference, '/');
-    const name = formatReference(parsed);
-    let known = repositories.get(name);
-    if (known === undefined) {
-      known = openRepository(parsed, { network });
-      repositories.set(name, known);
-    }
-    return known;
-  }
-
-  function sources(reference: string): OpenSource {
-    const from = repository(reference);
-    // Without the size: that of a blob from a chunk dictionary is its builder's guess.
-    return ({ digest }) => from.open({ digest });
-  }
+  // Nothing is remembered of a repository: what is worth it is in the network, and references come without end.
+  const repository = (reference: string) => openRepository(parseReference(reference, '/'), { network });
 
   async function resolve(
     reference: string,
@@ -89,7 +73,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     const from = repository(reference);
     const manifest = await imageManifest(from, platform, signal);
     const layers = layersOf(manifest, from.reference);
-    const base = { reference: from.reference, kind: from.kind, manifest, layers, source: sources(reference) };
+    const base = { reference: from.reference, kind: from.kind, manifest, layers, source: sourceOf(from) };
     return {
       ...base,
       digest: manifest.descriptor.digest,
@@ -106,12 +90,14 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
   return {
     canonical: (reference) => formatReference(parseReference(reference, '/')),
     resolve,
-    sources,
-    async close() {
-      for (const known of repositories.values()) await known.close();
-      await network.close();
-    },
+    sources: (reference) => sourceOf(repository(reference)),
+    close: () => network.close(),
   };
+}
+
+/** Without the size: that of a blob from a chunk dictionary is its builder's guess. */
+function sourceOf(from: Repository): OpenSource {
+  return ({ digest }) => from.open({ digest });
 }
 
 async function imageManifest(from: Repository, platform: string | undefined, signal: AbortSignal): Promise<Manifest> {
