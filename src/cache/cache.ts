@@ -37,6 +37,8 @@ export interface Cache {
   release(blob: CachedBlob): Promise<void>;
   /** Says that bits of the map were set or cleared: persists them soon, in order, and counts bytes for the quota. */
   changed(blob: CachedBlob): void;
+  /** Says that the file of the blob took no data: a full disk, most likely. */
+  refused(blob: CachedBlob, reason: string): void;
 
   /** Keeps an image's bootstrap and what it stands for; returns the bootstrap's path. Atomic, idempotent. */
   putImage(image: StoredImage, bootstrap: Uint8Array): Promise<string>;

@@ -94,6 +94,7 @@ function assemble(
     reopen: blobs.reopen,
     release: blobs.release,
     changed: blobs.changed,
+    refused: (blob, reason) => place.health.failed(`data of ${blob.key}`, reason),
     putImage: images.put,
     image: catalogue.image,
     images: catalogue.images,

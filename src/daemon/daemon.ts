@@ -76,6 +76,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     statistics: createFetchStatistics(),
     log,
     changed: (blob) => cache.changed(blob),
+    refused: (blob, reason) => cache.refused(blob, reason),
     program: (blob, offset) => startup.arrived(blob, offset),
   };
   const driver = createKernelDriver({

@@ -22,6 +22,8 @@ export interface Carriage {
   backlog: number;
   /** A chunk that begins like a program is here. */
   program: (offset: number) => void;
+  /** The file of the blob took no data. */
+  refused: (reason: string) => void;
 }
 
 interface Part {
@@ -145,7 +147,7 @@ function group(flights: Flight[]): Part[] {
 }
 
 async function store(
-  { blob, pool, statistics, program }: Carriage,
+  { blob, pool, statistics, program, refused }: Carriage,
   part: Part,
   flights: Flight[],
   priority: Priority,
@@ -173,9 +175,10 @@ async function store(
       // A neighbour or a background fetch does not mean that the program is about to run.
       if (flight.deadline !== undefined) result.programs.forEach(program);
       flight.settle([]);
-    } else if (result.type === 'loose')
+    } else if (result.type === 'loose') {
+      refused(result.reason);
       flight.settle(flight.frame.chunks.map((chunk, i) => ({ offset: chunk.offset, bytes: result.chunks[i] })));
-    else {
+    } else {
       statistics.badChunks++;
       wrong.push({ flight, reason: result.reason });
     }

@@ -22,6 +22,8 @@ export interface FetchContext {
   log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
   /** Bits of the blob's map have changed. */
   changed: (blob: CachedBlob) => void;
+  /** The file of the blob took no data. */
+  refused: (blob: CachedBlob, reason: string) => void;
   /** A chunk that begins like a program has arrived. */
   program: (blob: CachedBlob, offset: number) => void;
 }
@@ -188,7 +190,15 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     try {
       if (list.length > 0)
         outcome = await carry(
-          { blob, source, pool, statistics, backlog: policy.backlog, program: (at) => context.program(blob, at) },
+          {
+            blob,
+            source,
+            pool,
+            statistics,
+            backlog: policy.backlog,
+            program: (at) => context.program(blob, at),
+            refused: (reason) => context.refused(blob, reason),
+          },
           list,
           run.priority,
           ending.signal,

@@ -27,6 +27,7 @@ function context(policy: Partial<FetchPolicy> = {}): FetchContext {
     statistics: createFetchStatistics(),
     log: () => {},
     program: () => {},
+    refused: () => {},
     changed: () => {},
   };
 }

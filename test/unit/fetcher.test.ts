@@ -23,6 +23,7 @@ function context(policy: Partial<FetchPolicy> = {}): FetchContext & { changes: n
     log: () => {},
     changes: 0,
     program: () => {},
+    refused: () => {},
     changed: () => {
       made.changes++;
     },
