@@ -4,7 +4,7 @@
  */
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MNT_DETACH, UMOUNT_NOFOLLOW, umount } from '../src/mount/kernel.ts';
+import { umount } from '../src/mount/kernel.ts';
 import { readMounts } from '../src/mount/mountinfo.ts';
 
 export interface Lab {
@@ -72,7 +72,7 @@ async function takeAway(directory: string, undos: (() => unknown)[]): Promise<vo
 export async function unmountBelow(directory: string): Promise<void> {
   const mounts = (await readMounts()).filter((entry) => entry.directory.startsWith(`${directory}/`));
   for (const { directory: target } of mounts.reverse()) {
-    const refusal = await umount(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+    const refusal = await umount(target, true);
     if (refusal !== undefined) throw new Error(`cannot unmount ${target}: ${refusal.message}`);
   }
 }

@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Health } from '../src/daemon/api.ts';
 import { type ControlClient, controlClient } from '../src/daemon/control-client.ts';
-import { MNT_DETACH, mount, umount } from '../src/mount/kernel.ts';
+import { mount, umount } from '../src/mount/kernel.ts';
 import { type MountEntry, parseMounts } from '../src/mount/mountinfo.ts';
 import { PROJECT } from './fixtures.ts';
 
@@ -169,7 +169,7 @@ export function mountsBelow(directory: string): MountEntry[] {
 /** Takes away what is mounted below a directory. FUSE connections are aborted first, so that no reader hangs. */
 export async function clearMounts(directory: string): Promise<void> {
   for (const entry of mountsBelow(directory)) if (entry.type === 'fuse') await abortFuse(directory, entry);
-  for (const entry of mountsBelow(directory).reverse()) await umount(entry.directory, MNT_DETACH);
+  for (const entry of mountsBelow(directory).reverse()) await umount(entry.directory, true);
 }
 
 /**

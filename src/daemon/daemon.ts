@@ -8,7 +8,7 @@ import { DEFAULT_POLICY } from '../fetch/policy.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { createKernelDriver } from '../fuse/kernel-driver.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
-import { mountFuse, unmountFuse, widenReadAhead } from '../mount/fuse.ts';
+import { mountFuse, unmountFuse } from '../mount/fuse.ts';
 import { LOAD } from '../mount/load.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
@@ -118,7 +118,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
     const remount = await service.restore(inherited);
     await driver.start(createFlatFileSystem(blobs, log));
-    if (!inherited) await widenReadAhead(config.fuse.mountpoint);
     await remount();
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),

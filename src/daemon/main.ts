@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
 import { exitStatus } from '../exit-status.ts';
+import { closeOnExec } from '../mount/kernel.ts';
 import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
@@ -18,6 +19,7 @@ const inherited = process.env[INHERITED_ENV] === '1';
 /** FUSE threads block in the kernel: exit(3) would wait for them for ever. */
 const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
 
+closeOnExec(FUSE_FD);
 let daemon: Daemon | undefined;
 let stopping = false;
 

@@ -2,6 +2,7 @@ import type { DaemonMessage, SupervisorMessage } from './supervisor.ts';
 
 /** The daemon's end of the channel to its supervisor. Without a supervisor nothing is said and nothing awaited. */
 
+const PATIENCE_MS = 5_000;
 let lastId = 0;
 
 /** Process id of the supervisor, while there is one. */
@@ -22,6 +23,7 @@ export function lookUp(paths: string[]): Promise<void> {
   const id = ++lastId;
   return new Promise((resolve) => {
     const end = () => {
+      clearTimeout(patience);
       process.off('message', listen);
       process.off('disconnect', end);
       resolve();
@@ -29,6 +31,8 @@ export function lookUp(paths: string[]): Promise<void> {
     const listen = (message: SupervisorMessage) => {
       if (message.type === 'looked-up' && message.id === id) end();
     };
+    // One that is stopped answers nobody; the mount is then made at the small risk that this was to avoid.
+    const patience = setTimeout(end, PATIENCE_MS);
     process.on('message', listen);
     process.on('disconnect', end);
     tell({ type: 'look-up', id, paths });

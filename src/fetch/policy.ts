@@ -7,8 +7,7 @@ export interface FetchPolicy {
   /** First pause before a retry; doubles, with jitter, up to `maxPause`. */
   pause: number;
   maxPause: number;
-  /** Requests at once: for faults, and for prefetch. */
-  demandRequests: number;
+  /** Background requests at once. */
   prefetchRequests: number;
   /** A fault's request is extended by missing neighbours up to this many stored bytes, half on each side. */
   amplify: number;
@@ -27,7 +26,6 @@ export const DEFAULT_POLICY: FetchPolicy = {
   attempts: 6,
   pause: 50,
   maxPause: 5_000,
-  demandRequests: 64,
   prefetchRequests: 4,
   amplify: 80 << 10,
   gap: 32 << 10,

@@ -1,5 +1,5 @@
 import { NymphError } from '../errors.ts';
-import { MS_NODEV, MS_RDONLY, mount, type Refusal, UMOUNT_NOFOLLOW, umount } from './kernel.ts';
+import { MOST_OPTIONS, MS_NODEV, MS_RDONLY, mount, type Refusal, umount } from './kernel.ts';
 
 /** The kernel's EROFS driver over a complete bootstrap and one plain file for each blob. */
 
@@ -23,9 +23,17 @@ export async function mountErofs(options: ErofsMount): Promise<void> {
         hint: 'Choose another root or fuse.mountpoint.',
       });
   const flags = MS_RDONLY | (options.allowDevices ? 0 : MS_NODEV);
-  const data = ['directio', ...options.devices.map((path) => `device=${path}`)].join(',');
-  const refusal = await mount(options.bootstrap, options.directory, 'erofs', flags, data);
+  const refusal = await mount(options.bootstrap, options.directory, 'erofs', flags, optionsOf(options.devices));
   if (refusal !== undefined) throw mountError(options.directory, refusal);
+}
+
+function optionsOf(devices: string[]): string {
+  return ['directio', ...devices.map((path) => `device=${path}`)].join(',');
+}
+
+/** True if the kernel takes these devices: mount options have one page. */
+export function fitsOptions(devices: string[]): boolean {
+  return Buffer.byteLength(optionsOf(devices)) <= MOST_OPTIONS;
 }
 
 function mountError(directory: string, refusal: Refusal): NymphError {
@@ -56,11 +64,11 @@ function mountError(directory: string, refusal: Refusal): NymphError {
 }
 
 /**
- * Unmounts. @param flags e.g. MNT_DETACH for a mount that is in use.
+ * Unmounts. @param detach out of sight at once, also where it is in use.
  * @throws NymphError `busy` if something uses the mount. A directory without a mount is no error.
  */
-export async function unmount(directory: string, flags = 0): Promise<void> {
-  const refusal = await umount(directory, flags | UMOUNT_NOFOLLOW);
+export async function unmount(directory: string, detach = false): Promise<void> {
+  const refusal = await umount(directory, detach);
   if (refusal === undefined || refusal.name === 'EINVAL' || refusal.name === 'ENOENT') return;
   if (refusal.name === 'EBUSY')
     throw new NymphError('busy', `${directory} is in use`, {

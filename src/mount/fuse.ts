@@ -1,9 +1,9 @@
-import { mkdir, readFile, realpath, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../errors.ts';
 import { MAX_READ } from '../fuse/wire.ts';
-import { MNT_DETACH, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
+import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
 import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';
 
 const MS_NOEXEC = 8;
@@ -16,7 +16,7 @@ const ALIVE_MS = 3_000;
  */
 export async function mountFuse(fuseFd: number, directory: string): Promise<void> {
   for (let stale = await staleMount(directory); stale; stale = await staleMount(directory)) {
-    const refusal = await umount(directory, MNT_DETACH);
+    const refusal = await umount(directory, true);
     if (refusal !== undefined) throw new NymphError('mount', `cannot clear ${directory}: ${refusal.message}`);
   }
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -60,19 +60,9 @@ async function isDead(directory: string): Promise<boolean> {
   return Promise.race([asked, sleep(ALIVE_MS, false, { ref: false })]);
 }
 
-/** Lets the kernel read ahead a whole request at a time on our mount. Call when the file system answers. */
-export async function widenReadAhead(directory: string): Promise<void> {
-  // Not stat: no thread of ours may wait for our own answer.
-  const there = await mounted(directory);
-  if (there?.type !== 'fuse') throw new NymphError('mount', `the FUSE mount on ${directory} is gone`);
-  const file = `/sys/class/bdi/${there.device}/read_ahead_kb`;
-  const wanted = String(MAX_READ >> 10);
-  if ((await readFile(file, 'utf8')).trim() !== wanted) await writeFile(file, wanted);
-}
-
 /** Takes the mount out of sight; image mounts that use it keep it until they go. */
 export async function unmountFuse(directory: string): Promise<void> {
-  const refusal = await umount(directory, MNT_DETACH);
+  const refusal = await umount(directory, true);
   if (refusal !== undefined && refusal.name !== 'EINVAL')
     throw new NymphError('mount', `cannot unmount ${directory}: ${refusal.message} (${refusal.name})`);
 }

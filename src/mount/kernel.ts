@@ -1,26 +1,29 @@
+import { execFile } from 'node:child_process';
+import { constants } from 'node:os';
 import { getSystemErrorMessage, getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import { NymphError } from '../errors.ts';
 
 /**
- * mount(2) and umount2(2), each on a thread of its own: mounting EROFS may read through our own FUSE mount, so on the
+ * mount(2), on a thread of its own: mounting EROFS may read through our own FUSE mount, so on the
  * thread that answers faults it would wait for itself. mount(8) is no way either: before util-linux 2.41 it puts a loop
  * device in between.
  */
 
+/** Bytes of mount options: a page with its NUL. */
+export const MOST_OPTIONS = 4095;
 export const MS_RDONLY = 1;
 export const MS_NOSUID = 2;
 export const MS_NODEV = 4;
-export const MNT_FORCE = 1;
-export const MNT_DETACH = 2;
-export const UMOUNT_NOFOLLOW = 8;
 
 type AsyncCall = { async: (...args: unknown[]) => void };
 const libc = koffi.load('libc.so.6');
 const mount2 = libc.func(
   'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
 ) as unknown as AsyncCall;
-const umount2 = libc.func('int umount2(const char *target, int flags)') as unknown as AsyncCall;
+const fcntl = libc.func('int fcntl(int fd, int command, int argument)');
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 
 /** A refused system call: `errno` is the positive number, `name` as in errno(3). */
 export interface Refusal {
@@ -60,14 +63,32 @@ export function mount(
   flags: number,
   data: string,
 ): Promise<Refusal | undefined> {
-  if (Buffer.byteLength(data) > 4095)
+  if (Buffer.byteLength(data) > MOST_OPTIONS)
     throw new NymphError('unsupported', `mount options for ${target} are longer than a page`, {
       hint: 'Use a shorter root directory.',
     });
   return call(mount2, source, target, type, flags, data);
 }
 
-/** Unmounts `target`. @returns undefined, or why the kernel refused (EINVAL: it is no mount point). */
-export function umount(target: string, flags = UMOUNT_NOFOLLOW): Promise<Refusal | undefined> {
-  return call(umount2, target, flags);
+/**
+ * Unmounts `target`, by umount(8) in a process of its own: the kernel waits there for reads that it began, which only
+ * this daemon can answer. A thread of ours that waits so cannot be killed, and neither could the daemon be.
+ * @returns undefined, or why the kernel refused (EINVAL: it is no mount point).
+ */
+export function umount(target: string, detach = false): Promise<Refusal | undefined> {
+  const options = ['--internal-only', '--no-canonicalize', ...(detach ? ['--lazy'] : [])];
+  return new Promise((resolve) => {
+    execFile('umount', [...options, target], { env: { ...process.env, LC_ALL: 'C' } }, (error, _, said) => {
+      if (error === null) resolve(undefined);
+      else if (/busy/.test(said)) resolve(refusal(constants.errno.EBUSY));
+      else if (/not mounted|no mount point/.test(said)) resolve(refusal(constants.errno.EINVAL));
+      else resolve({ errno: 0, name: 'umount', message: said.trim() || error.message });
+    });
+  });
+}
+
+/** Keeps a descriptor from the processes that we start: /dev/fuse is nobody else's business. */
+export function closeOnExec(fd: number): void {
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) !== 0)
+    throw new NymphError('internal', `descriptor ${fd} cannot be set close-on-exec: ${refusal(koffi.errno()).message}`);
 }

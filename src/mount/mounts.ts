@@ -4,9 +4,8 @@ import type { Cache, StoredMount } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { type AttachedImage, isComplete } from './attach.ts';
-import { mountErofs, unmount } from './erofs.ts';
+import { fitsOptions, mountErofs, unmount } from './erofs.ts';
 import { BLOBS_DIRECTORY, blobName } from './flat.ts';
-import { MNT_DETACH } from './kernel.ts';
 import { mountOn, readMounts } from './mountinfo.ts';
 import { withWideReadAhead } from './read-ahead.ts';
 
@@ -47,17 +46,19 @@ export function createMounts(
   const detached: AttachedImage[] = [];
 
   async function mountImage(image: AttachedImage, directory: string): Promise<void> {
-    const throughFuse: string[] = [];
-    const devices = image.blobs.map((blob) => {
-      // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
-      if (isComplete(blob)) return blob.cached.dataPath;
-      const path = join(fuseDirectory, BLOBS_DIRECTORY, blobName(blob.cached));
-      throughFuse.push(path);
-      return path;
-    });
+    const devices = devicesOf(image);
+    const throughFuse = devices.filter((path) => path.startsWith(fuseDirectory));
     await lookUp(throughFuse);
     const mount = () => mountErofs({ bootstrap: image.bootstrap, devices, directory });
     await (throughFuse.length === 0 ? withWideReadAhead(mount) : mount());
+  }
+
+  function devicesOf({ blobs }: AttachedImage): string[] {
+    const served = blobs.map(({ cached }) => join(fuseDirectory, BLOBS_DIRECTORY, blobName(cached)));
+    // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
+    const direct = blobs.map((blob, i) => (isComplete(blob) ? blob.cached.dataPath : served[i]));
+    // Names in the cache are long, and the kernel takes one page of options: some 40 blobs, or 110 by their short names.
+    return fitsOptions(direct) ? direct : served;
   }
 
   async function add(image: AttachedImage, wanted: string): Promise<ActiveMount> {
@@ -85,7 +86,7 @@ export function createMounts(
       try {
         cache.putMount(stored);
       } catch (error) {
-        await unmount(directory, MNT_DETACH);
+        await unmount(directory, true);
         throw error;
       }
       const mount: ActiveMount = { stored, image, ending: new AbortController() };
@@ -116,7 +117,7 @@ export function createMounts(
           hint: '`nymph ls` lists the mounts.',
         });
       }
-      await unmount(directory, force ? MNT_DETACH : 0);
+      await unmount(directory, force);
       mount.ending.abort();
       active.delete(directory);
       try {
@@ -142,7 +143,7 @@ export function createMounts(
   async function removeStray(directory: string, force: boolean): Promise<boolean> {
     const there = mountOn(await readMounts(), directory);
     const ours = there?.type === 'erofs' && there.source.startsWith(join(cache.root, 'images/'));
-    if (ours) await unmount(directory, force ? MNT_DETACH : 0);
+    if (ours) await unmount(directory, force);
     const known = cache.mounts().some((stored) => stored.directory === directory);
     if (known) cache.removeMount(directory);
     return ours || known;
@@ -164,15 +165,19 @@ export function createMounts(
       };
       try {
         // Readers of a dead connection have had ENOTCONN since; whoever opens a file now finds it whole.
-        if (mounted && (!alive || stored.pending)) await unmount(directory, MNT_DETACH);
-        if (stored.pending) {
+        if (mounted && (!alive || stored.pending)) await unmount(directory, true);
+        // The connection outlived the last daemon, but the mount did not: somebody unmounted it.
+        if (stored.pending || (alive && !mounted)) {
           forget(stored);
-          log('info', 'took away a mount that was not finished', { directory, image: reference });
+          log('info', stored.pending ? 'took away a mount that was not finished' : 'a mount is gone', {
+            directory,
+            image: reference,
+          });
           continue;
         }
         const image = await reopen(stored);
         const mount: ActiveMount = { stored, image, ending: new AbortController() };
-        if (alive && mounted) serveOn(mount);
+        if (alive) serveOn(mount);
         else again.push(() => mountAgain(mount).catch(failed));
       } catch (error) {
         failed(error);
