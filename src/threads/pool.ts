@@ -94,7 +94,10 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     });
     const thread: Thread = { worker, up: false, task: undefined, idle: undefined };
     worker.on('message', (answer: JobAnswer) => {
-      if (answer.type !== 'up') return finish(thread, answer);
+      if (answer.type !== 'up') {
+        finish(thread, answer);
+        return;
+      }
       thread.up = true;
       rest(thread);
       next();
@@ -125,7 +128,10 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
 
   function finish(thread: Thread, answer: Exclude<JobAnswer, { type: 'up' }>): void {
     const { task } = thread;
-    if (task === undefined) return next();
+    if (task === undefined) {
+      next();
+      return;
+    }
     thread.task = undefined;
     backlog -= task.bytes;
     if (threads.includes(thread)) rest(thread);

@@ -94,10 +94,7 @@ test('without Node of its own, a system Node that is new enough will do', async 
   for (const version of ['v22.18.0', 'v20.20.2', 'v8.0.0', 'nonsense']) {
     const { status, err } = await run(join(home, 'bin/nymph'), [], { PATH: await path(home, version) });
     assert.equal(status, 1, version);
-    assert.match(
-      err,
-      /^nymph: no Node\.js of at least 22\.19: .*\n {2}Run `make build` in .*home dir, /,
-    );
+    assert.match(err, /^nymph: no Node\.js of at least 22\.19: .*\n {2}Run `make build` in .*home dir, /);
   }
   const none = await run(join(home, 'bin/nymph'), [], { PATH: await path(home) });
   assert.match(none.err, /^nymph: no Node\.js of at least 22\.19: there is none\n/);
