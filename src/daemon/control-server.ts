@@ -1,9 +1,12 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { type ErrorCode, NymphError } from '../errors.ts';
 import type { ApiError, Progress, StreamLine } from './api.ts';
+
+// An `import` of node:http would load Node's own undici, 5 MB, beside ours.
+const { createServer } = process.getBuiltinModule('node:http');
 
 /** HTTP on a unix socket for the control API (`api.ts`): routing, JSON, streams of progress. What the calls do is given. */
 
