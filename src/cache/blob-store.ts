@@ -1,6 +1,6 @@
 import { corrupt, NymphError } from '../errors.ts';
 import { BLOCK_SIZE, type Blob } from '../image/image.ts';
-import type { CachedBlob } from './cache.ts';
+import type { CachedBlob, Readiness } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
 import {
   closeEntry,
@@ -11,10 +11,12 @@ import {
   loadEntry,
   type OpenEntry,
   type Place,
+  peekEntry,
 } from './entry.ts';
 import { cacheError, messageOf } from './health.ts';
 import { BLOB_ID, keyOf, MAX_VARIANTS, OCI_DIGEST, parseKey } from './layout.ts';
 import { checkTables, type Ledger, ledgerOf, mergeLedgers } from './ledger.ts';
+import { readiness } from './readiness.ts';
 import { createSerialTasks } from './serial.ts';
 import type { Trash } from './trash.ts';
 
@@ -24,6 +26,7 @@ const MAX_BLOB_SIZE = 2 ** 31 * BLOCK_SIZE;
 export interface BlobStore {
   open(blob: Blob): Promise<CachedBlob>;
   reopen(key: string): Promise<CachedBlob | undefined>;
+  peek(key: string): Promise<Readiness | undefined>;
   release(blob: CachedBlob): Promise<void>;
   changed(blob: CachedBlob): void;
   /** Everything that is on disk, open or not. */
@@ -81,8 +84,7 @@ export function createBlobStore(
       record.open = await loadEntry(place, record, counted);
       return record.open;
     } catch (error) {
-      if (!(error instanceof NymphError && error.code === 'corrupt'))
-        throw cacheError(`cannot open the cache entry ${record.key}`, error);
+      if (!isCorrupt(error)) throw cacheError(`cannot open the cache entry ${record.key}`, error);
       place.log('error', 'a cache entry is damaged: it is discarded', { key: record.key, error: messageOf(error) });
       await discard(record);
       return undefined;
@@ -192,6 +194,24 @@ export function createBlobStore(
       });
     },
 
+    async peek(key) {
+      assertOpen();
+      const id = parseKey(key)?.id;
+      if (id === undefined) return undefined;
+      return tasks.run(id, async () => {
+        const record = records.get(key);
+        if (!record) return undefined;
+        if (record.open) return readiness(record.open.blob.chunks, record.open.blob.ready);
+        try {
+          return await peekEntry(place, record);
+        } catch (error) {
+          // Who opens it next discards it, and says so.
+          if (isCorrupt(error)) return undefined;
+          throw cacheError(`cannot read the cache entry ${key}`, error);
+        }
+      });
+    },
+
     async release(blob) {
       await tasks.run(blob.id, async () => {
         const record = records.get(blob.key);
@@ -235,6 +255,10 @@ export function createBlobStore(
       );
     },
   };
+}
+
+function isCorrupt(error: unknown): boolean {
+  return error instanceof NymphError && error.code === 'corrupt';
 }
 
 /** @throws NymphError `corrupt`: nothing of a blob becomes a path before this */

@@ -33,6 +33,11 @@ export interface Cache {
   open(blob: Blob): Promise<CachedBlob>;
   /** Opens an entry that exists, by key (a daemon that starts again). `undefined` if it is gone or damaged. */
   reopen(key: string): Promise<CachedBlob | undefined>;
+  /**
+   * How much of a blob is here, by key. It changes nothing: not the last use, not a file. `undefined` if the entry is
+   * gone or damaged.
+   */
+  peek(key: string): Promise<Readiness | undefined>;
   /** The last release closes the descriptor: no thread may read or write through it any more. */
   release(blob: CachedBlob): Promise<void>;
   /** Says that bits of the map were set or cleared: persists them soon, in order, and counts bytes for the quota. */
@@ -82,6 +87,12 @@ export interface CachedBlob {
   readonly frames: FrameTable;
 }
 
+/** Uncompressed bytes of a blob's chunks in all, and of those that are here. */
+export interface Readiness {
+  size: number;
+  ready: number;
+}
+
 /** What the catalogue knows of an image; JSON-safe. */
 export interface StoredImage {
   /** Digest of the image manifest (after platform selection). */
@@ -96,6 +107,8 @@ export interface StoredImage {
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';
   verifiable: boolean;
+  /** SHA-256 of the bootstrap; earlier versions did not keep it. */
+  bootstrapDigest?: OciDigest;
 }
 
 export interface StoredMount {

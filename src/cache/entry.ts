@@ -1,13 +1,14 @@
-import { type FileHandle, readFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { corrupt } from '../errors.ts';
-import type { CachedBlob } from './cache.ts';
+import type { CachedBlob, Readiness } from './cache.ts';
 import { type Disk, replaceWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
 import { keyOf, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import { decodeLedger, encodeLedger } from './ledger-file.ts';
 import { createPersister, type Persister } from './persist.ts';
+import { readiness } from './readiness.ts';
 import { newReadyFile, type ReadyFile, readReadyFile, writeCurrent } from './ready-file.ts';
 import { addReadyBytes, closeReadyMap, createReadyMap, type ReadyMap, readyBytes, setReady } from './ready-map.ts';
 import { recheck } from './recheck.ts';
@@ -94,29 +95,63 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
   const directory = entryDirectory(place, record);
   const handles: FileHandle[] = [];
   try {
-    const encoded = await readFile(join(directory, 'chunks'));
-    const stored = decodeLedger(encoded);
-    const { ledger } = stored;
-    if (stored.ino !== record.ino || keyOf(ledger.id, stored.variant) !== record.key)
-      throw corrupt('chunk ledger', 'key', 16, `belongs to another entry than ${record.key}`);
+    const { ledger, bytes } = await readLedger(directory, record);
     const data = await place.disk.open(join(directory, 'data'), 'r+');
     handles.push(data);
-    const { size } = await data.stat();
-    if (size !== ledger.size) throw corrupt('cached data', 'size', size, `is not ${ledger.size}`);
+    checkDataSize(await data.stat(), ledger);
     const readyFile = await place.disk.open(join(directory, 'ready'), 'r+');
     handles.push(readyFile);
     const map = createReadyMap(ledger.size);
     const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
     addReadyBytes(map, state.trusted);
-    const entry = assemble(place, record, ledger, encoded.length, data, readyFile, state.ready, map, counted);
+    const entry = assemble(place, record, ledger, bytes, data, readyFile, state.ready, map, counted);
     await count(record, entry);
     if (state.doubtful.some((byte) => byte !== 0)) startRecheck(place, entry, state.doubtful);
     return entry;
   } catch (error) {
     for (const handle of handles) await handle.close();
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw corrupt(`entry ${record.key}`, 'files', 0, messageOf(error));
-    throw error;
+    throw asDamage(record, error);
+  }
+}
+
+/** The ledger of an entry that is on disk, and the size of its file. */
+async function readLedger(directory: string, record: EntryRecord): Promise<{ ledger: Ledger; bytes: number }> {
+  const encoded = await readFile(join(directory, 'chunks'));
+  const { ino, variant, ledger } = decodeLedger(encoded);
+  if (ino !== record.ino || keyOf(ledger.id, variant) !== record.key)
+    throw corrupt('chunk ledger', 'key', 16, `belongs to another entry than ${record.key}`);
+  return { ledger, bytes: encoded.length };
+}
+
+function checkDataSize({ size }: { size: number }, ledger: Ledger): void {
+  if (size !== ledger.size) throw corrupt('cached data', 'size', size, `is not ${ledger.size}`);
+}
+
+/** A file that is absent is damage; other errors say nothing about the entry. */
+function asDamage(record: EntryRecord, error: unknown): unknown {
+  const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
+  return absent ? corrupt(`entry ${record.key}`, 'files', 0, messageOf(error)) : error;
+}
+
+/**
+ * How much of an entry that is not open is here; nothing is written.
+ * @throws as `loadEntry`
+ */
+export async function peekEntry(place: Place, record: EntryRecord): Promise<Readiness> {
+  const directory = entryDirectory(place, record);
+  let readyFile: FileHandle | undefined;
+  try {
+    const { ledger } = await readLedger(directory, record);
+    checkDataSize(await stat(join(directory, 'data')), ledger);
+    readyFile = await open(join(directory, 'ready'), 'r');
+    const map = createReadyMap(ledger.size);
+    const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
+    addReadyBytes(map, state.trusted);
+    return readiness(ledger.chunks, map);
+  } catch (error) {
+    throw asDamage(record, error);
+  } finally {
+    await readyFile?.close();
   }
 }
 

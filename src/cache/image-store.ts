@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NymphError } from '../errors.ts';
@@ -45,8 +46,10 @@ export function createImageStore(
       await writeWhole(disk, join(temporary, 'bootstrap'), bootstrap);
       await writeWhole(disk, join(temporary, 'image.json'), description);
       const directory = imageDirectory(layout, image.digest);
-      await trash.discard(directory);
-      await disk.rename(temporary, directory);
+      if ((await statOrAbsent(directory)) === undefined) return await disk.rename(temporary, directory);
+      // Mounts may use the damaged one: there is an image at each moment, also for a daemon that starts just then.
+      for (const name of ['bootstrap', 'image.json']) await disk.rename(join(temporary, name), join(directory, name));
+      await disk.remove(temporary);
     } catch (error) {
       await disk.remove(temporary).catch(() => {}); // what stays is removed at the next start
       throw error;
@@ -94,10 +97,7 @@ export function createImageStore(
 
 /** True if the file exists and holds exactly these bytes. Read and compared in slices. */
 async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const found = await statOrAbsent(path);
   if (found?.size !== bytes.length) return false;
   const file = await open(path, 'r');
   try {
@@ -109,7 +109,17 @@ async function holds(path: string, bytes: Uint8Array): Promise<boolean> {
       at += bytesRead;
     }
     return true;
+  } catch {
+    // A bad sector: what cannot be read is written again.
+    return false;
   } finally {
     await file.close();
   }
+}
+
+function statOrAbsent(path: string): Promise<Stats | undefined> {
+  return stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
 }

@@ -92,6 +92,7 @@ function assemble(
     root: place.layout.root,
     open: blobs.open,
     reopen: blobs.reopen,
+    peek: blobs.peek,
     release: blobs.release,
     changed: blobs.changed,
     refused: (blob, reason) => place.health.failed(`data of ${blob.key}`, reason),

@@ -16,7 +16,7 @@ export interface Persister {
   /** Bits changed: they are written soon, and synced within seconds. Never throws. */
   changed(): void;
   /**
-   * Syncs the data and the bits now, and stops all timers.
+   * Syncs the data and the bits now if there is anything to sync, and stops all timers.
    * @returns false if that failed (reported to `health`): bits that were not synced are lost, no more
    */
   finish(): Promise<boolean>;
@@ -57,6 +57,8 @@ export function createPersister(parts: PersisterParts): Persister {
   }
 
   async function sync(): Promise<void> {
+    // A change from here on says otherwise.
+    ready.settled = true;
     const seen = countClears(map);
     // The bits first: data of bits that come later may miss this sync.
     const bits = readyBytes(map);
@@ -69,7 +71,10 @@ export function createPersister(parts: PersisterParts): Persister {
       throw error;
     }
     await persist();
-    if (countClears(map) !== seen) return later();
+    if (countClears(map) !== seen) {
+      ready.settled = false;
+      return later();
+    }
     await writeSynced(disk, ready, bits);
     await disk.datasync(ready.file);
   }
@@ -78,12 +83,18 @@ export function createPersister(parts: PersisterParts): Persister {
     queue = queue.then(step).then(
       () => true,
       (error: unknown) => {
+        ready.settled = false;
         health.failed(`readiness of ${parts.key}`, error);
         later();
         return false;
       },
     );
     return queue;
+  }
+
+  /** True if a sync would find nothing to do. Bits are compared too: a change may not have been told yet. */
+  function isSettled(): boolean {
+    return ready.settled && countClears(map) === clears && Buffer.compare(readyBytes(map), ready.current) === 0;
   }
 
   function later(): void {
@@ -97,6 +108,7 @@ export function createPersister(parts: PersisterParts): Persister {
   return {
     changed() {
       if (finished) return;
+      ready.settled = false;
       // Bytes found wrong must not come back with the next process.
       const delay = countClears(map) === clears ? PERSIST_DELAY : 0;
       persistTimer ??= setTimeout(() => {
@@ -109,7 +121,9 @@ export function createPersister(parts: PersisterParts): Persister {
       finished = true;
       clearTimeout(persistTimer);
       clearTimeout(syncTimer);
-      return run(sync);
+      return run(async () => {
+        if (!isSettled()) await sync();
+      });
     },
   };
 }

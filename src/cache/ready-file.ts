@@ -47,6 +47,8 @@ export interface ReadyFile {
   synced: Uint8Array;
   /** Numbers of pages in the file that have to be written even if the bits look the same. */
   readonly stale: Set<number>;
+  /** True if nothing was written since the last sync, of the data or of this file. */
+  settled: boolean;
 }
 
 /** What a file tells when it is opened. */
@@ -69,7 +71,7 @@ export function newReadyFile(
   bitmapLength: number,
 ): ReadyFile {
   const none = () => new Uint8Array(bitmapLength);
-  return { file, ino, size, bootId, current: none(), synced: none(), stale: new Set([0]) };
+  return { file, ino, size, bootId, current: none(), synced: none(), stale: new Set([0]), settled: false };
 }
 
 /**
@@ -111,6 +113,7 @@ export async function readReadyFile(
   };
   ready.current = collect(CURRENT);
   ready.synced = collect(SYNCED);
+  ready.settled = ready.stale.size === 0 && Buffer.compare(ready.current, ready.synced) === 0;
   const current = intersect(ready.current, covered);
   if (header.toString('latin1', 24, 64).trimEnd() === bootId) return { ready, trusted: current, doubtful: none };
   ready.stale.add(0);

@@ -3,7 +3,8 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { faultQuantiles } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
-import { type AttachedImage, attach, readiness, reattach } from '../mount/attach.ts';
+import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
+import { checkBootstrap } from '../mount/bootstrap.ts';
 import { mountOn, readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
@@ -66,12 +67,12 @@ export function createService(parts: Parts): Service {
     const found = await opener.resolve(reference, platform, progress, signal);
     const known = cache.image(found.digest);
     if (known !== undefined) {
-      // Its bootstrap was checked when it came, and the manifest's digest says that it is the same.
       try {
-        const image = await reattach({ ...known, reference: found.reference }, cache, blobs, found.source);
-        return image;
+        const stored = { ...known, reference: found.reference };
+        return await reattach(stored, cache, blobs, found.source, context.pool);
       } catch (error) {
-        log('info', 'reading an image again', { image: reference, why: (error as Error).message });
+        const damaged = error instanceof NymphError && error.code === 'corrupt';
+        log(damaged ? 'warn' : 'info', 'reading an image again', { image: reference, why: (error as Error).message });
       }
     }
     const opened = await found.open(progress, signal);
@@ -136,10 +137,7 @@ export function createService(parts: Parts): Service {
   async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
     const sizes: ImageInfo['blobs'] = [];
     for (const { key, id, size, storedSize } of stored.blobs) {
-      // An entry that is not open is opened for a moment: its map tells what is here.
-      const cached = await cache.reopen(key);
-      sizes.push({ id, storedSize, ...(cached === undefined ? { size, ready: 0 } : readiness(cached)) });
-      if (cached !== undefined) await cache.release(cached);
+      sizes.push({ id, storedSize, ...((await cache.peek(key)) ?? { size, ready: 0 }) });
     }
     const sum = (pick: (blob: (typeof sizes)[number]) => number) =>
       sizes.reduce((total, blob) => total + pick(blob), 0);
@@ -219,12 +217,29 @@ export function createService(parts: Parts): Service {
     };
   }
 
-  function restore(alive: boolean): Promise<() => Promise<void>> {
+  async function restore(alive: boolean): Promise<() => Promise<void>> {
+    const entries = alive ? await readMounts() : [];
     return mounts.restore(alive, async (stored) => {
       const known = cache.image(stored.digest);
       if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
-      return reattach(known, cache, blobs, opener.sources(stored.reference));
+      const source = opener.sources(stored.reference);
+      const there = mountOn(entries, stored.directory);
+      const living = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
+      if (!living) return reattach(known, cache, blobs, source, context.pool);
+      const image = await reattachMounted(known, cache, blobs, source);
+      // Its readers wait: they are served first.
+      void inspect(known, stored.directory);
+      return image;
     });
+  }
+
+  async function inspect(known: StoredImage, directory: string): Promise<void> {
+    try {
+      await checkBootstrap(known, cache, context.pool);
+    } catch (error) {
+      if (error instanceof NymphError && error.code === 'cancelled') return;
+      log('error', 'the bootstrap of a mount is not as it was', { directory, error: (error as Error).message });
+    }
   }
 
   return {

@@ -1,8 +1,11 @@
-import type { Cache, CachedBlob, StoredImage } from '../cache/cache.ts';
+import type { Cache, StoredImage } from '../cache/cache.ts';
+import { coveredBlocks } from '../cache/readiness.ts';
 import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { Source } from '../sources/source.ts';
+import type { ThreadPool } from '../threads/pool.ts';
+import { checkBootstrap } from './bootstrap.ts';
 import type { OpenedImage } from './open.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
@@ -43,6 +46,7 @@ export async function attach(opened: OpenedImage, cache: Cache, served: ServedBl
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
+      bootstrapDigest: opened.bootstrapDigest,
     };
     return attached(stored, blobs, await cache.putImage(stored, opened.bootstrap), served);
   } catch (error) {
@@ -51,8 +55,24 @@ export async function attach(opened: OpenedImage, cache: Cache, served: ServedBl
   }
 }
 
-/** Opens an image that the catalogue knows, without asking anybody: a daemon that starts again, a second mount. */
+/**
+ * Opens an image that the catalogue knows, to mount it, without asking anybody: a second mount, a daemon that starts
+ * again. Its bootstrap is checked first: the disk may have damaged it since it was verified.
+ * @throws NymphError `corrupt` if it is, `cache` if a blob is gone
+ */
 export async function reattach(
+  stored: StoredImage,
+  cache: Cache,
+  served: ServedBlobs,
+  source: OpenSource,
+  pool: ThreadPool,
+): Promise<AttachedImage> {
+  await checkBootstrap(stored, cache, pool);
+  return reattachMounted(stored, cache, served, source);
+}
+
+/** The same for an image that the kernel has mounted already, which needs its blobs whatever became of the bootstrap. */
+export async function reattachMounted(
   stored: StoredImage,
   cache: Cache,
   served: ServedBlobs,
@@ -105,20 +125,4 @@ async function releaseAll(blobs: ServedBlob[], served: ServedBlobs): Promise<voi
 /** True if no block of the blob is missing that a chunk covers: it can be given to the kernel as a plain file. */
 export function isComplete({ cached }: ServedBlob): boolean {
   return countReady(cached.ready) >= coveredBlocks(cached.chunks);
-}
-
-/** Blocks of the blob that chunks cover; each chunk begins on a block. */
-function coveredBlocks(chunks: { count: number; size: Uint32Array }): number {
-  let blocks = 0;
-  for (let i = 0; i < chunks.count; i++) blocks += Math.ceil(chunks.size[i] / 4096);
-  return blocks;
-}
-
-/** Uncompressed bytes of chunks in all, and of those that are here. */
-export function readiness(cached: CachedBlob): { size: number; ready: number } {
-  let size = 0;
-  for (let i = 0; i < cached.chunks.count; i++) size += cached.chunks.size[i];
-  const covered = coveredBlocks(cached.chunks);
-  const blocks = Math.min(countReady(cached.ready), covered);
-  return { size, ready: covered === 0 ? 0 : blocks === covered ? size : Math.floor((size * blocks) / covered) };
 }

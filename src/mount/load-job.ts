@@ -1,4 +1,5 @@
 /** The load job: turns untrusted bytes into a checked image. It fetches nothing itself: it says which ranges it needs. */
+import { hash } from 'node:crypto';
 import { NymphError } from '../errors.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../formats/rafs/bootstrap.ts';
 import { type ChunkInfo, chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../formats/rafs/chunk-info.ts';
@@ -6,6 +7,7 @@ import { describeBootstrap } from '../formats/rafs/describe.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
 import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
+import type { OciDigest } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
 import { type LoadInput, type LoadOutcome, type LoadRequest, type Range, rangeKey } from './load-types.ts';
 
@@ -35,7 +37,8 @@ export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
   const result = readImage(bootstrap, { chunkInfo });
   const description = describeBootstrap(bootstrap, result);
   const libraries = indexLibraries(bootstrap);
-  const loaded = { image: result.image, bootstrap: bytes, description, libraries };
+  const bootstrapDigest: OciDigest = `sha256:${hash('sha256', bytes, 'hex')}`;
+  const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description, libraries };
   return { output: { type: 'done', loaded }, transfer: [bytes.buffer] };
 }
 

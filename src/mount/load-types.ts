@@ -1,6 +1,6 @@
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import type { LibraryIndex } from '../formats/rafs/libraries.ts';
-import type { Image } from '../image/image.ts';
+import type { Image, OciDigest } from '../image/image.ts';
 
 /** Where the bootstrap is, as it came from the source. */
 export type LoadInput =
@@ -30,6 +30,7 @@ export type LoadOutcome = { type: 'done'; loaded: LoadedImage } | { type: 'need'
 export interface LoadedImage {
   image: Image;
   bootstrap: Uint8Array<ArrayBuffer>;
+  bootstrapDigest: OciDigest;
   description: BootstrapDescription;
   libraries: LibraryIndex;
 }

@@ -49,6 +49,7 @@ export interface FoundImage {
 export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   image: Image;
   bootstrap: Uint8Array;
+  bootstrapDigest: OciDigest;
   description: BootstrapDescription;
   libraries: LibraryIndex;
 }

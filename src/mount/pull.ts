@@ -1,6 +1,6 @@
+import { readiness } from '../cache/readiness.ts';
 import type { Progress } from '../daemon/api.ts';
 import type { AttachedImage } from './attach.ts';
-import { readiness } from './attach.ts';
 
 /** Fetches all that is missing of an image, all blobs at once. Rejects when something cannot be had, or cannot be kept. */
 export async function fetchAll(
@@ -12,7 +12,7 @@ export async function fetchAll(
     let done = 0;
     let total = 0;
     for (const blob of image.blobs) {
-      const { size, ready } = readiness(blob.cached);
+      const { size, ready } = readiness(blob.cached.chunks, blob.cached.ready);
       done += ready;
       total += size;
     }

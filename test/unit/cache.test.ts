@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import type { CachedBlob } from '../../src/cache/cache.ts';
 import { openCache } from '../../src/cache/open.ts';
-import { countReady, isClosed, isReady } from '../../src/cache/ready-map.ts';
+import { clearReady, countReady, isClosed, isReady, setReady } from '../../src/cache/ready-map.ts';
+import { durableDisk } from '../fault/cache-disk.ts';
 import {
   assertNothingWrong,
   contradict,
@@ -188,6 +189,31 @@ test('images: kept, found, changed, repaired, and removed only when not mounted'
   await cache.close();
 });
 
+test('a damaged bootstrap is replaced under those who use it: there is one at each moment', async (t) => {
+  const root = temporaryDirectory(t);
+  let path = '';
+  let looks = 0;
+  const disk = durableDisk((operation) => {
+    if (path === '') return;
+    looks++;
+    assert.ok(existsSync(path), `before ${operation}`);
+    assert.ok(existsSync(join(path, '..', 'image.json')), `before ${operation}`);
+  });
+  const cache = await openCache(root, { disk });
+  const cached = await cache.open(makeSample('image', 3).blob);
+  const image = storedImage('app', [cached]);
+  const bootstrap = Buffer.alloc(100_000, 'bootstrap');
+  path = await cache.putImage(image, bootstrap);
+  for (const damaged of [Buffer.alloc(100_000), Buffer.alloc(0)]) {
+    writeFileSync(path, damaged);
+    await cache.putImage(image, bootstrap);
+    assert.ok(readFileSync(path).equals(bootstrap));
+  }
+  assert.ok(looks > 8, `${looks} looks`);
+  assert.deepEqual(readdirSync(join(root, 'tmp')), []);
+  await cache.close();
+});
+
 test('prune: longest unused first, never what is open, then images without blobs', async (t) => {
   const cache = await openCache(temporaryDirectory(t));
   const samples = ['a', 'b', 'c', 'd'].map((name) => makeSample(name, 20));
@@ -212,6 +238,83 @@ test('prune: longest unused first, never what is open, then images without blobs
   assert.deepEqual(all.images, [images[0].digest]);
   assert.deepEqual(readyChunks(cached[2]).length, 20);
   assert.equal(cache.usage().blobs, 1);
+  await cache.close();
+});
+
+test('a peek tells what is here, and changes nothing: no last use, no sync, no entry', async (t) => {
+  const root = temporaryDirectory(t);
+  const samples = ['a', 'b', 'c'].map((name) => makeSample(name, 20));
+  const operations: string[] = [];
+  const disk = durableDisk((operation) => operations.push(operation));
+  let cache = await openCache(root, { disk });
+  const keys: string[] = [];
+  for (const sample of samples) {
+    const entry = await cache.open(sample.blob);
+    for (let chunk = 0; chunk < 20; chunk += 2) store(cache, entry, sample, chunk);
+    keys.push(entry.key);
+    const { size, ready } = (await cache.peek(entry.key))!;
+    const all = sample.blob.chunks.size.reduce((sum, bytes) => sum + bytes, 0);
+    assert.equal(size, all);
+    assert.ok(ready > 0 && ready < all, `${ready} of ${all}`);
+    await cache.release(entry);
+    assert.deepEqual(await cache.peek(entry.key), { size, ready }, 'open or not');
+  }
+  await cache.close();
+
+  cache = await openCache(root, { disk });
+  const before = operations.length;
+  for (const index of [1, 0, 2, 0]) assert.ok(await cache.peek(keys[index]));
+  assert.equal(await cache.peek(hexId('absent')), undefined);
+  assert.equal(await cache.peek('../x'), undefined);
+  const unchanged = (await cache.reopen(keys[2]))!;
+  await cache.release(unchanged);
+  assert.deepEqual(
+    operations.slice(before).filter((operation) => operation !== 'open'),
+    [],
+    'neither a peek nor a release without a change writes or syncs',
+  );
+  const { bytes } = cache.usage();
+  assert.deepEqual((await cache.prune(bytes - 1)).blobs, [keys[0]], 'the longest unused, though it was peeked at last');
+
+  // What is damaged is told, and left for those who need it.
+  writeFileSync(join(root, 'blobs', keys[1], 'chunks'), 'rubbish');
+  assert.equal(await cache.peek(keys[1]), undefined);
+  assert.equal(cache.usage().blobs, 2);
+  assert.equal(await cache.reopen(keys[1]), undefined);
+  assert.equal(cache.usage().blobs, 1);
+  await cache.close();
+});
+
+test('a release syncs what changed, also what nobody told of', async (t) => {
+  const root = temporaryDirectory(t);
+  const sample = makeSample('told', 6);
+  let syncs = 0;
+  const disk = durableDisk((operation) => {
+    if (operation === 'datasync') syncs++;
+  });
+  const cache = await openCache(root, { disk });
+  const entry = await cache.open(sample.blob);
+  store(cache, entry, sample, 0);
+  await cache.release(entry);
+  const change: ((again: CachedBlob) => void)[] = [
+    (again) => store(cache, again, sample, 1),
+    (again) => setReady(again.ready, again.chunks.offset[2], again.chunks.size[2]),
+    // The same bits, but other data.
+    (again) => {
+      clearReady(again.ready, again.chunks.offset[0], again.chunks.size[0]);
+      setReady(again.ready, again.chunks.offset[0], again.chunks.size[0]);
+    },
+  ];
+  for (const [index, apply] of change.entries()) {
+    const again = (await cache.reopen(entry.key))!;
+    apply(again);
+    const before = syncs;
+    await cache.release(again);
+    assert.ok(syncs >= before + 2, `change ${index}: data and bits are synced`);
+  }
+  const before = syncs;
+  await cache.release((await cache.reopen(entry.key))!);
+  assert.equal(syncs, before, 'nothing changed');
   await cache.close();
 });
 
