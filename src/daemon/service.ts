@@ -191,9 +191,11 @@ export function createService(parts: Parts): Service {
   ): Promise<VerifyResult> {
     const { target } = request;
     const mounted = target.startsWith('/') ? await mounts.find(target) : undefined;
-    if (mounted !== undefined)
-      return verifyImage(mounted.image, request.cachedOnly === true, context, progress, signal);
-    const attached = await open(target, request.platform, progress, signal);
+    // Held for itself: the mount may go while its chunks are checked.
+    const attached =
+      mounted === undefined
+        ? await open(target, request.platform, progress, signal)
+        : await reattachMounted(mounted.image.stored, cache, blobs, opener.sources(mounted.stored.reference));
     try {
       return await verifyImage(attached, request.cachedOnly === true, context, progress, signal);
     } finally {
