@@ -68,8 +68,13 @@ describe('kill -9', { skip: cannotMount() }, () => {
           listed.map((entry) => entry.state),
           ['ok'],
         );
-      else assert.equal(listed.length, 0, 'a mount that nobody was told of is not there');
-      if (listed.length === 0) await mount(daemon, image, place);
+      // The kill may fall between the last word on a mount and the answer: then it is whole, and asking again is right.
+      else
+        assert.ok(
+          listed.every((entry) => entry.state === 'ok'),
+          'nothing, or a whole mount',
+        );
+      await mount(daemon, image, place);
       await assertEqual(image, place);
       if (round % 2 === 0) await daemon.client.unmount(place, false);
       if (round % 4 === 0) await daemon.client.prune({ target: 0 });
