@@ -144,6 +144,8 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
   function neighbours(frame: number, step: 1 | -1): Flight[] {
     const { frames } = index;
     const found: Flight[] = [];
+    // A large chunk is a piece of a large file, and its neighbours are its rest or nothing to do with it.
+    if (frames.size[frame] > policy.amplify / 2) return found;
     let edge = step === 1 ? frames.offset[frame] + frames.size[frame] : frames.offset[frame];
     let size = 0;
     for (let next = frame + step; next >= 0 && next < frames.count; next += step) {
