@@ -6,8 +6,7 @@
  * unregistered in turn, with descriptors that are closed and used again, when told to; `slow` waits until told.
  */
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -24,7 +23,8 @@ const SLOW = FIRST + 100;
 
 const [directory, life] = process.argv.slice(2);
 const inherited = life === 'second';
-const cache = mkdtempSync(join(tmpdir(), 'nymph-fuse-'));
+// Beside the mount point: the test removes both.
+const cache = mkdtempSync(join(dirname(directory), 'cache-'));
 const say = (message: object) => process.stdout.write(`${JSON.stringify(message)}\n`);
 const releases = new Set<() => void>();
 let interrupted = 0;
