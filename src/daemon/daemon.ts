@@ -1,4 +1,3 @@
-import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/open.ts';
 import { NymphError } from '../errors.ts';
 import { STORE } from '../fetch/carry.ts';
@@ -135,7 +134,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         server.close();
         server.closeAllConnections();
         await driver.stop();
-        await closeBlobs(cache, pool);
+        await pool.close();
+        await cache.close();
         if (final) await unmountFuse(config.fuse.mountpoint);
       },
     };
@@ -145,11 +145,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await cache.close().catch(() => undefined);
     throw error;
   }
-}
-
-async function closeBlobs(cache: Cache, pool: { close(): Promise<void> }): Promise<void> {
-  await pool.close();
-  await cache.close();
 }
 
 function routes(service: Service, health: () => Health, onStop: () => void): Routes {

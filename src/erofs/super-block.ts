@@ -32,7 +32,6 @@ export interface DeviceSlot {
 
 export const EROFS_MAGIC = 0xe0f5e1e2;
 export const SUPER_BLOCK_OFFSET = 1024;
-export const SUPER_BLOCK_SIZE = 128;
 /** Set by every RAFS v6 builder. */
 export const COMPAT_RAFS_V6 = 0x40000000;
 

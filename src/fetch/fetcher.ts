@@ -65,18 +65,20 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
   async function need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]> {
     const begun = performance.now();
     const deadline = begun + policy.deadline;
-    const failure = failures.recent(missingFrames(tables(), blob.ready, offset, length).map(nameOf));
-    if (failure !== undefined) throw failure;
     const loose: LooseChunk[] = [];
-    let awaited = demand(offset, length, loose, deadline);
+    const missing = () => missingFrames(tables(), blob.ready, offset, length, loose);
+    const first = missing();
+    const failure = failures.recent(first.map(nameOf));
+    if (failure !== undefined) throw failure;
+    let awaited = demand(first, deadline);
     lookAhead(offset, length);
     try {
       // Mostly once. A frame that took off before another image added a chunk to it arrives without that chunk.
-      for (; awaited.length > 0; awaited = demand(offset, length, loose, deadline))
+      for (; awaited.length > 0; awaited = demand(missing(), deadline))
         loose.push(...(await arrival(awaited, deadline, signal)));
     } catch (error) {
       // Of a frame of several chunks those that are right count, whatever the tables of another image say of the rest.
-      if (missingFrames(tables(), blob.ready, offset, length, loose).length > 0) {
+      if (missing().length > 0) {
         if (!(error instanceof NymphError && error.code === 'cancelled')) {
           statistics.failed++;
           failures.note(
@@ -95,9 +97,8 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     return index.frames.offset[frame];
   }
 
-  /** Sends for what is missing of a range and not among `loose`. @returns the flights that bring it. */
-  function demand(offset: number, length: number, loose: LooseChunk[], deadline: number): Flight[] {
-    const missing = missingFrames(tables(), blob.ready, offset, length, loose);
+  /** Sends for frames that a reader waits for. @param missing positions in the tables as they are now @returns the flights that bring them. */
+  function demand(missing: number[], deadline: number): Flight[] {
     const awaited: Flight[] = [];
     const wanted: number[] = [];
     for (const frame of missing) {

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { ImageInfo, MountInfo, PullResult, Status, VerifyResult } from '../../src/daemon/api.ts';
 import { cannotMount, mountsBelow, run, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
+import { freePort } from '../free-port.ts';
 
 const missing = ['docker-registry', 'skopeo'].filter((program) => spawnSync(program, ['--version']).error);
 const skip = cannotMount() || (missing.length > 0 ? `not installed: ${missing.join(', ')}` : false);
@@ -158,11 +158,3 @@ http: {addr: '${host}'}
     assert.deepEqual(mountsBelow(place), []);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
-}

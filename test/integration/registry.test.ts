@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { openRepository } from '../../src/sources/open.ts';
+import { freePort } from '../free-port.ts';
 import { type MadeLayout, makeLayout } from '../registry/layout.ts';
 import { collect, known, sourceSuite } from '../source-suite.ts';
 
@@ -65,14 +65,6 @@ const push = (real: RealRegistry, ...options: string[]) =>
     `oci:${real.layout.path}:latest`,
     `docker://${real.host}/team/app:v1`,
   ]);
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
-}
 
 async function answers(url: string, child: ChildProcess, said: () => string): Promise<void> {
   for (let i = 0; i < 200; i++) {
