@@ -97,6 +97,8 @@ export function createService(parts: Parts): Service {
     }
     const prefetch = request.options?.prefetch ?? parts.prefetch;
     if (prefetch !== 'none') startup.expect(image);
+    // What a start needs is on its way while the mount is being made.
+    void background(image, prefetch);
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
@@ -111,17 +113,16 @@ export function createService(parts: Parts): Service {
       digest: image.stored.digest,
       ms: Math.round(performance.now() - begun),
     });
-    void background(mounted, prefetch);
     return mountInfo(mounted, 'ok');
   }
 
-  async function background(mounted: ActiveMount, prefetch: 'none' | 'image' | 'all'): Promise<void> {
-    const { image, ending } = mounted;
+  async function background(image: AttachedImage, prefetch: 'none' | 'image' | 'all'): Promise<void> {
+    const { signal } = image.ending;
     try {
-      if (prefetch === 'image') await fetchListed(image, ending.signal);
-      else if (prefetch === 'all') await fetchAll(image, () => {}, ending.signal);
+      if (prefetch === 'image') await fetchListed(image, signal);
+      else if (prefetch === 'all') await fetchAll(image, () => {}, signal);
     } catch (error) {
-      if (!ending.signal.aborted)
+      if (!signal.aborted)
         log('warn', 'prefetch ended early', { image: image.stored.reference, error: (error as Error).message });
     }
   }

@@ -37,12 +37,18 @@ export interface BlobFetcher {
   need(offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]>;
   /** A reader has come to a mark: looks further ahead. */
   reached(offset: number): void;
-  /** Sends for what is missing of a range, as urgently as a fault, and waits for nothing. */
-  soon(offset: number, length: number): void;
+  /** Sends for what is missing of ranges, as urgently as a fault and in as few requests; resolves when it is here. */
+  gather(ranges: readonly Range[], signal: AbortSignal): Promise<void>;
   /** Fetches what is missing of a range in the background; resolves when it is here. */
   fill(offset: number, length: number, signal: AbortSignal): Promise<void>;
   /** Waits until nothing writes to the blob any more. */
   close(): Promise<void>;
+}
+
+/** Of a blob in its uncompressed address space, bytes. */
+export interface Range {
+  offset: number;
+  length: number;
 }
 
 export function createFetcher(blob: CachedBlob, source: Source, context: FetchContext): BlobFetcher {
@@ -54,7 +60,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
   const runs = new Set<Promise<void>>();
   let index = indexFrames(blob.chunks, blob.frames);
 
-  return { need, reached, soon, fill, close };
+  return { need, reached, gather, fill, close };
 
   function tables(): FrameIndex {
     // Another image may have added chunks to the ledger.
@@ -305,14 +311,18 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     prefetch(ahead.from, ahead.to - ahead.from);
   }
 
-  function soon(offset: number, length: number): void {
-    const missing = missingFrames(tables(), blob.ready, offset, length);
-    const wanted = missing.filter((frame) => !flights.has(nameOf(frame)));
-    if (wanted.length > 0)
-      send(
-        wanted.map((frame) => takeOff(frame, undefined)),
-        'demand',
-      );
+  async function gather(ranges: readonly Range[], signal: AbortSignal): Promise<void> {
+    const awaited: Flight[] = [];
+    const own: Flight[] = [];
+    for (const { offset, length } of ranges) {
+      for (const frame of missingFrames(tables(), blob.ready, offset, length)) {
+        const known = flights.get(nameOf(frame));
+        if (known === undefined) own.push(takeOff(frame, undefined));
+        else awaited.push(known);
+      }
+    }
+    if (own.length > 0) send(own, 'demand');
+    refuseLoose(await arrival([...awaited, ...own], undefined, signal));
   }
 
   /** Puts what is missing of a range on its way, in requests of the policy's size. */

@@ -15,6 +15,8 @@ export interface AttachedImage {
   /** In the order of the device table. */
   readonly blobs: ServedBlob[];
   readonly bootstrap: string;
+  /** Ends background work for the image: when its mount goes, and when the blobs are given back. */
+  readonly ending: AbortController;
   /** Gives the blobs back. */
   release(): Promise<void>;
   /** Is called when the blobs are given back. */
@@ -103,14 +105,17 @@ async function serveAll<B>(
 
 function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, served: ServedBlobs): AttachedImage {
   const callbacks: (() => void)[] = [];
+  const ending = new AbortController();
   let held = true;
   return {
     stored,
     blobs,
     bootstrap,
+    ending,
     async release() {
       if (!held) return;
       held = false;
+      ending.abort();
       for (const callback of callbacks) callback();
       await releaseAll(blobs, served);
     },

@@ -29,8 +29,6 @@ export interface Mounts {
 export interface ActiveMount {
   readonly stored: StoredMount;
   readonly image: AttachedImage;
-  /** Ends background work for this mount. */
-  readonly ending: AbortController;
 }
 
 /** @param lookUp makes the kernel know names below `fuseDirectory`, from a process that does not serve them. */
@@ -89,7 +87,7 @@ export function createMounts(
         await unmount(directory, true);
         throw error;
       }
-      const mount: ActiveMount = { stored, image, ending: new AbortController() };
+      const mount: ActiveMount = { stored, image };
       active.set(directory, mount);
       return mount;
     });
@@ -99,7 +97,7 @@ export function createMounts(
     const mount = active.get(directory);
     if (mount === undefined) return undefined;
     if (mountOn(await readMounts(), directory)?.source === mount.image.bootstrap) return mount;
-    mount.ending.abort();
+    mount.image.ending.abort();
     active.delete(directory);
     // It may have been detached while in use.
     detached.push(mount.image);
@@ -118,7 +116,7 @@ export function createMounts(
         });
       }
       await unmount(directory, force);
-      mount.ending.abort();
+      mount.image.ending.abort();
       active.delete(directory);
       try {
         cache.removeMount(directory);
@@ -176,7 +174,7 @@ export function createMounts(
           continue;
         }
         const image = await reopen(stored);
-        const mount: ActiveMount = { stored, image, ending: new AbortController() };
+        const mount: ActiveMount = { stored, image };
         if (alive) serveOn(mount);
         else again.push(() => mountAgain(mount).catch(failed));
       } catch (error) {

@@ -1,5 +1,7 @@
 import { readiness } from '../cache/readiness.ts';
 import type { Progress } from '../daemon/api.ts';
+import type { BlobFetcher } from '../fetch/fetcher.ts';
+import type { BlobRange } from '../image/image.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob } from './served.ts';
 
@@ -38,11 +40,32 @@ function fillBlob({ fetcher, cached }: ServedBlob, signal: AbortSignal): Promise
   return [fetcher.fill(0, middle, signal), fetcher.fill(middle, cached.size - middle, signal)];
 }
 
-/** Fetches in the background what the image's builder listed, in that order. */
+/** Uncompressed bytes of a list that are sent for together. */
+const LISTED_BYTES = 8 << 20;
+
+/**
+ * Fetches what the image's builder listed, in that order: what a start needs, known beforehand. Many of these ranges are
+ * small and lie apart, so they are sent for together; one after another each would cost a round trip.
+ */
 export async function fetchListed(image: AttachedImage, signal: AbortSignal): Promise<void> {
+  const { prefetch } = image.stored;
   // A table that lists the root says no more than the default of the converter: the whole image.
-  if (image.stored.prefetch === 'all') return;
-  for (const range of image.stored.prefetch) {
-    await image.blobs[range.blob].fetcher.fill(range.offset, range.length, signal);
+  if (prefetch === 'all') return;
+  for (let next = 0; next < prefetch.length; ) {
+    const together: BlobRange[][] = image.blobs.map(() => []);
+    for (let bytes = 0; next < prefetch.length && bytes < LISTED_BYTES; next++) {
+      together[prefetch[next].blob].push(prefetch[next]);
+      bytes += prefetch[next].length;
+    }
+    await Promise.all(image.blobs.map(({ fetcher }, i) => gatherOrFill(fetcher, together[i], signal)));
   }
+}
+
+/** A large file is fetched in slices: flights hold digests. */
+async function gatherOrFill(fetcher: BlobFetcher, ranges: BlobRange[], signal: AbortSignal): Promise<void> {
+  await fetcher.gather(
+    ranges.filter(({ length }) => length <= LISTED_BYTES),
+    signal,
+  );
+  for (const { offset, length } of ranges) if (length > LISTED_BYTES) await fetcher.fill(offset, length, signal);
 }

@@ -54,9 +54,18 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     const key = `${blob}:${offset}`;
     if (watch.seen.has(key)) return;
     watch.seen.add(key);
-    follow(watch, watch.image.blobs[blob], offset).catch((error) => {
+    const served = watch.image.blobs[blob];
+    leaveToReads(served, offset, follow(watch, served, offset));
+  }
+
+  function send(served: ServedBlob, offset: number, length: number): void {
+    leaveToReads(served, offset, served.fetcher.gather([{ offset, length }], never));
+  }
+
+  function leaveToReads({ cached }: ServedBlob, offset: number, work: Promise<void>): void {
+    work.catch((error) => {
       if (!(error instanceof NymphError)) throw error;
-      log('debug', 'start-up readahead gave up', { blob: cachedKey(watch, blob), offset, error: error.message });
+      log('debug', 'start-up readahead gave up', { blob: cached.key, offset, error: error.message });
     });
   }
 
@@ -72,7 +81,7 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     }
     // The names first: the libraries wait for them.
     const names = neededNames(served, start, program);
-    served.fetcher.soon(start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
+    send(served, start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
     for (const name of await names) want(watch, name);
   }
 
@@ -87,7 +96,7 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     const library = watch.libraries.get(name);
     const served = library && watch.image.blobs[library.blob];
     if (library === undefined || served === undefined) return;
-    served.fetcher.soon(library.offset, library.length <= WHOLE_LIBRARY ? library.length : BEGINNING);
+    send(served, library.offset, library.length <= WHOLE_LIBRARY ? library.length : BEGINNING);
     look(watch, library.blob, library.offset);
   }
 
@@ -109,8 +118,4 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     },
     arrived,
   };
-}
-
-function cachedKey(watch: Watched, blob: number): string {
-  return watch.image.blobs[blob].cached.key;
 }

@@ -73,6 +73,24 @@ test('missing neighbours come in one request', async () => {
   blob.close();
 });
 
+test('ranges that are gathered come together: near ones in one request, all at once, each once', async () => {
+  const blob = makeBlob(sizes(100, 16_384));
+  const made = context({ amplify: 0, gap: 32 << 10 });
+  const source = scriptedSource(blob.stored);
+  const fetcher = createFetcher(blob.cached, source, made);
+  const at = (chunk: number) => ({ offset: chunk * 16_384, length: 16_384 });
+  // Out of order: near each other are 2, 3 and 5; 90 is far off; 40 is on its way already.
+  const reading = fetcher.need(at(40).offset, 1, never);
+  await fetcher.gather([at(90), at(5), at(2), at(40), at(3), at(2)], never);
+  await reading;
+  assert.equal(source.asked.length, 3);
+  assert.equal(countReady(blob.cached.ready), 5 * 4);
+  await fetcher.gather([at(2), at(90)], never);
+  assert.equal(source.asked.length, 3, 'what is here is not asked for');
+  await fetcher.close();
+  blob.close();
+});
+
 test('a source that fails, cuts or lies is asked again, and no wrong byte is kept', async () => {
   const blob = makeBlob(sizes(10, 30_000));
   const wrong = Buffer.from(blob.stored);
