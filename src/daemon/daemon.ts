@@ -13,7 +13,7 @@ import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
-import { warmHttp } from '../sources/registry/warm-up.ts';
+import { warmHttp } from '../sources/http/warm-up.ts';
 import { createThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';

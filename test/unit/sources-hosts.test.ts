@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { NymphError } from '../../src/errors.ts';
-import { createHealthBook } from '../../src/sources/registry/health.ts';
+import { createHealthBook } from '../../src/sources/http/health.ts';
+import { proxyFromEnvironment } from '../../src/sources/http/proxy.ts';
 import { readEndpoints } from '../../src/sources/registry/hosts.ts';
 import { parseHostsFile } from '../../src/sources/registry/hosts-file.ts';
-import { proxyFromEnvironment } from '../../src/sources/registry/proxy.ts';
 import { known } from '../source-suite.ts';
 
 let root: string;

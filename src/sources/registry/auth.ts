@@ -1,33 +1,33 @@
 import { NymphError } from '../../errors.ts';
+import type { HttpRequest, HttpResponse } from '../http/request.ts';
 import { orCancelled } from '../retry.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { CredentialLookup } from './credentials.ts';
-import type { Endpoint } from './endpoint.ts';
-import type { HttpRequest, HttpResponse } from './http.ts';
+import type { RegistryEndpoint } from './endpoint.ts';
 import { basicHeader, fetchToken } from './tokens.ts';
 
 /** Knows what to put into `Authorization`, for each host and repository. */
 export interface Authorizer {
   /** The header to send without being asked: of a host that asked before. Renewed before it expires. */
-  current(endpoint: Endpoint, repository: string, signal: AbortSignal): Promise<string | undefined>;
+  current(endpoint: RegistryEndpoint, repository: string, signal: AbortSignal): Promise<string | undefined>;
   /**
    * The header for a host that answered 401.
    * @param challenges its `WWW-Authenticate` values; @param sent the header that it refused
    * @throws NymphError `denied` if there is nothing that could be sent
    */
   answer(
-    endpoint: Endpoint,
+    endpoint: RegistryEndpoint,
     repository: string,
     challenges: readonly string[],
     sent: string | undefined,
     signal: AbortSignal,
   ): Promise<string>;
   /** Forgets a header that was refused although it is new. Returns a hint for people. */
-  refused(endpoint: Endpoint, repository: string): string;
+  refused(endpoint: RegistryEndpoint, repository: string): string;
 }
 
 export interface AuthorizerParts {
-  send(endpoint: Endpoint, request: HttpRequest, signal: AbortSignal): Promise<HttpResponse>;
+  send(endpoint: RegistryEndpoint, request: HttpRequest, signal: AbortSignal): Promise<HttpResponse>;
   findCredential(host: string, repository: string): Promise<CredentialLookup>;
   now?(): number;
 }
@@ -51,9 +51,9 @@ const MAX_GRANTS = 2048;
 export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const grants = new Map<string, Grant>();
   const now = parts.now ?? Date.now;
-  const keyOf = (endpoint: Endpoint, repository: string) => `${endpoint.url.href} ${repository}`;
+  const keyOf = (endpoint: RegistryEndpoint, repository: string) => `${endpoint.url.href} ${repository}`;
 
-  const obtain = async (grant: Grant, endpoint: Endpoint, repository: string): Promise<string> => {
+  const obtain = async (grant: Grant, endpoint: RegistryEndpoint, repository: string): Promise<string> => {
     const lookup = await parts.findCredential(endpoint.url.host, repository);
     grant.problems = lookup.problems;
     const { credential } = lookup;
@@ -81,7 +81,7 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
     return `Bearer ${token.token}`;
   };
 
-  const renew = (grant: Grant, endpoint: Endpoint, repository: string): Promise<string> => {
+  const renew = (grant: Grant, endpoint: RegistryEndpoint, repository: string): Promise<string> => {
     grant.pending ??= obtain(grant, endpoint, repository)
       .then((header) => {
         grant.header = header;
@@ -149,7 +149,7 @@ function chooseChallenge(challenges: Challenge[]): Challenge | undefined {
   );
 }
 
-function loginHint(endpoint: Endpoint, grant: Grant | undefined): string {
+function loginHint(endpoint: RegistryEndpoint, grant: Grant | undefined): string {
   const login = `Log in to ${endpoint.url.host} (\`docker login\` or \`skopeo login\`) as the user that the daemon runs as.`;
   return grant && grant.problems.length > 0 ? `${grant.problems.join('; ')}. ${login}` : login;
 }

@@ -1,13 +1,7 @@
-/** TLS towards one host: PEM texts. `id` is equal for equal settings. */
-export interface TlsSettings {
-  id: string;
-  ca?: string[];
-  client?: { cert: string; key: string }[];
-  skipVerify?: boolean;
-}
+import type { Endpoint } from '../http/endpoint.ts';
 
 /** A host that answers for a registry: a mirror or the registry itself. */
-export interface Endpoint {
+export interface RegistryEndpoint extends Endpoint {
   /** Scheme, host and path of the API's root, without a slash at its end: `https://mirror.example/v2`. */
   readonly url: URL;
   /** May be asked which digest a tag has. */
@@ -16,10 +10,5 @@ export interface Endpoint {
   readonly pull: boolean;
   /** The host that the reference names, if this is a mirror of it: the `ns` query. */
   readonly ns?: string;
-  /** The registry itself: it is asked even while it rests. */
-  readonly upstream: boolean;
   readonly headers: Record<string, string | string[]>;
-  readonly tls?: TlsSettings;
-  /** Milliseconds for a connection to be made (`dial_timeout`). */
-  readonly connectTimeout?: number;
 }

@@ -1,8 +1,9 @@
 import { NymphError } from '../../errors.ts';
+import { safeUrl } from '../http/errors.ts';
+import { discard, type HttpRequest, type HttpResponse } from '../http/request.ts';
 import { cancelled } from '../retry.ts';
-import type { Endpoint } from './endpoint.ts';
-import { safeUrl, statusError, transportError } from './errors.ts';
-import { discard, type HttpRequest, type HttpResponse } from './http.ts';
+import type { RegistryEndpoint } from './endpoint.ts';
+import { REGISTRY_ERRORS } from './errors.ts';
 import type { RegistryNetwork } from './network.ts';
 
 export interface Question {
@@ -29,7 +30,7 @@ const MAX_HOPS = 5;
  */
 export async function ask(
   network: RegistryNetwork,
-  endpoint: Endpoint,
+  endpoint: RegistryEndpoint,
   question: Question,
   signal: AbortSignal,
 ): Promise<Answer> {
@@ -52,14 +53,14 @@ export async function ask(
   );
   answer = await walk(network, endpoint, url, question, authorization, signal);
   if (answer.response.status !== 401 || answer.target) return answer;
-  const error = await statusError(answer.response, what, endpoint.url.host);
+  const error = await REGISTRY_ERRORS.status(answer.response, what, endpoint.url.host);
   throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, repository) });
 }
 
 /** Asks a target of an earlier redirect, as it is; no further redirects. */
 export async function askTarget(
   network: RegistryNetwork,
-  endpoint: Endpoint,
+  endpoint: RegistryEndpoint,
   target: URL,
   question: Question,
   signal: AbortSignal,
@@ -70,7 +71,7 @@ export async function askTarget(
 
 async function walk(
   network: RegistryNetwork,
-  endpoint: Endpoint,
+  endpoint: RegistryEndpoint,
   start: URL,
   question: Question,
   authorization: string | undefined,
@@ -104,6 +105,6 @@ async function guarded<T>(promise: Promise<T>, what: string, place: { url: URL }
     return await promise;
   } catch (error) {
     if (signal.aborted) throw cancelled(what);
-    throw transportError(error, what, place.url.host);
+    throw REGISTRY_ERRORS.transport(error, what, place.url.host);
   }
 }

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { NymphError } from '../../errors.ts';
+import type { TlsSettings } from '../http/endpoint.ts';
+import { isLoopback } from '../http/loopback.ts';
 import { apiHost } from '../reference.ts';
-import type { Endpoint, TlsSettings } from './endpoint.ts';
+import type { RegistryEndpoint } from './endpoint.ts';
 import { type HostEntry, parseHostsFile } from './hosts-file.ts';
 
 /**
@@ -21,7 +22,7 @@ export async function readEndpoints(
   host: string,
   configDirs: readonly string[],
   plainHttp: readonly string[],
-): Promise<Endpoint[]> {
+): Promise<RegistryEndpoint[]> {
   const directory = await findDirectory(host, configDirs);
   const certificates = directory ? await dockerCertificates(directory) : undefined;
   const server = defaultServer(host, plainHttp, certificates !== undefined);
@@ -31,16 +32,10 @@ export async function readEndpoints(
     return [upstream({ url: server, resolve: true, pull: true, headers: {}, upstream: true, ...(tls ? { tls } : {}) })];
   }
   const file = parseHostsFile(text, join(directory, 'hosts.toml'), server);
-  const mirrors: Endpoint[] = [];
+  const mirrors: RegistryEndpoint[] = [];
   for (const entry of file.mirrors) mirrors.push(await toEndpoint(entry, directory, host, false));
   const last = upstream(await toEndpoint(file.server, directory, host, true));
   return [...mirrors.filter((mirror) => mirror.url.href !== last.url.href), last];
-}
-
-/** True for this machine's own names: containers' tools speak plain HTTP to them by default. */
-export function isLoopback(hostname: string): boolean {
-  const name = hostname.replace(/^\[|\]$/g, '');
-  return name === 'localhost' || (isIP(name) === 4 && name.startsWith('127.')) || name === '::1';
 }
 
 function defaultServer(host: string, plainHttp: readonly string[], hasCertificates: boolean): URL {
@@ -51,7 +46,7 @@ function defaultServer(host: string, plainHttp: readonly string[], hasCertificat
 }
 
 /** The registry is asked for whatever a mirror did not give, whatever its capabilities say. */
-function upstream(endpoint: Endpoint): Endpoint {
+function upstream(endpoint: RegistryEndpoint): RegistryEndpoint {
   return { ...endpoint, resolve: true, pull: true, upstream: true };
 }
 
@@ -71,7 +66,12 @@ async function findDirectory(host: string, configDirs: readonly string[]): Promi
   return undefined;
 }
 
-async function toEndpoint(entry: HostEntry, directory: string, host: string, isServer: boolean): Promise<Endpoint> {
+async function toEndpoint(
+  entry: HostEntry,
+  directory: string,
+  host: string,
+  isServer: boolean,
+): Promise<RegistryEndpoint> {
   const { url, headers, connectTimeout } = entry;
   const tls = url.protocol === 'https:' ? await loadTls(entry, directory, entry.skipVerify) : undefined;
   const isMirror = url.host !== host && url.host !== apiHost(host);

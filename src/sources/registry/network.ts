@@ -1,13 +1,13 @@
 import { NymphError } from '../../errors.ts';
+import { createHealthBook, type HealthBook, type HostHealth } from '../http/health.ts';
+import { proxyFromEnvironment } from '../http/proxy.ts';
+import { DEFAULT_TIMEOUTS, type Timeouts } from '../http/request.ts';
+import { createTransport, type Transport } from '../http/transport.ts';
 import { type Log, SILENT } from '../log.ts';
 import { type Authorizer, createAuthorizer } from './auth.ts';
 import { credentialFiles, findCredential } from './credentials.ts';
-import type { Endpoint } from './endpoint.ts';
-import { createHealthBook, type HealthBook, type HostHealth } from './health.ts';
+import type { RegistryEndpoint } from './endpoint.ts';
 import { readEndpoints } from './hosts.ts';
-import { DEFAULT_TIMEOUTS, type Timeouts } from './http.ts';
-import { proxyFromEnvironment } from './proxy.ts';
-import { createTransport, type Transport } from './transport.ts';
 
 export interface NetworkOptions {
   /** Directories with `<host>/hosts.toml`, the first that knows a host counts. */
@@ -28,7 +28,7 @@ export interface RegistryNetwork {
   readonly health: HealthBook;
   readonly log: Log;
   /** Hosts that answer for a registry, in order, the registry itself last. */
-  endpoints(host: string): Promise<readonly Endpoint[]>;
+  endpoints(host: string): Promise<readonly RegistryEndpoint[]>;
   /** Health of every host that was spoken to. */
   report(): HostHealth[];
   close(): Promise<void>;
@@ -40,7 +40,7 @@ export const DEFAULT_CONFIG_DIRS = ['/etc/containerd/certs.d', '/etc/docker/cert
 const CONFIG_LIFETIME = 30_000;
 
 interface KnownHost {
-  endpoints: readonly Endpoint[];
+  endpoints: readonly RegistryEndpoint[];
   readAt: number;
 }
 
@@ -59,7 +59,7 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
     findCredential: (host, repository) => findCredential(files, host, repository),
   });
 
-  const read = async (host: string): Promise<readonly Endpoint[]> => {
+  const read = async (host: string): Promise<readonly RegistryEndpoint[]> => {
     const known = hosts.get(host);
     try {
       const endpoints = await readEndpoints(host, configDirs, plainHttp);

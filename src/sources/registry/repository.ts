@@ -10,15 +10,16 @@ import {
   parseJsonObject,
 } from '../descriptor.ts';
 import { isDigest, sha256Digest, startDigest } from '../digest.ts';
+import { endpointKey } from '../http/endpoint.ts';
+import { type Avoided, firstOf } from '../http/failover.ts';
+import { contentLength, type HttpResponse } from '../http/request.ts';
 import { formatReference, type RegistryReference } from '../reference.ts';
 import { cancelled, retry, SMALL_OBJECT_RETRY } from '../retry.ts';
 import type { Descriptor, Manifest, Repository } from '../source.ts';
 import { openBlob } from './blob.ts';
-import type { Endpoint } from './endpoint.ts';
-import { statusError, transportError } from './errors.ts';
+import type { RegistryEndpoint } from './endpoint.ts';
+import { REGISTRY_ERRORS } from './errors.ts';
 import { ask, type Question } from './exchange.ts';
-import { type Avoided, firstOf } from './failover.ts';
-import { contentLength, type HttpResponse } from './http.ts';
 import type { RegistryNetwork } from './network.ts';
 
 const ACCEPT = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(', ');
@@ -28,8 +29,15 @@ export function openRegistryRepository(reference: RegistryReference, network: Re
   const { host, repository } = reference;
   const avoided: Avoided = new Map();
 
-  const withRetries = <T>(role: 'pull' | 'resolve', signal: AbortSignal, attempt: (endpoint: Endpoint) => Promise<T>) =>
-    retry(SMALL_OBJECT_RETRY, signal, () => firstOf(network, host, role, avoided, attempt));
+  const withRetries = <T>(
+    role: 'pull' | 'resolve',
+    signal: AbortSignal,
+    attempt: (endpoint: RegistryEndpoint) => Promise<T>,
+  ) =>
+    retry(SMALL_OBJECT_RETRY, signal, async () => {
+      const endpoints = (await network.endpoints(host)).filter((endpoint) => endpoint[role]);
+      return firstOf(network, endpoints, avoided, attempt);
+    });
 
   const fetchManifest = (name: string, digest: OciDigest | undefined, signal: AbortSignal): Promise<Manifest> => {
     const what = `manifest ${host}/${repository}${digest ? '@' : ':'}${name}`;
@@ -70,7 +78,7 @@ export function openRegistryRepository(reference: RegistryReference, network: Re
 /** A whole body of at most `limit` bytes; of exactly the given size and digest where they are known. */
 async function readBody(
   network: RegistryNetwork,
-  endpoint: Endpoint,
+  endpoint: RegistryEndpoint,
   response: HttpResponse,
   what: string,
   expected: Pick<Descriptor, 'digest' | 'size'> | undefined,
@@ -79,7 +87,7 @@ async function readBody(
 ): Promise<Uint8Array> {
   const { host } = endpoint.url;
   const broken = (why: string) => new NymphError('source', `${host} sent ${what} wrongly: ${why}`, { retryable: true });
-  if (response.status !== 200) throw await statusError(response, what, host);
+  if (response.status !== 200) throw await REGISTRY_ERRORS.status(response, what, host);
   const chunks: Uint8Array[] = [];
   const digest = startDigest();
   const most = expected?.size ?? limit;
@@ -99,13 +107,13 @@ async function readBody(
   } catch (error) {
     await response.body.return?.();
     if (signal.aborted) throw cancelled(what);
-    throw transportError(error, what, host);
+    throw REGISTRY_ERRORS.transport(error, what, host);
   }
   // undici gives the connection back one turn later: whoever asks at once would open another, for a round trip or three.
   await setImmediate();
   if (expected && size !== expected.size) throw broken(`${size} bytes instead of ${expected.size}`);
   if (expected && digest.digest() !== expected.digest) throw wrongDigest(what, host);
-  network.health.received(endpoint.url.href, size);
+  network.health.received(endpointKey(endpoint), size);
   return Buffer.concat(chunks, size);
 }
 

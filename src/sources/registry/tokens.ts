@@ -1,8 +1,8 @@
 import { NymphError } from '../../errors.ts';
+import { type HttpRequest, type HttpResponse, readUpTo } from '../http/request.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credential } from './credentials.ts';
-import { statusError, transportError } from './errors.ts';
-import { type HttpRequest, type HttpResponse, readUpTo } from './http.ts';
+import { REGISTRY_ERRORS } from './errors.ts';
 
 /** An access token as the token endpoint gave it. Milliseconds of life from now. */
 export interface AccessToken {
@@ -41,10 +41,10 @@ export async function fetchToken(
   let response: HttpResponse;
   try {
     response = await send(tokenRequest(realm, challenge.parameters.service, scope, credential), signal);
-    if (response.status !== 200) throw await statusError(response, what, realm.host);
+    if (response.status !== 200) throw await REGISTRY_ERRORS.status(response, what, realm.host);
     return parseToken(await readUpTo(response, LIMIT), realm.host);
   } catch (error) {
-    throw transportError(error, what, realm.host);
+    throw REGISTRY_ERRORS.transport(error, what, realm.host);
   }
 }
 

@@ -1,6 +1,6 @@
 import { NymphError } from '../../errors.ts';
-import { statusError, transportError } from './errors.ts';
-import { contentLength, type HttpResponse } from './http.ts';
+import type { PlaceErrors } from './errors.ts';
+import { contentLength, type HttpResponse } from './request.ts';
 
 /** A server that ignores `Range` is borne with as long as no more than this has to be read and dropped, bytes. */
 export const MAX_SKIP = 8 * 1024 * 1024;
@@ -12,9 +12,10 @@ export interface RangeRequest {
   what: string;
   /** Who answers, for errors. */
   host: string;
+  errors: PlaceErrors;
 }
 
-export function rangeHeader({ offset, length }: RangeRequest): string {
+export function rangeHeader({ offset, length }: Pick<RangeRequest, 'offset' | 'length'>): string {
   return `bytes=${offset}-${offset + length - 1}`;
 }
 
@@ -31,7 +32,7 @@ export async function checkRange(response: HttpResponse, request: RangeRequest):
 }
 
 async function refusal(response: HttpResponse, request: RangeRequest): Promise<NymphError | undefined> {
-  const { offset, length, what, host } = request;
+  const { offset, length, what, host, errors } = request;
   const { status } = response;
   const broken = (why: string) =>
     new NymphError('source', `${host} sent a wrong range of ${what}: ${why}`, { retryable: true });
@@ -44,7 +45,7 @@ async function refusal(response: HttpResponse, request: RangeRequest): Promise<N
     const total = /^bytes \*\/(\d+)$/.exec(response.header('content-range') ?? '')?.[1];
     if (total !== undefined && Number(total) < offset + length) return short(Number(total));
   }
-  if (status !== 206 && status !== 200) return statusError(response, what, host);
+  if (status !== 206 && status !== 200) return errors.status(response, what, host);
   const encoding = response.header('content-encoding')?.trim().toLowerCase();
   if (encoding && encoding !== 'identity') return broken(`its bytes are encoded (${encoding.slice(0, 40)})`);
   const bodySize = contentLength(response);
@@ -98,7 +99,7 @@ export function exactly(
     ended = true;
     const mine = cancellation();
     if (mine) throw mine;
-    const known = transportError(error, request.what, request.host);
+    const known = request.errors.transport(error, request.what, request.host);
     events.failed(known);
     throw known;
   };

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { isLoopback } from './hosts.ts';
+import { isLoopback } from './loopback.ts';
 
 /** Finds the proxy for an address; `undefined` = go there directly. */
 export type ProxyFor = (url: URL) => string | undefined;

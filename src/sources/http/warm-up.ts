@@ -1,5 +1,5 @@
 import Agent from 'undici/lib/dispatcher/agent.js';
-import { DEFAULT_TIMEOUTS, discard, sendRequest } from './http.ts';
+import { DEFAULT_TIMEOUTS, discard, sendRequest } from './request.ts';
 
 /**
  * Sends one request to an HTTP server of our own on a unix socket: the HTTP client compiles its parser at its first

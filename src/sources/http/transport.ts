@@ -4,9 +4,9 @@ import { createSecureContext, rootCertificates, type SecureContext } from 'node:
 import type { Dispatcher } from 'undici';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import { NymphError } from '../../errors.ts';
-import type { TlsSettings } from './endpoint.ts';
-import { type HttpRequest, type HttpResponse, sendRequest, type Timeouts } from './http.ts';
+import type { ConnectionSettings, TlsSettings } from './endpoint.ts';
 import type { ProxyFor } from './proxy.ts';
+import { type HttpRequest, type HttpResponse, sendRequest, type Timeouts } from './request.ts';
 
 /** Connections to everybody, kept and shared. */
 export interface Transport {
@@ -14,11 +14,6 @@ export interface Transport {
   send(request: HttpRequest, settings: ConnectionSettings, signal: AbortSignal): Promise<HttpResponse>;
   /** Ends all connections, at once. */
   close(): Promise<void>;
-}
-
-export interface ConnectionSettings {
-  tls?: TlsSettings;
-  connectTimeout?: number;
 }
 
 const CONNECTIONS_PER_HOST = 16;
@@ -59,7 +54,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
     const timeout = settings.connectTimeout ?? timeouts.connect;
     // One context for all connections: made anew for each, reading the trusted certificates takes 10 ms of CPU.
     const secureContext = secure || proxy?.startsWith('https:') ? await contextFor(settings.tls) : undefined;
-    const connect = { timeout, secureContext, rejectUnauthorized: !settings.tls?.skipVerify };
+    const { socketPath } = settings;
+    const connect = { timeout, secureContext, rejectUnauthorized: !settings.tls?.skipVerify, socketPath };
     const common = {
       connections: CONNECTIONS_PER_HOST,
       keepAliveTimeout: KEEP_ALIVE,
@@ -73,9 +69,9 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
   };
 
   const dispatcherFor = (url: URL, settings: ConnectionSettings) => {
-    const proxy = proxyFor(url);
+    const proxy = settings.socketPath === undefined ? (settings.proxy ?? proxyFor(url)) : undefined;
     const secure = url.protocol === 'https:';
-    const key = [secure, proxy, settings.tls?.id, settings.connectTimeout].join(' ');
+    const key = [secure, proxy, settings.tls?.id, settings.connectTimeout, settings.socketPath].join(' ');
     let dispatcher = dispatchers.get(key);
     if (!dispatcher) {
       dispatcher = create(secure, proxy, settings);
@@ -89,7 +85,10 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
     async send(request, settings, signal) {
       const dispatcher = await dispatcherFor(request.url, settings);
       const headers = { 'user-agent': userAgent, ...request.headers };
-      return sendRequest(dispatcher, { ...request, headers }, timeouts, signal);
+      const { answerTimeout } = settings;
+      const limits =
+        answerTimeout === undefined ? timeouts : { ...timeouts, header: answerTimeout, body: answerTimeout };
+      return sendRequest(dispatcher, { ...request, headers }, limits, signal);
     },
     async close() {
       const open = [...dispatchers.values()];
@@ -112,7 +111,7 @@ async function createContext(tls: TlsSettings | undefined): Promise<SecureContex
     });
   } catch (cause) {
     throw new NymphError('config', `the certificates for a registry cannot be used: ${(cause as Error).message}`, {
-      hint: 'Look at `ca` and `client` in hosts.toml.',
+      hint: 'Look at `ca` and `client` in hosts.toml (`ca_cert_files` in a nydusd configuration).',
       cause,
     });
   }
