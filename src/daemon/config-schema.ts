@@ -104,6 +104,10 @@ export const SETTINGS = {
       (file) => file === '',
       'File with credentials in the format of Docker’s `config.json`, instead of the usual places (`~/.docker/config.json`, containers’ `auth.json`).',
     ),
+    secrets_dirs: list('paths', absolutePath, {
+      default: [],
+      doc: 'Directories with Kubernetes pull secrets: each a mounted secret (`.dockerconfigjson`), or a directory of such.',
+    }),
     plain_http: list('hosts', host, {
       default: [],
       doc: 'Registries (`host` or `host:port`) that are spoken to without TLS.',

@@ -7,6 +7,7 @@ export function registryOptions({ registry }: Pick<Config, 'registry'>): Omit<Ne
   return {
     configDirs: registry.configDirs,
     credentials: registry.credentials,
+    secretsDirs: registry.secretsDirs,
     plainHttp: registry.plainHttp,
     timeouts: { connect: registry.connectTimeout, header: registry.headerTimeout, body: registry.bodyTimeout },
     userAgent: `nymph/${VERSION}`,

@@ -35,6 +35,8 @@ export interface TokenAuth {
   password?: string;
   /** POST with this refresh token is needed. */
   identityToken?: string;
+  /** A header that is wrong is answered with 403 and no challenge, as ECR does. */
+  forbids?: boolean;
   /** Seconds that a token lives; 300 by default. Answered as `expires_in`. */
   lifetime?: number;
 }
@@ -43,6 +45,7 @@ export interface BasicAuth {
   kind: 'basic';
   username: string;
   password: string;
+  forbids?: boolean;
 }
 
 export interface Redirect {

@@ -72,6 +72,7 @@ export async function startRegistry(options: RegistryOptions): Promise<TestRegis
     const [, name, kind, id] = match;
     if (faults.auth && !desk.allows(request, faults.auth, name)) {
       stats.unauthorized++;
+      if (faults.auth.forbids && request.headers.authorization) return sendError(response, 403, 'DENIED');
       response.setHeader('www-authenticate', challenge(faults.auth, url, name));
       return sendError(response, 401, 'UNAUTHORIZED');
     }

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parseChallenges } from '../../src/sources/registry/challenge.ts';
-import { credentialFiles, findCredential } from '../../src/sources/registry/credentials.ts';
+import type { Credential } from '../../src/sources/registry/credential.ts';
+import { credentialFiles, dockerCredentials } from '../../src/sources/registry/docker-config.ts';
 
 let directory: string;
 let count = 0;
@@ -17,6 +18,18 @@ async function file(value: unknown): Promise<string> {
   const path = join(directory, `${count++}.json`);
   await writeFile(path, typeof value === 'string' ? value : JSON.stringify(value));
   return path;
+}
+/** The first credential of the files, and what was wrong until then. */
+async function findCredential(
+  files: string[],
+  host: string,
+  repository: string,
+  env?: NodeJS.ProcessEnv,
+): Promise<{ credential?: Credential; problems: string[] }> {
+  const problems: string[] = [];
+  for await (const { credential } of dockerCredentials(files, host, repository, problems, env))
+    return { credential, problems };
+  return { problems };
 }
 const encode = (text: string) => Buffer.from(text).toString('base64');
 const basic = (username: string, password: string) => ({ kind: 'basic', username, password });

@@ -2,7 +2,7 @@ import { NymphError } from '../../errors.ts';
 import type { HttpRequest, HttpResponse } from '../http/request.ts';
 import { orCancelled } from '../retry.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
-import type { CredentialLookup } from './credentials.ts';
+import { type Candidate, fingerprint } from './credential.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { basicHeader, fetchToken } from './tokens.ts';
 
@@ -11,8 +11,12 @@ export interface Authorizer {
   /** The header to send without being asked: of a host that asked before. Renewed before it expires. */
   current(endpoint: RegistryEndpoint, repository: string, signal: AbortSignal): Promise<string | undefined>;
   /**
-   * The header for a host that answered 401.
-   * @param challenges its `WWW-Authenticate` values; @param sent the header that it refused
+   * The header for a host that answered 401, or 403 to a header. Credentials are looked up again, and each is tried
+   * once: they change while images are mounted, and a host may have several.
+   * @param challenges its `WWW-Authenticate` values; without any, those that it gave before count
+   * @param sent the header that it refused
+   * @param refusals what this host has refused while one question was asked; kept by who asks
+   * @returns `undefined` if all there is was refused
    * @throws NymphError `denied` if there is nothing that could be sent
    */
   answer(
@@ -20,76 +24,140 @@ export interface Authorizer {
     repository: string,
     challenges: readonly string[],
     sent: string | undefined,
+    refusals: Refusals,
     signal: AbortSignal,
-  ): Promise<string>;
+  ): Promise<string | undefined>;
   /** Forgets a header that was refused although it is new. Returns a hint for people. */
   refused(endpoint: RegistryEndpoint, repository: string): string;
 }
 
+/** What one question has tried in vain. */
+export interface Refusals {
+  headers: Set<string>;
+  /** Headers that it got for itself, refused or not. */
+  obtained: Set<string>;
+  /** Fingerprints of credentials. */
+  credentials: Set<string>;
+}
+
 export interface AuthorizerParts {
   send(endpoint: RegistryEndpoint, request: HttpRequest, signal: AbortSignal): Promise<HttpResponse>;
-  findCredential(host: string, repository: string): Promise<CredentialLookup>;
+  /** Best first; `problems` takes what could not be used. */
+  findCredentials(host: string, repository: string, problems: string[]): AsyncIterable<Candidate>;
   now?(): number;
 }
 
 interface Grant {
   challenge: Challenge;
   header?: string;
+  /** The credential behind the header: its fingerprint, and whether it has but one header. */
+  credential?: string;
+  fixed: boolean;
   /** Unix time, ms: renewed in the background from the first, not sent any more from the second. */
   renewAt: number;
   expiresAt: number;
   /** The one request for a new header that is under way. */
-  pending?: Promise<string>;
+  pending?: Promise<string | undefined>;
   problems: string[];
+}
+
+interface Permit {
+  header: string;
+  credential: string;
+  fixed: boolean;
+  renewAt: number;
+  expiresAt: number;
 }
 
 /** For a whole exchange with a token endpoint, helper programs included. */
 const TIMEOUT = 45_000;
 /** Repositories that are remembered; the oldest is forgotten first. */
 const MAX_GRANTS = 2048;
+/** Credentials that are tried for one host and repository. */
+const MAX_CANDIDATES = 8;
+/** In place of a fingerprint. */
+const ANONYMOUS = 'anonymous';
+const NONE: ReadonlySet<string> = new Set();
 
 export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const grants = new Map<string, Grant>();
   const now = parts.now ?? Date.now;
   const keyOf = (endpoint: RegistryEndpoint, repository: string) => `${endpoint.url.href} ${repository}`;
 
-  const obtain = async (grant: Grant, endpoint: RegistryEndpoint, repository: string): Promise<string> => {
-    const lookup = await parts.findCredential(endpoint.url.host, repository);
-    grant.problems = lookup.problems;
-    const { credential } = lookup;
-    const { scheme, parameters } = grant.challenge;
-    grant.expiresAt = Number.POSITIVE_INFINITY;
-    grant.renewAt = Number.POSITIVE_INFINITY;
-    if (scheme === 'basic') {
-      if (credential?.kind === 'basic') return basicHeader(credential);
-      throw new NymphError('denied', `${endpoint.url.host} wants a login`, { hint: loginHint(endpoint, grant) });
-    }
-    if (credential?.kind === 'bearer') return `Bearer ${credential.token}`;
+  /** What a credential gives; without one, an anonymous token. */
+  const permit = async (
+    { challenge }: Grant,
+    endpoint: RegistryEndpoint,
+    repository: string,
+    candidate: Candidate | undefined,
+  ): Promise<Permit> => {
+    const credential = candidate?.credential;
+    const id = credential ? fingerprint(credential) : ANONYMOUS;
+    const forEver = { renewAt: Number.POSITIVE_INFINITY, expiresAt: Number.POSITIVE_INFINITY };
+    if (challenge.scheme === 'basic' && credential?.kind === 'basic')
+      return { header: basicHeader(credential), credential: id, fixed: true, ...forEver };
+    if (challenge.scheme === 'basic') throw new NymphError('denied', `${endpoint.url.host} wants a login`);
+    if (credential?.kind === 'bearer')
+      return { header: `Bearer ${credential.token}`, credential: id, fixed: true, ...forEver };
     const send = (request: HttpRequest, signal: AbortSignal) => parts.send(endpoint, request, signal);
-    const scope = parameters.scope || `repository:${repository}:pull`;
+    const scope = challenge.parameters.scope || `repository:${repository}:pull`;
     const asked = now();
-    const token = await fetchToken(
-      send,
-      grant.challenge,
-      scope,
-      credential,
-      endpoint.url,
-      AbortSignal.timeout(TIMEOUT),
-    );
-    grant.expiresAt = asked + token.lifetime * 0.95;
-    grant.renewAt = asked + token.lifetime * 0.75;
-    return `Bearer ${token.token}`;
+    const token = await fetchToken(send, challenge, scope, credential, endpoint.url, AbortSignal.timeout(TIMEOUT));
+    return {
+      header: `Bearer ${token.token}`,
+      credential: id,
+      fixed: false,
+      renewAt: asked + token.lifetime * 0.75,
+      expiresAt: asked + token.lifetime * 0.95,
+    };
   };
 
-  const renew = (grant: Grant, endpoint: RegistryEndpoint, repository: string): Promise<string> => {
-    grant.pending ??= obtain(grant, endpoint, repository)
-      .then((header) => {
-        grant.header = header;
-        return header;
+  /** The first permit that is to be had from a credential that is not among `refused`. */
+  const obtain = async (
+    grant: Grant,
+    endpoint: RegistryEndpoint,
+    repository: string,
+    refused: ReadonlySet<string>,
+  ): Promise<Permit | undefined> => {
+    grant.problems = [];
+    let denial: NymphError | undefined;
+    let count = 0;
+    for await (const candidate of parts.findCredentials(endpoint.url.host, repository, grant.problems)) {
+      if (++count > MAX_CANDIDATES) break;
+      if (refused.has(fingerprint(candidate.credential))) {
+        grant.problems.push(`${candidate.from} was refused`);
+        continue;
+      }
+      try {
+        return await permit(grant, endpoint, repository, candidate);
+      } catch (error) {
+        if (!(error instanceof NymphError) || error.code !== 'denied') throw error;
+        denial = error;
+        grant.problems.push(`${candidate.from} was refused`);
+      }
+    }
+    if (count === 0 && !refused.has(ANONYMOUS)) return permit(grant, endpoint, repository, undefined);
+    if (denial) throw denial;
+    return undefined;
+  };
+
+  const renew = (
+    grant: Grant,
+    endpoint: RegistryEndpoint,
+    repository: string,
+    refused: ReadonlySet<string>,
+  ): Promise<string | undefined> => {
+    grant.pending ??= obtain(grant, endpoint, repository, refused)
+      .then((permit) => {
+        if (permit) Object.assign(grant, permit);
+        return permit?.header;
       })
       .catch((error: unknown) => {
-        if (error instanceof NymphError && error.code === 'denied' && grant.problems.length > 0)
-          throw new NymphError('denied', error.message, { hint: loginHint(endpoint, grant), cause: error });
+        if (error instanceof NymphError && error.code === 'denied')
+          throw new NymphError('denied', error.message, {
+            hint: grant.problems.length === 0 && error.hint ? error.hint : loginHint(endpoint, grant),
+            cause: error,
+          });
         throw error;
       })
       .finally(() => {
@@ -105,33 +173,43 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
       const time = now();
       const what = `waiting for an access token for ${endpoint.url.host}`;
       if (grant.header === undefined || time >= grant.expiresAt)
-        return orCancelled(renew(grant, endpoint, repository), signal, what);
+        return orCancelled(renew(grant, endpoint, repository, NONE), signal, what);
       if (time >= grant.renewAt) {
         // The old one is good for a while: a failure here is met again, by a request that needs the new one.
-        renew(grant, endpoint, repository).catch(() => {
+        renew(grant, endpoint, repository, NONE).catch(() => {
           grant.renewAt = now() + (grant.expiresAt - now()) / 2;
         });
       }
       return grant.header;
     },
 
-    async answer(endpoint, repository, challenges, sent, signal) {
-      const challenge = chooseChallenge(parseChallenges(challenges));
+    async answer(endpoint, repository, challenges, sent, refusals, signal) {
+      const key = keyOf(endpoint, repository);
+      let grant = grants.get(key);
+      const challenge = chooseChallenge(parseChallenges(challenges)) ?? grant?.challenge;
       if (!challenge)
         throw new NymphError('denied', `${endpoint.url.host} wants a login of a kind that nymph does not speak`, {
           hint: 'nymph speaks Basic and Bearer.',
         });
-      const key = keyOf(endpoint, repository);
-      let grant = grants.get(key);
-      // Another request has renewed the header since this one was sent.
-      if (grant?.header !== undefined && grant.header !== sent && now() < grant.expiresAt) return grant.header;
       if (!grant) {
         if (grants.size >= MAX_GRANTS) grants.delete(grants.keys().next().value!);
-        grant = { challenge, renewAt: 0, expiresAt: 0, problems: [] };
+        grant = { challenge, fixed: false, renewAt: 0, expiresAt: 0, problems: [] };
         grants.set(key, grant);
       }
       if (!grant.pending) grant.challenge = challenge;
-      return orCancelled(renew(grant, endpoint, repository), signal, `logging in to ${endpoint.url.host}`);
+      if (sent !== undefined) {
+        // An older token may be refused although its credential is good: it was revoked. A new one may not.
+        const fresh = grant.fixed || refusals.obtained.has(sent);
+        if (grant.header === sent && grant.credential && fresh) refusals.credentials.add(grant.credential);
+        refusals.headers.add(sent);
+      }
+      // Another request has renewed the header since this one was sent.
+      if (grant.header !== undefined && !refusals.headers.has(grant.header) && now() < grant.expiresAt)
+        return grant.header;
+      const what = `logging in to ${endpoint.url.host}`;
+      const header = await orCancelled(renew(grant, endpoint, repository, refusals.credentials), signal, what);
+      if (header !== undefined) refusals.obtained.add(header);
+      return header;
     },
 
     refused(endpoint, repository) {
@@ -150,6 +228,6 @@ function chooseChallenge(challenges: Challenge[]): Challenge | undefined {
 }
 
 function loginHint(endpoint: RegistryEndpoint, grant: Grant | undefined): string {
-  const login = `Log in to ${endpoint.url.host} (\`docker login\` or \`skopeo login\`) as the user that the daemon runs as.`;
+  const login = `Log in to ${endpoint.url.host} (\`docker login\` or \`skopeo login\`) as the user that the daemon runs as, or renew the pull secret.`;
   return grant && grant.problems.length > 0 ? `${grant.problems.join('; ')}. ${login}` : login;
 }

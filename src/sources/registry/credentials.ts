@@ -1,195 +1,30 @@
-import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import type { CapturedCredentials } from './captured.ts';
+import type { Candidate } from './credential.ts';
+import { dockerCredentials } from './docker-config.ts';
+import { secretCredentials } from './secrets.ts';
 
-export type Credential =
-  | { kind: 'basic'; username: string; password: string }
-  /** Exchanged for an access token at the token endpoint (OAuth2 refresh token). */
-  | { kind: 'identity'; token: string }
-  /** Sent as it is. */
-  | { kind: 'bearer'; token: string };
-
-export interface CredentialLookup {
-  credential?: Credential;
-  /** Files and helpers that could not be used, for the hint of a later refusal; without secrets. */
-  problems: string[];
-}
-
-const HELPER_TIMEOUT = 30_000;
-const DOCKER_HUB_NAMES = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
-
-/**
- * Files that may hold credentials, first match wins: the given one alone; else `$DOCKER_CONFIG/config.json` or
- * `~/.docker/config.json`, then `$REGISTRY_AUTH_FILE`, then containers' `auth.json` (containers-auth.json(5)).
- */
-export function credentialFiles(file: string | undefined, env: NodeJS.ProcessEnv = process.env): string[] {
-  if (file) return [file];
-  const home = env.HOME || homedir();
-  const files = [env.DOCKER_CONFIG ? join(env.DOCKER_CONFIG, 'config.json') : join(home, '.docker/config.json')];
-  if (env.REGISTRY_AUTH_FILE) return [...files, env.REGISTRY_AUTH_FILE];
-  files.push(
-    env.XDG_RUNTIME_DIR
-      ? join(env.XDG_RUNTIME_DIR, 'containers/auth.json')
-      : `/run/containers/${process.getuid?.() ?? 0}/auth.json`,
-  );
-  files.push(join(env.XDG_CONFIG_HOME || join(home, '.config'), 'containers/auth.json'));
-  return files;
+/** Where credentials are looked for. */
+export interface CredentialPlaces {
+  captured?: CapturedCredentials;
+  /** Directories with Kubernetes pull secrets. */
+  secretsDirs: readonly string[];
+  /** Files in the format of Docker's `config.json`. */
+  dockerFiles: readonly string[];
 }
 
 /**
- * Looks for the credential of a registry. Files are read anew each time: people log in while the daemon runs.
- * @param host `registry.example:5000`, as the reference or hosts.toml names it
- * @param repository for entries that hold for a part of a registry only, as containers' tools write them
+ * What may be tried at a registry, best first: what came with the pull of this image, pull secrets, the files and helpers
+ * of Docker and containers' tools. Each place is looked into only when what came before is not good enough, and anew
+ * each time: this is how renewed credentials are found while an image is mounted.
+ * @param problems takes files and helpers that could not be used, for the hint of a later refusal; without secrets
  */
-export async function findCredential(
-  files: readonly string[],
+export async function* findCredentials(
+  places: CredentialPlaces,
   host: string,
   repository: string,
-  env: NodeJS.ProcessEnv = process.env,
-): Promise<CredentialLookup> {
-  const problems: string[] = [];
-  for (const file of files) {
-    const config = await readConfig(file, problems);
-    if (!config) continue;
-    const names = DOCKER_HUB_NAMES.includes(host) ? DOCKER_HUB_NAMES : [host];
-    for (const [helper, server] of helpersFor(config, names)) {
-      const credential = await askHelper(helper, server, env, problems);
-      if (credential) return { credential, problems };
-    }
-    const credential = fromAuths(config.auths, names, repository, file, problems);
-    if (credential) return { credential, problems };
-  }
-  return { problems };
-}
-
-interface ConfigFile {
-  auths?: Record<string, unknown>;
-  credHelpers?: Record<string, unknown>;
-  credsStore?: unknown;
-}
-
-async function readConfig(file: string, problems: string[]): Promise<ConfigFile | undefined> {
-  try {
-    const value: unknown = JSON.parse(await readFile(file, 'utf8'));
-    if (isObject(value)) return value as ConfigFile;
-    problems.push(`${file} is not a JSON object`);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') problems.push(`${file} cannot be read (${code ?? 'it is not JSON'})`);
-  }
-  return undefined;
-}
-
-/** Helper and the server name to ask it for: one of this host's own, else the store of all. */
-function helpersFor(config: ConfigFile, names: string[]): [string, string][] {
-  if (isObject(config.credHelpers)) {
-    for (const name of names) {
-      const helper = config.credHelpers[name];
-      if (typeof helper === 'string' && helper !== '') return [[helper, name]];
-    }
-  }
-  if (typeof config.credsStore !== 'string' || config.credsStore === '') return [];
-  const server = names.length > 1 ? 'https://index.docker.io/v1/' : names[0];
-  return [[config.credsStore, server]];
-}
-
-/** Docker's credential helper protocol: the server's name on standard input, a JSON object on standard output. */
-async function askHelper(
-  helper: string,
-  server: string,
-  env: NodeJS.ProcessEnv,
   problems: string[],
-): Promise<Credential | undefined> {
-  const program = `docker-credential-${helper}`;
-  if (!/^[A-Za-z0-9._-]+$/.test(helper)) {
-    problems.push('a credential helper has a name that is not a program name');
-    return undefined;
-  }
-  const { output, failure } = await run(program, server, env);
-  if (failure === undefined) {
-    try {
-      const { Username, Secret } = JSON.parse(output) as { Username?: unknown; Secret?: unknown };
-      if (typeof Username === 'string' && typeof Secret === 'string') {
-        if (Username === '' && Secret === '') return undefined;
-        if (Username === '<token>') return { kind: 'identity', token: Secret };
-        return { kind: 'basic', username: Username, password: Secret };
-      }
-    } catch {
-      // Told below: what it printed may hold a secret, so it is not shown.
-    }
-    problems.push(`${program} gave no credential that can be read`);
-  } else if (!/credentials not found/i.test(output)) problems.push(`${program} failed (${failure})`);
-  return undefined;
-}
-
-function run(program: string, input: string, env: NodeJS.ProcessEnv): Promise<{ output: string; failure?: string }> {
-  return new Promise((resolve) => {
-    const child = execFile(
-      program,
-      ['get'],
-      { env, timeout: HELPER_TIMEOUT, killSignal: 'SIGKILL', maxBuffer: 1 << 20 },
-      (error, output) => {
-        const failure = error ? (error.killed ? 'no answer in time' : String(error.code ?? 'killed')) : undefined;
-        resolve({ output, ...(failure === undefined ? {} : { failure }) });
-      },
-    );
-    // A helper that ends without reading closes the pipe; its exit says what is wrong.
-    child.stdin?.on('error', () => {});
-    child.stdin?.end(input);
-  });
-}
-
-function fromAuths(
-  auths: unknown,
-  names: string[],
-  repository: string,
-  file: string,
-  problems: string[],
-): Credential | undefined {
-  if (!isObject(auths)) return undefined;
-  const byName = new Map(Object.entries(auths).map(([key, entry]) => [normaliseKey(key), entry]));
-  for (const name of names) {
-    for (
-      let scope = `${name}/${repository}`;
-      scope !== '';
-      scope = scope.slice(0, Math.max(0, scope.lastIndexOf('/')))
-    ) {
-      const entry = byName.get(scope);
-      if (!isObject(entry)) continue;
-      const credential = fromEntry(entry);
-      if (credential) return credential;
-      // Docker leaves an empty entry where a helper holds the secret.
-      if (Object.keys(entry).length > 0)
-        problems.push(`the entry for ${scope} in ${file} has no credential that can be read`);
-    }
-  }
-  return undefined;
-}
-
-function fromEntry(entry: Record<string, unknown>): Credential | undefined {
-  const text = (key: string) =>
-    typeof entry[key] === 'string' && entry[key] !== '' ? (entry[key] as string) : undefined;
-  const registryToken = text('registrytoken');
-  if (registryToken) return { kind: 'bearer', token: registryToken };
-  const identityToken = text('identitytoken');
-  if (identityToken) return { kind: 'identity', token: identityToken };
-  const decoded = Buffer.from(text('auth') ?? '', 'base64')
-    .toString('utf8')
-    .replace(/\0+$/, '');
-  const colon = decoded.indexOf(':');
-  if (colon > 0) return { kind: 'basic', username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
-  const username = text('username');
-  const password = text('password');
-  return username && password ? { kind: 'basic', username, password } : undefined;
-}
-
-/** Keys are written as `host`, `host/path` or `https://host/v1/`. */
-function normaliseKey(key: string): string {
-  const bare = key.replace(/^https?:\/\//, '');
-  return bare === key ? key.replace(/\/+$/, '') : bare.replace(/\/(v1|v2)?\/*$/, '');
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+): AsyncGenerator<Candidate> {
+  if (places.captured) yield* await places.captured.find(host, repository, problems);
+  yield* secretCredentials(places.secretsDirs, host, repository, problems);
+  yield* dockerCredentials(places.dockerFiles, host, repository, problems);
 }

@@ -2,6 +2,7 @@ import { NymphError } from '../../errors.ts';
 import { safeUrl } from '../http/errors.ts';
 import { discard, type HttpRequest, type HttpResponse } from '../http/request.ts';
 import { cancelled } from '../retry.ts';
+import type { Refusals } from './auth.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { REGISTRY_ERRORS } from './errors.ts';
 import type { RegistryNetwork } from './network.ts';
@@ -22,10 +23,12 @@ export interface Answer {
 }
 
 const MAX_HOPS = 5;
+/** Headers that are tried for one question. */
+const MAX_LOGINS = 12;
 
 /**
  * Asks one endpoint: logs in where it wants that, and follows redirects. Another host gets neither `Authorization` nor
- * the headers that are configured for the endpoint. Any status comes back but 401 and redirects.
+ * the headers that are configured for the endpoint. Any status comes back but refusals and redirects.
  * @throws NymphError `denied`, `source`, `timeout`, `cancelled`
  */
 export async function ask(
@@ -40,21 +43,28 @@ export async function ask(
   if (endpoint.ns) url.searchParams.set('ns', endpoint.ns);
 
   let authorization = await guarded(network.authorizer.current(endpoint, repository, signal), what, endpoint, signal);
-  let answer = await walk(network, endpoint, url, question, authorization, signal);
-  if (answer.response.status !== 401 || answer.target) return answer;
-
-  const challenges = answer.response.all('www-authenticate');
-  await discard(answer.response);
-  authorization = await guarded(
-    network.authorizer.answer(endpoint, repository, challenges, authorization, signal),
-    what,
-    endpoint,
-    signal,
-  );
-  answer = await walk(network, endpoint, url, question, authorization, signal);
-  if (answer.response.status !== 401 || answer.target) return answer;
-  const error = await REGISTRY_ERRORS.status(answer.response, what, endpoint.url.host);
-  throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, repository) });
+  const refusals: Refusals = { headers: new Set(), obtained: new Set(), credentials: new Set() };
+  for (let login = 0; ; login++) {
+    const answer = await walk(network, endpoint, url, question, authorization, signal);
+    const { status } = answer.response;
+    // Some say 403 to a login that has expired, or that may not read this repository while another may.
+    const refused = !answer.target && (status === 401 || (status === 403 && authorization !== undefined));
+    if (!refused) return answer;
+    const challenges = answer.response.all('www-authenticate');
+    const error = await REGISTRY_ERRORS.status(answer.response, what, endpoint.url.host);
+    const next =
+      login === MAX_LOGINS
+        ? undefined
+        : await guarded(
+            network.authorizer.answer(endpoint, repository, challenges, authorization, refusals, signal),
+            what,
+            endpoint,
+            signal,
+          );
+    if (next === undefined)
+      throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, repository) });
+    authorization = next;
+  }
 }
 
 /** Asks a target of an earlier redirect, as it is; no further redirects. */

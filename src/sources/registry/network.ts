@@ -5,7 +5,9 @@ import { DEFAULT_TIMEOUTS, type Timeouts } from '../http/request.ts';
 import { createTransport, type Transport } from '../http/transport.ts';
 import { type Log, SILENT } from '../log.ts';
 import { type Authorizer, createAuthorizer } from './auth.ts';
-import { credentialFiles, findCredential } from './credentials.ts';
+import type { CapturedCredentials } from './captured.ts';
+import { type CredentialPlaces, findCredentials } from './credentials.ts';
+import { credentialFiles } from './docker-config.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { readEndpoints } from './hosts.ts';
 
@@ -14,6 +16,10 @@ export interface NetworkOptions {
   configDirs?: readonly string[];
   /** File in the format of Docker's `config.json`, instead of the usual ones. */
   credentials?: string;
+  /** Directories with Kubernetes pull secrets. */
+  secretsDirs?: readonly string[];
+  /** Credentials that came with pulls. */
+  captured?: CapturedCredentials;
   /** Hosts (`host` or `host:port`) that are spoken to without TLS. */
   plainHttp?: readonly string[];
   timeouts?: Partial<Timeouts>;
@@ -49,14 +55,18 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
   const log = options.log ?? SILENT;
   const configDirs = options.configDirs ?? DEFAULT_CONFIG_DIRS;
   const plainHttp = options.plainHttp ?? [];
-  const files = credentialFiles(options.credentials);
+  const places: CredentialPlaces = {
+    ...(options.captured ? { captured: options.captured } : {}),
+    secretsDirs: options.secretsDirs ?? [],
+    dockerFiles: credentialFiles(options.credentials),
+  };
   const timeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
   const transport = createTransport(timeouts, options.userAgent ?? 'nymph', proxyFromEnvironment());
   const health = createHealthBook();
   const hosts = new Map<string, KnownHost>();
   const authorizer = createAuthorizer({
     send: (endpoint, request, signal) => transport.send(request, endpoint, signal),
-    findCredential: (host, repository) => findCredential(files, host, repository),
+    findCredentials: (host, repository, problems) => findCredentials(places, host, repository, problems),
   });
 
   const read = async (host: string): Promise<readonly RegistryEndpoint[]> => {

@@ -1,7 +1,7 @@
 import { NymphError } from '../../errors.ts';
 import { type HttpRequest, type HttpResponse, readUpTo } from '../http/request.ts';
 import type { Challenge } from './challenge.ts';
-import type { Credential } from './credentials.ts';
+import type { Credential } from './credential.ts';
 import { REGISTRY_ERRORS } from './errors.ts';
 
 /** An access token as the token endpoint gave it. Milliseconds of life from now. */
