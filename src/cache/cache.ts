@@ -121,6 +121,12 @@ export interface StoredMount {
   since: number;
   /** It is being made: nobody was told of it yet. */
   pending?: boolean;
+  /** Device nodes work: it is the root of containers. */
+  allowDevices?: boolean;
+  /** The kernel's name for the super block, where it is known. */
+  superBlock?: string;
+  /** The mount is gone, and the super block is still in use. */
+  unmounted?: boolean;
 }
 
 export interface CacheUsage {

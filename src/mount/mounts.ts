@@ -6,14 +6,21 @@ import type { FetchContext } from '../fetch/fetcher.ts';
 import { type AttachedImage, isComplete } from './attach.ts';
 import { fitsOptions, mountErofs, unmount } from './erofs.ts';
 import { BLOBS_DIRECTORY, blobName } from './flat.ts';
+import { createLingering } from './lingering.ts';
 import { mountOn, readMounts } from './mountinfo.ts';
-import { withWideReadAhead } from './read-ahead.ts';
+import { namingSuperBlock, widenReadAhead } from './super-block.ts';
 
 /** The mounts of this daemon: made, taken away, and found again after a start. */
 export interface Mounts {
-  /** Mounts an attached image, which belongs to the mount from now on. On failure nothing is left behind. */
-  add(image: AttachedImage, directory: string): Promise<ActiveMount>;
-  /** @param force detaches a mount that is in use; its readers are served until they end. */
+  /**
+   * Mounts an attached image, which belongs to the mount from now on. On failure nothing is left behind.
+   * @param allowDevices device nodes work: for the roots of containers, where the runtime guards them
+   */
+  add(image: AttachedImage, directory: string, allowDevices?: boolean): Promise<ActiveMount>;
+  /**
+   * Overlays and bind mounts above are served until they end.
+   * @param force detaches a mount that is in use; its readers are served likewise
+   */
   remove(directory: string, force: boolean): Promise<void>;
   /** The mount on a directory; one that somebody else unmounted is given up. */
   find(directory: string): Promise<ActiveMount | undefined>;
@@ -40,15 +47,19 @@ export function createMounts(
 ): Mounts {
   const active = new Map<string, ActiveMount>();
   const busy = new Set<string>();
-  /** Images of mounts that were detached while in use: the kernel does not say when their last reader goes. */
-  const detached: AttachedImage[] = [];
+  const lingering = createLingering(cache, log);
 
-  async function mountImage(image: AttachedImage, directory: string): Promise<void> {
+  /** @returns `stored`, with the super block that was made */
+  async function mountImage(image: AttachedImage, stored: StoredMount): Promise<StoredMount> {
+    const { directory, allowDevices } = stored;
     const devices = devicesOf(image);
     const throughFuse = devices.filter((path) => path.startsWith(fuseDirectory));
     await lookUp(throughFuse);
-    const mount = () => mountErofs({ bootstrap: image.bootstrap, devices, directory });
-    await (throughFuse.length === 0 ? withWideReadAhead(mount) : mount());
+    const superBlock = await namingSuperBlock(() =>
+      mountErofs({ bootstrap: image.bootstrap, devices, directory, allowDevices }),
+    );
+    if (superBlock !== undefined && throughFuse.length === 0) await widenReadAhead(superBlock);
+    return { ...stored, superBlock };
   }
 
   function devicesOf({ blobs }: AttachedImage): string[] {
@@ -59,24 +70,26 @@ export function createMounts(
     return fitsOptions(direct) ? direct : served;
   }
 
-  async function add(image: AttachedImage, wanted: string): Promise<ActiveMount> {
+  async function add(image: AttachedImage, wanted: string, allowDevices?: boolean): Promise<ActiveMount> {
     const directory = await mountPoint(wanted);
     return alone(directory, async () => {
       const known = await find(directory);
       if (known !== undefined) throw inUse(directory, known.stored.reference);
       const there = mountOn(await readMounts(), directory);
       if (there !== undefined && there.source === image.bootstrap) throw inUse(directory, image.stored.reference);
-      const stored: StoredMount = {
+      const wish: StoredMount = {
         directory,
         reference: image.stored.reference,
         digest: image.stored.digest,
         kind: 'erofs',
         since: Date.now(),
+        allowDevices,
       };
       // If we die from here on, the next daemon knows of a mount that nobody was told of, and takes it away.
-      cache.putMount({ ...stored, pending: true });
+      cache.putMount({ ...wish, pending: true });
+      let stored: StoredMount;
       try {
-        await mountImage(image, directory);
+        stored = await mountImage(image, wish);
       } catch (error) {
         cache.removeMount(directory);
         throw error;
@@ -97,12 +110,19 @@ export function createMounts(
     const mount = active.get(directory);
     if (mount === undefined) return undefined;
     if (mountOn(await readMounts(), directory)?.source === mount.image.bootstrap) return mount;
-    mount.image.ending.abort();
-    active.delete(directory);
-    // It may have been detached while in use.
-    detached.push(mount.image);
-    cache.removeMount(directory);
+    await letGo(mount);
     return undefined;
+  }
+
+  /** The mount of an image is gone. */
+  async function letGo({ stored, image }: ActiveMount): Promise<void> {
+    image.ending.abort();
+    active.delete(stored.directory);
+    try {
+      cache.removeMount(stored.directory);
+    } finally {
+      await lingering.take(stored, image);
+    }
   }
 
   async function remove(wanted: string, force: boolean): Promise<void> {
@@ -116,14 +136,7 @@ export function createMounts(
         });
       }
       await unmount(directory, force);
-      mount.image.ending.abort();
-      active.delete(directory);
-      try {
-        cache.removeMount(directory);
-      } finally {
-        if (force) detached.push(mount.image);
-        else await mount.image.release();
-      }
+      await letGo(mount);
     });
   }
 
@@ -155,6 +168,10 @@ export function createMounts(
     const again: (() => Promise<void>)[] = [];
     for (const stored of cache.mounts()) {
       const { directory, reference } = stored;
+      if (stored.unmounted) {
+        await takeUpLingering(stored, alive, reopen);
+        continue;
+      }
       const there = mountOn(entries, directory);
       const mounted = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
       const failed = (error: unknown) => {
@@ -186,6 +203,35 @@ export function createMounts(
     };
   }
 
+  /** Whoever reads an image whose mount is gone reads through a FUSE connection: without it nothing can be done for them. */
+  async function takeUpLingering(
+    stored: StoredMount,
+    alive: boolean,
+    reopen: (mount: StoredMount) => Promise<AttachedImage>,
+  ): Promise<void> {
+    forget(stored);
+    if (!alive) return;
+    try {
+      await lingering.take(stored, await reopen(stored));
+    } catch (error) {
+      log('error', 'cannot serve on what is in use without a mount', {
+        image: stored.reference,
+        error: (error as Error).message,
+      });
+    }
+  }
+
+  function remember(stored: StoredMount): void {
+    try {
+      cache.putMount(stored);
+    } catch (error) {
+      log('warn', 'the catalogue has an old entry of a mount', {
+        directory: stored.directory,
+        error: (error as Error).message,
+      });
+    }
+  }
+
   /** A catalogue that cannot be written (a full disk) must not keep the other mounts from being served. */
   function forget({ directory }: StoredMount): void {
     try {
@@ -200,15 +246,17 @@ export function createMounts(
     log('info', 'serving a mount on', { directory: mount.stored.directory, image: mount.stored.reference });
   }
 
-  async function mountAgain(mount: ActiveMount): Promise<void> {
-    const { directory, reference } = mount.stored;
+  async function mountAgain({ stored, image }: ActiveMount): Promise<void> {
+    const { directory, reference } = stored;
+    let mounted: StoredMount;
     try {
-      await mountImage(mount.image, directory);
+      mounted = await mountImage(image, stored);
     } catch (error) {
-      await mount.image.release();
+      await image.release();
       throw error;
     }
-    active.set(directory, mount);
+    active.set(directory, { stored: mounted, image });
+    remember(mounted);
     log('info', 'mounted again', { directory, image: reference });
   }
 
