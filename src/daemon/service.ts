@@ -3,7 +3,8 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { faultQuantiles } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
-import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
+import type { OciDigest } from '../image/image.ts';
+import { type AttachedImage, attach, type OpenSource, reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
 import { mountOn, readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
@@ -28,7 +29,13 @@ import type {
 
 /** What the control API does: the verbs of the command line, on the parts of a running daemon. */
 export interface Service {
-  mount(request: MountRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<MountInfo>;
+  /** @param allowDevices for the roots of containers */
+  mount(
+    request: MountRequest,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+    allowDevices?: boolean,
+  ): Promise<MountInfo>;
   umount(directory: string, force: boolean): Promise<void>;
   mounts(): Promise<MountInfo[]>;
   images(): Promise<ImageInfo[]>;
@@ -64,27 +71,41 @@ export function createService(parts: Parts): Service {
     progress: (p: Progress) => void,
     signal: AbortSignal,
   ): Promise<AttachedImage> {
+    // A manifest that is known by its digest is never another one: nobody needs to be asked.
+    const pinned = opener.pinned(reference);
+    const here = pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference)));
+    if (here !== undefined) return here;
     const found = await opener.resolve(reference, platform, progress, signal);
-    const known = cache.image(found.digest);
-    if (known !== undefined) {
-      try {
-        const stored = { ...known, reference: found.reference };
-        return await reattach(stored, cache, blobs, found.source, context.pool);
-      } catch (error) {
-        const damaged = error instanceof NymphError && error.code === 'corrupt';
-        log(damaged ? 'warn' : 'info', 'reading an image again', { image: reference, why: (error as Error).message });
-      }
-    }
+    const cached = await openCached(found.digest, found.reference, () => found.source);
+    if (cached !== undefined) return cached;
     const opened = await found.open(progress, signal);
     const image = await attach(opened, cache, blobs);
     startup.watch(image, opened.libraries);
     return image;
   }
 
+  /** @returns undefined if the cache does not have all of it in order */
+  async function openCached(
+    digest: OciDigest,
+    reference: string,
+    source: () => OpenSource,
+  ): Promise<AttachedImage | undefined> {
+    const known = cache.image(digest);
+    if (known === undefined) return undefined;
+    try {
+      return await reattach({ ...known, reference }, cache, blobs, source(), context.pool);
+    } catch (error) {
+      const damaged = error instanceof NymphError && error.code === 'corrupt';
+      log(damaged ? 'warn' : 'info', 'reading an image again', { image: reference, why: (error as Error).message });
+      return undefined;
+    }
+  }
+
   async function mount(
     request: MountRequest,
     progress: (p: Progress) => void,
     signal: AbortSignal,
+    allowDevices?: boolean,
   ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
@@ -102,7 +123,7 @@ export function createService(parts: Parts): Service {
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
-      mounted = await mounts.add(image, directory);
+      mounted = await mounts.add(image, directory, allowDevices);
     } catch (error) {
       await image.release();
       throw error;

@@ -21,6 +21,8 @@ import type { LoadInput, Range } from './load-types.ts';
 export interface ImageOpener {
   /** The reference in full form. @throws NymphError `usage` */
   canonical(reference: string): string;
+  /** The digest of the manifest or index that a reference names, where it does. @throws NymphError `usage` */
+  pinned(reference: string): OciDigest | undefined;
   /** Finds the image that a reference means now: one or two small requests. */
   resolve(reference: string, platform: string | undefined, progress: Report, signal: AbortSignal): Promise<FoundImage>;
   /** Where the blobs of a reference come from; no request is made. */
@@ -90,6 +92,10 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
 
   return {
     canonical: (reference) => formatReference(parseReference(reference, '/')),
+    pinned(reference) {
+      const parsed = parseReference(reference, '/');
+      return parsed.kind === 'folder' ? undefined : parsed.digest;
+    },
     resolve,
     sources: (reference) => sourceOf(repository(reference)),
     close: () => network.close(),

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { abortFuse, cannotMount, mountsBelow, NYMPH, run, testDaemon, until } from '../daemon.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
+import { startRegistry } from '../registry/registry.ts';
 import { makeBigFile, makeManyFiles } from '../tree.ts';
 
 interface Failure {
@@ -108,6 +109,19 @@ describe('a daemon and its clients', { skip: cannotMount() }, () => {
     assert.equal((await daemon.nymph('umount', place)).status, 0);
     const nothing = await daemon.nymph('umount', place);
     assert.equal(nothing.status, 3);
+  });
+
+  test('an image named by its digest that is here is mounted without asking anybody', async (t) => {
+    const registry = await startRegistry({ layouts: { made: image.layout } });
+    const daemon = await testDaemon(t);
+    const first = await daemon.client.mount({ reference: `${registry.host}/made:made`, directory: daemon.place('m') });
+    await daemon.client.pull({ reference: first.reference });
+    await daemon.client.unmount(first.directory, false);
+    await registry.close();
+    const pinned = `${registry.host}/made@${first.digest}`;
+    const second = await daemon.client.mount({ reference: pinned, directory: first.directory });
+    assert.equal(second.digest, first.digest);
+    await same(first.directory);
   });
 
   test('directories behind links', async (t) => {
