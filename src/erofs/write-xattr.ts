@@ -22,14 +22,12 @@ const PREFIXES: readonly (readonly [string, number])[] = [
 export function encodeXattrs(xattrs: readonly Xattr[]): Buffer {
   if (xattrs.length === 0) return Buffer.alloc(0);
   const parts: Buffer[] = [Buffer.alloc(HEADER_SIZE)];
-  for (const { name, value } of xattrs) {
-    const text = name.toString('latin1');
-    const prefix = PREFIXES.find(([start, index]) =>
-      index === 2 || index === 3 ? text === start : text.startsWith(start),
-    );
-    const suffix = name.subarray(prefix?.[0].length ?? 0);
-    if (!prefix || suffix.length > 255 || value.length > 0xffff || name.includes(0))
-      throw new NymphError('unsupported', `EROFS cannot hold the extended attribute ${text} of ${value.length} bytes`);
+  for (const xattr of xattrs) {
+    const { name, value } = xattr;
+    const prefix = prefixOf(xattr);
+    if (!prefix)
+      throw new NymphError('unsupported', `EROFS cannot hold the extended attribute ${name} of ${value.length} bytes`);
+    const suffix = name.subarray(prefix[0].length);
     const size = ENTRY_HEADER_SIZE + suffix.length + value.length;
     const entry = Buffer.alloc(Math.ceil(size / 4) * 4);
     entry[0] = suffix.length;
@@ -46,6 +44,20 @@ export function encodeXattrs(xattrs: readonly Xattr[]): Buffer {
       `the extended attributes of one file take ${area.length} bytes, too many for EROFS`,
     );
   return area;
+}
+
+/** Whether EROFS has room for the name and the value of an attribute. */
+export function canHoldXattr(xattr: Xattr): boolean {
+  return prefixOf(xattr) !== undefined;
+}
+
+function prefixOf({ name, value }: Xattr): (typeof PREFIXES)[number] | undefined {
+  const text = name.toString('latin1');
+  if (value.length > 0xffff || text.includes('\0')) return undefined;
+  const prefix = PREFIXES.find(([start, index]) =>
+    index === 2 || index === 3 ? text === start : text.startsWith(start),
+  );
+  return prefix && text.length - prefix[0].length <= 255 ? prefix : undefined;
 }
 
 /** `i_xattr_icount` of an area. */

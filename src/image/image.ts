@@ -71,7 +71,7 @@ export interface BlobRange {
 }
 
 export interface Image {
-  readonly format: 'rafs-v6';
+  readonly format: 'rafs-v5' | 'rafs-v6';
   /** Builder's chunk size in bytes. */
   readonly chunkSize: number;
   readonly inodes: number;

@@ -30,13 +30,13 @@ export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
   const found = find(input, read);
   if (found === undefined) return { output: { type: 'need', ranges: needed } };
   // A copy of its own: what it was found in is larger, and goes.
-  const bytes = new Uint8Array(found.bytes);
-  const bootstrap = openBootstrap(bytes, found.blobId);
+  const bootstrap = openBootstrap(new Uint8Array(found.bytes), found.blobId);
   const chunkInfo = chunkInfos(bootstrap, found, read);
   if (needed.length > 0) return { output: { type: 'need', ranges: needed } };
   const result = readImage(bootstrap, { chunkInfo });
   const description = describeBootstrap(bootstrap, result);
   const libraries = indexLibraries(bootstrap);
+  const bytes = bootstrap.erofs.bytes as Uint8Array<ArrayBuffer>;
   const bootstrapDigest: OciDigest = `sha256:${hash('sha256', bytes, 'hex')}`;
   const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description, libraries };
   return { output: { type: 'done', loaded }, transfer: [bytes.buffer] };

@@ -29,6 +29,7 @@ export type LoadOutcome = { type: 'done'; loaded: LoadedImage } | { type: 'need'
 
 export interface LoadedImage {
   image: Image;
+  /** What the kernel mounts: an EROFS image, the bootstrap itself or what it was translated to. */
   bootstrap: Uint8Array<ArrayBuffer>;
   bootstrapDigest: OciDigest;
   description: BootstrapDescription;

@@ -129,7 +129,7 @@ describe('images', { skip }, () => {
     const { host } = await registry();
     const daemon = await daemonFor(t, host);
     const manifest = sharedFixture('manifests', 'app.jsonl')!;
-    for (const tag of ['nydus', 'batch'])
+    for (const tag of ['nydus', 'batch', 'nydus5'])
       await checkImage(daemon, {
         name: `shared/app:${tag}`,
         reference: `${host}/shared/app:${tag}`,
@@ -172,12 +172,24 @@ describe('images', { skip }, () => {
     }
   });
 
-  test('v5 and ordinary images are refused by name', { skip: shared }, async (t) => {
+  test('every way to build v5, from folders of the shared set', { skip: shared }, async (t) => {
+    const daemon = await testDaemon(t);
+    const manifest = sharedFixture('manifests', 'kinds.jsonl')!;
+    for (const name of ['v5-lz4', 'v5-none-aligned', 'v5-zstd-sha256'])
+      await checkImage(daemon, { name, reference: `rafs:${sharedFixture('rafs', name)}`, manifest });
+  });
+
+  test('8 readers of a v5 image do not notice that the daemon is killed', { skip: shared }, async (t) => {
+    const slow = await registry();
+    const daemon = await daemonFor(t, slow.host);
+    slow.faults.bandwidth = 1 << 20;
+    await checkKills(daemon, { ...app(slow.host), name: 'v5', reference: `${slow.host}/shared/app:nydus5` }, 3);
+  });
+
+  test('ordinary images are refused by name', { skip: shared }, async (t) => {
     const { host } = await registry();
     const daemon = await daemonFor(t, host);
-    await checkRefused(daemon, sharedFixture('rafs', 'v5-lz4')!, /v5/i);
     await checkRefused(daemon, `${host}/shared/app:plain`, /nydus/i);
-    await checkRefused(daemon, `${host}/shared/app:nydus5`, /v5/i);
   });
 });
 

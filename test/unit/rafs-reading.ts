@@ -16,7 +16,7 @@ import { readSymlink, walkTree } from '../../src/erofs/walk.ts';
 import { readXattrs } from '../../src/erofs/xattr.ts';
 import type { Bootstrap } from '../../src/formats/rafs/bootstrap.ts';
 import { eachChunk } from '../../src/formats/rafs/chunk-addresses.ts';
-import { type BlobRecords, readChunkRecords } from '../../src/formats/rafs/chunk-records.ts';
+import type { BlobRecords } from '../../src/formats/rafs/chunk-records.ts';
 import { type Blob, CODECS, type Image } from '../../src/image/image.ts';
 import { type Row, show } from '../manifest/rows.ts';
 
@@ -28,7 +28,7 @@ export function rowsOf(bootstrap: Bootstrap, image: Image, read?: ReadStored): M
   const { erofs } = bootstrap;
   const rows = new Map<string, Row>();
   const digests = new Map<number, string>();
-  const records = readChunkRecords(erofs.view, bootstrap.superBlock, bootstrap.blobs);
+  const records = bootstrap.records();
   walkTree(erofs, (visit) => {
     const { inode } = visit;
     const row: Row = {

@@ -8,16 +8,24 @@ import { chunkCount, eachChunk } from './chunk-addresses.ts';
 import type { ChunkInfo } from './chunk-info.ts';
 import { type BlobRecords, readChunkRecords } from './chunk-records.ts';
 import { countInode, emptyCounts, type TreeCounts } from './counts.ts';
-import { type Prefetch, readPrefetch } from './prefetch.ts';
-import { type RafsSuperBlock, readRafsSuperBlock, requireRafsV6 } from './super-block.ts';
+import { createPrefetch, type Prefetch, type PrefetchTable, readPrefetchTable } from './prefetch.ts';
+import { type RafsSuperBlock, rafsVersion, readRafsSuperBlock } from './super-block.ts';
 import { buildBlob } from './tables.ts';
+import { translateV5 } from './v5/translate.ts';
 
-/** A bootstrap of which the super-blocks and the blob table were read and checked. */
+/** A bootstrap of which the super-block and the blob table were read and checked. */
 export interface Bootstrap {
+  readonly format: Image['format'];
+  /** Bytes of the bootstrap as its builder wrote it. */
+  readonly size: number;
+  /** What the kernel mounts: of RAFS v6 the bootstrap itself, of v5 what it was translated to. */
   readonly erofs: Erofs;
-  readonly superBlock: RafsSuperBlock;
+  readonly superBlock: Pick<RafsSuperBlock, 'flags' | 'compressor' | 'digester' | 'chunkSize'>;
   /** In the order of the device table. Where `needsChunkInfo` is set, {@link readImage} wants more than the bootstrap. */
   readonly blobs: readonly BlobEntry[];
+  readonly prefetch: PrefetchTable;
+  /** The chunk records of each blob, in the same order. @throws NymphError `corrupt` */
+  records(): readonly BlobRecords[];
 }
 
 export interface ReadImageOptions {
@@ -37,16 +45,35 @@ export interface ReadResult {
 const CHUNK_ADDRESS_SIZE = 8;
 
 /**
- * Reads the super-blocks, the device table and the blob table of a RAFS v6 bootstrap.
+ * Reads the super-block and the blob table of a bootstrap. One in RAFS v5 is checked and translated as a whole, so that
+ * the kernel can mount it.
  * @param bytes the whole bootstrap, which is not copied: it must not change while the result is used
  * @param blobId id of the blob that the bootstrap was found in, where it does not name it itself
  * @throws NymphError `corrupt`, or `unsupported` naming the feature
  */
 export function openBootstrap(bytes: Uint8Array, blobId?: string): Bootstrap {
-  requireRafsV6(bytes);
+  return rafsVersion(bytes) === 5 ? openV5(bytes, blobId) : openV6(bytes, blobId);
+}
+
+function openV6(bytes: Uint8Array, blobId: string | undefined): Bootstrap {
   const erofs = openErofs(bytes);
   const superBlock = readRafsSuperBlock(erofs.view);
-  return { erofs, superBlock, blobs: readBlobTable(erofs, superBlock, blobId) };
+  const blobs = readBlobTable(erofs, superBlock, blobId);
+  return {
+    format: 'rafs-v6',
+    size: bytes.length,
+    erofs,
+    superBlock,
+    blobs,
+    prefetch: readPrefetchTable(erofs.view, superBlock.prefetchTable),
+    records: () => readChunkRecords(erofs.view, superBlock, blobs),
+  };
+}
+
+function openV5(bytes: Uint8Array, blobId: string | undefined): Bootstrap {
+  const { erofs, superBlock, records, prefetch } = translateV5(bytes, blobId);
+  const blobs = records.map(({ blob }) => blob);
+  return { format: 'rafs-v5', size: bytes.length, erofs, superBlock, blobs, prefetch, records: () => records };
 }
 
 /**
@@ -59,16 +86,16 @@ export function openBootstrap(bytes: Uint8Array, blobId?: string): Bootstrap {
  */
 export function readImage(bootstrap: Bootstrap, options: ReadImageOptions = {}): ReadResult {
   const { erofs, superBlock } = bootstrap;
-  const records = readChunkRecords(erofs.view, superBlock, bootstrap.blobs);
+  const records = bootstrap.records();
   const digestOf = options.digestOf ?? ((id: string): OciDigest => `sha256:${id}`);
   const blobs = records.map((table) =>
-    buildBlob(erofs.view, superBlock.chunkSize, table, options.chunkInfo?.get(table.blob.id), digestOf(table.blob.id)),
+    buildBlob(superBlock.chunkSize, table, options.chunkInfo?.get(table.blob.id), digestOf(table.blob.id)),
   );
-  const prefetch = readPrefetch(erofs, superBlock.prefetchTable);
+  const prefetch = createPrefetch(bootstrap.prefetch, erofs.rootNid);
   const counts = readTree(bootstrap, records, prefetch);
   return {
     image: {
-      format: 'rafs-v6',
+      format: bootstrap.format,
       chunkSize: superBlock.chunkSize,
       inodes: counts.inodes,
       blobs,
@@ -103,7 +130,7 @@ function readTree(bootstrap: Bootstrap, records: readonly BlobRecords[], prefetc
         );
       }
     }
-    eachChunk(erofs, inode, chunkSize, records, wanted ? prefetch.add : ignore);
+    eachChunk(erofs, inode, chunkSize, records, wanted ? prefetch.add : ignore, bootstrap.format === 'rafs-v5');
   });
   return counts;
 }

@@ -9,6 +9,9 @@ export type ChunkVisitor = (blob: number, chunk: number) => void;
 
 const STRUCTURE = 'RAFS chunk address';
 const ADDRESS_SIZE = 8;
+/** Linux `EROFS_NULL_ADDR`: a chunk of zeros. */
+const HOLE_BLOCK = 0xffffffff;
+const CHUNK_FORMAT_INDEXES = 0x20;
 
 /**
  * Visits the chunks of a chunk based file, in order, and checks each address against the chunk table.
@@ -17,6 +20,7 @@ const ADDRESS_SIZE = 8;
  * inodes whose data is contiguous: then it looks at fewer of the same addresses. Both readings must lead to the same
  * bytes.
  * @param tables of all blobs, by index
+ * @param allowHoles whether chunks may be missing, which read as zeros; RAFS v6 has none
  * @throws NymphError `corrupt`
  */
 export function eachChunk(
@@ -25,6 +29,7 @@ export function eachChunk(
   chunkSize: number,
   tables: readonly BlobRecords[],
   visit: ChunkVisitor,
+  allowHoles = false,
 ): void {
   const { view } = erofs;
   const count = chunkCount(inode, chunkSize);
@@ -40,12 +45,13 @@ export function eachChunk(
   let guess = 0;
   for (let k = 0; k < count; k++) {
     const at = start + k * ADDRESS_SIZE;
+    const block = view.getUint32(at + 4, true);
+    if (allowHoles && block === HOLE_BLOCK && kernelSize === chunkSize) continue;
     const high = view.getUint16(at + 2, true);
     const blob = (high & 0xff) - 1;
     if (blob < 0 || blob >= tables.length)
       throw corrupt(STRUCTURE, 'device', at + 2, `blob ${blob} of ${tables.length}`);
     const index = ((high >> 8) << 16) | view.getUint16(at, true);
-    const block = view.getUint32(at + 4, true);
     const table = tables[blob];
     const chunk = table.index[guess] === index ? guess : findRecord(table, index);
     if (chunk < 0) throw corrupt(STRUCTURE, 'index', at, `chunk ${index} of blob ${blob} is not in the chunk table`);
@@ -76,4 +82,32 @@ export function eachChunk(
 /** Number of RAFS chunks of a file. */
 export function chunkCount(inode: Inode, chunkSize: number): number {
   return Math.ceil(inode.size / chunkSize);
+}
+
+/** A chunk to write: its place, and its index in the blob. Undefined for a hole. */
+export type ChunkToWrite = { blob: number; index: number; offset: number } | undefined;
+
+/**
+ * Chunk addresses of a file, one for each chunk, and the chunk format. Where all chunks stand behind each other in one
+ * blob, the format says a chunk size that covers the file: the kernel then sees one extent (RAFS v6, "chunk based files").
+ */
+export function encodeChunks(
+  chunks: readonly ChunkToWrite[],
+  size: number,
+  chunkSize: number,
+): { format: number; addresses: Uint8Array } {
+  const addresses = Buffer.alloc(chunks.length * ADDRESS_SIZE);
+  for (const [k, chunk] of chunks.entries()) {
+    const at = k * ADDRESS_SIZE;
+    addresses.writeUInt16LE(chunk ? chunk.index & 0xffff : 0, at);
+    addresses.writeUInt16LE(chunk ? (chunk.blob + 1) | ((chunk.index >>> 16) << 8) : 0, at + 2);
+    addresses.writeUInt32LE(chunk ? chunk.offset / BLOCK_SIZE : HOLE_BLOCK, at + 4);
+  }
+  const [first] = chunks;
+  const contiguous = chunks.every(
+    (chunk, k) => first && chunk && chunk.blob === first.blob && chunk.offset === first.offset + k * chunkSize,
+  );
+  let extent = chunkSize;
+  if (contiguous) while (extent < size) extent *= 2;
+  return { format: CHUNK_FORMAT_INDEXES | Math.log2(extent / BLOCK_SIZE), addresses };
 }

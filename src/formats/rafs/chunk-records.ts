@@ -6,8 +6,10 @@ import { CHUNK_RECORD_SIZE, type RafsSuperBlock } from './super-block.ts';
 /** The chunk table's records of one blob, ascending by chunk index, and so by uncompressed offset. */
 export interface BlobRecords {
   readonly blob: BlobEntry;
+  /** The bootstrap that holds the records. */
+  readonly view: DataView;
   readonly count: number;
-  /** Byte offset of each record in the bootstrap. */
+  /** Byte offset of each record. */
   readonly at: Uint32Array;
   /** Index of the chunk in the blob (in its chunk information array). */
   readonly index: Uint32Array;
@@ -72,6 +74,7 @@ function sortRecords(
   const count = keys.length;
   const records: BlobRecords = {
     blob,
+    view,
     count,
     at: new Uint32Array(count),
     index: new Uint32Array(count),

@@ -5,7 +5,8 @@ import { BLOB_FEATURES, bitNames, SUPER_BLOCK_FLAGS } from './flags.ts';
 
 /** What `nymph inspect` tells of a bootstrap; JSON-safe. Sizes in bytes. */
 export interface BootstrapDescription {
-  format: 'RAFS v6';
+  format: 'RAFS v5' | 'RAFS v6';
+  /** As its builder wrote it. */
   size: number;
   flags: string[];
   compressor: Codec;
@@ -41,8 +42,8 @@ export function describeBootstrap(bootstrap: Bootstrap, result: ReadResult): Boo
   const { erofs, superBlock } = bootstrap;
   const { image } = result;
   return {
-    format: 'RAFS v6',
-    size: erofs.bytes.length,
+    format: bootstrap.format === 'rafs-v5' ? 'RAFS v5' : 'RAFS v6',
+    size: bootstrap.size,
     flags: bitNames(superBlock.flags, SUPER_BLOCK_FLAGS),
     compressor: superBlock.compressor,
     digester: superBlock.digester,

@@ -16,6 +16,8 @@ export interface Layer {
 const PREFIX = 'containerd.io/snapshot/';
 const BOOTSTRAP = `${PREFIX}nydus-bootstrap`;
 const FS_VERSION = `${PREFIX}nydus-fs-version`;
+/** RAFS v5 and v6. */
+const FS_VERSIONS: readonly string[] = ['5', '6'];
 const ENCRYPTED = `${PREFIX}nydus-encrypted-blob`;
 const REFERENCE = `${PREFIX}nydus-ref`;
 
@@ -27,11 +29,7 @@ export function bootstrapLayer(layers: readonly Layer[]): Layer {
   const layer = layers.findLast((candidate) => candidate.annotations?.[BOOTSTRAP] === 'true');
   if (layer === undefined) throw notNydus(layers);
   const version = layer.annotations?.[FS_VERSION];
-  if (version === '5')
-    throw new NymphError('unsupported', 'a Nydus image in RAFS v5, which is not served yet', {
-      hint: 'Convert it again with `nydusify convert --fs-version 6`.',
-    });
-  if (version !== undefined && version !== '6')
+  if (version !== undefined && !FS_VERSIONS.includes(version))
     throw new NymphError('unsupported', `a Nydus image in format version "${version}", which is not served`, {
       hint: 'Convert it with nydusify 2.x and `--fs-version 6`.',
     });

@@ -1,9 +1,14 @@
-import type { Erofs } from '../../erofs/super-block.ts';
 import type { Visit } from '../../erofs/walk.ts';
 import { corrupt } from '../../errors.ts';
 import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
 import type { BlobRecords } from './chunk-records.ts';
 import type { Region } from './super-block.ts';
+
+/** Inode numbers by priority, and where the table is in the bootstrap. */
+export interface PrefetchTable {
+  nids: readonly number[];
+  offset: number;
+}
 
 /** Finds, while the tree is walked, which chunks the prefetch table means. */
 export interface Prefetch {
@@ -22,29 +27,29 @@ export interface Prefetch {
 const ENTRY_SIZE = 4;
 const NEVER = 0xffffffff;
 
-/** @param region the prefetch table: u32 inode numbers by priority; the first 0 ends it */
-export function readPrefetch(erofs: Erofs, region: Region): Prefetch {
-  const priority = new Map<number, number>();
-  let entries = 0;
-  for (let at = region.offset; at < region.offset + region.size; at += ENTRY_SIZE) {
-    const nid = erofs.view.getUint32(at, true);
+/** The prefetch table of RAFS v6: inode numbers by priority, u32 each; the first 0 ends it. */
+export function readPrefetchTable(view: DataView, { offset, size }: Region): PrefetchTable {
+  const nids: number[] = [];
+  for (let at = offset; at < offset + size; at += ENTRY_SIZE) {
+    const nid = view.getUint32(at, true);
     if (nid === 0) break;
-    if (!priority.has(nid)) priority.set(nid, entries);
-    entries++;
+    nids.push(nid);
   }
-  const all = priority.has(erofs.rootNid);
-  if (all) priority.clear();
-  return collector(priority, entries, all, region.offset);
+  return { nids, offset };
 }
 
-function collector(priority: Map<number, number>, entries: number, all: boolean, offset: number): Prefetch {
+export function createPrefetch(table: PrefetchTable, rootNid: number): Prefetch {
+  const priority = new Map<number, number>();
+  for (const [i, nid] of table.nids.entries()) if (!priority.has(nid)) priority.set(nid, i);
+  const all = priority.has(rootNid);
+  if (all) priority.clear();
   const missing = new Set(priority.keys());
   const ofDirectory: number[] = [];
   const told = new Set<number>();
   const chunks: { priority: number; blob: number; chunk: number }[] = [];
   let current = NEVER;
   return {
-    entries,
+    entries: table.nids.length,
     all,
     wants(visit) {
       if (priority.size === 0) return false;
@@ -62,7 +67,8 @@ function collector(priority: Map<number, number>, entries: number, all: boolean,
     },
     ranges(tables) {
       const [lost] = missing;
-      if (lost !== undefined) throw corrupt('RAFS prefetch table', 'nid', offset, `inode ${lost} is not in the tree`);
+      if (lost !== undefined)
+        throw corrupt('RAFS prefetch table', 'nid', table.offset, `inode ${lost} is not in the tree`);
       chunks.sort((a, b) => a.priority - b.priority || a.blob - b.blob || a.chunk - b.chunk);
       const ranges: BlobRange[] = [];
       for (const { blob, chunk } of chunks) {

@@ -26,6 +26,7 @@ export interface RafsSuperBlock {
 export const BLOB_ENTRY_SIZE = 256;
 export const CHUNK_RECORD_SIZE = 80;
 const PREFETCH_ENTRY_SIZE = 4;
+/** The first four bytes of a RAFS v5 bootstrap. */
 const RAFS_V5_MAGIC = 0x52414653;
 const OFFSET = 1152;
 const STRUCTURE = 'RAFS super-block';
@@ -51,14 +52,12 @@ const KNOWN_FLAGS = SUPER_BLOCK_FLAGS.reduce((all, [bit]) => all | bit, 0);
 const COMPATIBLE_FLAGS = 0xfc000000;
 
 /**
- * Makes sure that `bytes` start a RAFS v6 bootstrap.
- * @throws NymphError `unsupported` for RAFS v5, `corrupt` for anything else
+ * The version of RAFS that a bootstrap is in.
+ * @throws NymphError `corrupt` or `unsupported` if it is in neither
  */
-export function requireRafsV6(bytes: Uint8Array): void {
+export function rafsVersion(bytes: Uint8Array): 5 | 6 {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length >= 8 && view.getUint32(0, true) === RAFS_V5_MAGIC) {
-    throw unsupported('RAFS v5 bootstrap: RAFS v5 comes later', 'Convert the image with `--fs-version 6`.');
-  }
+  if (bytes.length >= 4 && view.getUint32(0, true) === RAFS_V5_MAGIC) return 5;
   if (bytes.length < BLOCK_SIZE || view.getUint32(SUPER_BLOCK_OFFSET, true) !== EROFS_MAGIC) {
     throw corrupt('bootstrap', 'magic', SUPER_BLOCK_OFFSET, 'no RAFS v5 or v6 bootstrap');
   }
@@ -68,6 +67,7 @@ export function requireRafsV6(bytes: Uint8Array): void {
       'Only EROFS images made by Nydus builders can be read.',
     );
   }
+  return 6;
 }
 
 /**
@@ -76,11 +76,12 @@ export function requireRafsV6(bytes: Uint8Array): void {
  */
 export function readRafsSuperBlock(view: DataView): RafsSuperBlock {
   const flags = view.getUint32(OFFSET, true);
-  checkFlags(flags, view.getUint32(OFFSET + 4, true));
-  const chunkSize = view.getUint32(OFFSET + 20, true);
-  if (chunkSize < MIN_CHUNK_SIZE || chunkSize > MAX_CHUNK_SIZE || (chunkSize & (chunkSize - 1)) !== 0) {
-    throw corrupt(STRUCTURE, 'chunk_size', OFFSET + 20, `${chunkSize} is no power of two from 4 KiB to 16 MiB`);
+  const algorithms = readAlgorithms(STRUCTURE, OFFSET, flags, view.getUint32(OFFSET + 4, true));
+  for (const [bit, name] of REFUSED_FLAGS) {
+    if ((flags & bit) !== 0)
+      throw unsupported(`RAFS image: ${name} is not supported`, 'Convert the image again without it.');
   }
+  const chunkSize = readChunkSize(STRUCTURE, OFFSET + 20, view.getUint32(OFFSET + 20, true));
   const u64 = (at: number, field: string) => readU64(view, OFFSET + at, STRUCTURE, field);
   const region = (field: string, offset: number, size: number, unit: number, align: number): Region => {
     if (size === 0) return { offset: 0, size: 0 };
@@ -92,8 +93,7 @@ export function readRafsSuperBlock(view: DataView): RafsSuperBlock {
   const prefetchOffset = u64(40, 'prefetch_table_offset');
   return {
     flags,
-    compressor: COMPRESSOR_FLAGS.find(([bit]) => flags & bit)![1],
-    digester: DIGEST_FLAGS.find(([bit]) => flags & bit)![1],
+    ...algorithms,
     chunkSize,
     blobTable: region(
       'blob_table',
@@ -120,20 +120,37 @@ export function readRafsSuperBlock(view: DataView): RafsSuperBlock {
   };
 }
 
-function checkFlags(low: number, high: number): void {
+/**
+ * What the flags of a super-block, v5's or v6's, say of the building run.
+ * @param at byte of the flags, u64
+ * @throws NymphError `unsupported` naming the unknown bits, `corrupt` without exactly one compressor and one digest
+ */
+export function readAlgorithms(
+  structure: string,
+  at: number,
+  low: number,
+  high: number,
+): { compressor: Codec; digester: DigestAlgorithm } {
   const unknown = (low & ~(KNOWN_FLAGS | COMPATIBLE_FLAGS)) >>> 0;
   if (unknown !== 0 || high !== 0) {
     const shown = (high * 0x1_0000_0000 + unknown).toString(16);
-    throw unsupported(`RAFS super-block: unknown flags 0x${shown}`, 'The image needs a newer nymph.');
+    throw unsupported(`${structure}: unknown flags 0x${shown}`, 'The image needs a newer nymph.');
   }
-  for (const [bit, name] of REFUSED_FLAGS) {
-    if ((low & bit) !== 0)
-      throw unsupported(`RAFS image: ${name} is not supported`, 'Convert the image again without it.');
+  const compressors = COMPRESSOR_FLAGS.filter(([bit]) => low & bit);
+  if (compressors.length !== 1) {
+    throw corrupt(structure, 'flags', at, `0x${low.toString(16)} does not name exactly one compressor`);
   }
-  if (COMPRESSOR_FLAGS.filter(([bit]) => low & bit).length !== 1) {
-    throw corrupt(STRUCTURE, 'flags', OFFSET, `0x${low.toString(16)} does not name exactly one compressor`);
+  const digesters = DIGEST_FLAGS.filter(([bit]) => low & bit);
+  if (digesters.length !== 1) {
+    throw corrupt(structure, 'flags', at, `0x${low.toString(16)} does not name exactly one digest`);
   }
-  if (DIGEST_FLAGS.filter(([bit]) => low & bit).length !== 1) {
-    throw corrupt(STRUCTURE, 'flags', OFFSET, `0x${low.toString(16)} does not name exactly one digest`);
+  return { compressor: compressors[0][1], digester: digesters[0][1] };
+}
+
+/** Checks a chunk size, bytes. @throws NymphError `corrupt` */
+export function readChunkSize(structure: string, at: number, size: number): number {
+  if (size < MIN_CHUNK_SIZE || size > MAX_CHUNK_SIZE || (size & (size - 1)) !== 0) {
+    throw corrupt(structure, 'chunk_size', at, `${size} is no power of two from 4 KiB to 16 MiB`);
   }
+  return size;
 }

@@ -28,13 +28,12 @@ interface Frames {
  * @throws NymphError `corrupt` or `unsupported`
  */
 export function buildBlob(
-  view: DataView,
   chunkSize: number,
   records: BlobRecords,
   info: ChunkInfo | undefined,
   digest: OciDigest,
 ): Blob {
-  const { blob, count } = records;
+  const { blob, view, count } = records;
   const frames: Frames = {
     count: 0,
     offset: new Float64Array(count),

@@ -1,3 +1,4 @@
+import { ROOT_NID } from '../../../erofs/write-image.ts';
 import { writeInodes } from '../../../erofs/write-inodes.ts';
 import {
   DEVICE_SLOT_SIZE,
@@ -27,8 +28,6 @@ export interface BootstrapFields {
 
 const EXTENDED_SUPER_BLOCK = 1152;
 const MAX_SIZE = 0x80000000;
-/** The root has inode number 128: the meta area starts one block before its inode. */
-const ROOT_NID = 128;
 /** Devices are mapped at multiples of 512 KiB. */
 const MAPPING_BLOCKS = 128;
 const MAX_BLOCK = 2 ** 32;

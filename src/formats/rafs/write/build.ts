@@ -2,7 +2,8 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { DIGEST_SIZE, digestOf } from '../../../codec/digest.ts';
 import { NymphError } from '../../../errors.ts';
-import { BLOCK_SIZE, type DigestAlgorithm } from '../../../image/image.ts';
+import type { DigestAlgorithm } from '../../../image/image.ts';
+import { encodeChunks } from '../chunk-addresses.ts';
 import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writer.ts';
 import { encodeBootstrap } from './bootstrap.ts';
 import type { WrittenChunk } from './chunk-info.ts';
@@ -60,8 +61,6 @@ export interface BuiltImage {
 }
 
 const MAX_BLOBS = 254;
-const ADDRESS_SIZE = 8;
-const CHUNK_FORMAT_INDEXES = 0x20;
 
 /**
  * Builds a RAFS v6 image: a bootstrap, and blobs with each distinct chunk once. The same entries give the same bytes,
@@ -100,7 +99,7 @@ export async function buildRafsV6(
   const blobs: WrittenBlob[] = [];
   try {
     let chunks: WrittenChunk[] = [];
-    for (const { node } of tree.files) node.content = { kind: 'file', size: 0, ...addressesOf([], 0, chunkSize) };
+    for (const { node } of tree.files) node.content = { kind: 'file', size: 0, ...encodeChunks([], 0, chunkSize) };
     const filled = tree.files.filter((file) => file.size > 0);
     for await (const { file, content, last } of readChunks(filled, chunkSize)) {
       if (content.length !== Math.min(chunkSize, file.size - chunks.length * chunkSize))
@@ -118,7 +117,7 @@ export async function buildRafsV6(
       }
       chunks.push(chunk);
       if (!last) continue;
-      file.node.content = { kind: 'file', size: file.size, ...addressesOf(chunks, file.size, chunkSize) };
+      file.node.content = { kind: 'file', size: file.size, ...encodeChunks(chunks, file.size, chunkSize) };
       chunks = [];
     }
     for (const writer of writers.values()) blobs.push(await writer.finish());
@@ -167,29 +166,4 @@ function checkSizes(chunkSize: number, batchSize: number): void {
       'usage',
       `a batch size of ${batchSize} bytes: must be a power of two from 4 KiB to the chunk size`,
     );
-}
-
-/**
- * Chunk addresses of a file, one for each chunk, and the chunk format. Where all chunks stand behind each other in one
- * blob, the format says a chunk size that covers the file: the kernel then sees one extent (RAFS v6, "chunk based files").
- */
-function addressesOf(
-  chunks: readonly WrittenChunk[],
-  size: number,
-  chunkSize: number,
-): { format: number; addresses: Uint8Array } {
-  const addresses = Buffer.alloc(chunks.length * ADDRESS_SIZE);
-  for (const [k, chunk] of chunks.entries()) {
-    const at = k * ADDRESS_SIZE;
-    addresses.writeUInt16LE(chunk.index & 0xffff, at);
-    addresses.writeUInt16LE((chunk.blob + 1) | ((chunk.index >>> 16) << 8), at + 2);
-    addresses.writeUInt32LE(chunk.offset / BLOCK_SIZE, at + 4);
-  }
-  const [first] = chunks;
-  const contiguous = chunks.every(
-    (chunk, k) => chunk.blob === first.blob && chunk.offset === first.offset + k * chunkSize,
-  );
-  let extent = chunkSize;
-  if (contiguous) while (extent < size) extent *= 2;
-  return { format: CHUNK_FORMAT_INDEXES | Math.log2(extent / BLOCK_SIZE), addresses };
 }
