@@ -21,7 +21,14 @@ export interface DeviceToWrite {
  */
 export function writeSuperBlock(
   bytes: Buffer,
-  fields: { rootNid: number; names: number; metaBlock: number; devices: readonly DeviceToWrite[] },
+  fields: {
+    rootNid: number;
+    names: number;
+    /** Seconds since 1970; 0, the default, for none. */
+    buildTime?: number;
+    metaBlock: number;
+    devices: readonly DeviceToWrite[];
+  },
 ): void {
   const at = SUPER_BLOCK_OFFSET;
   bytes.writeUInt32LE(EROFS_MAGIC, at);
@@ -29,6 +36,7 @@ export function writeSuperBlock(
   bytes[at + 12] = BLOCK_BITS;
   bytes.writeUInt16LE(fields.rootNid, at + 14);
   bytes.writeBigUInt64LE(BigInt(fields.names), at + 16);
+  bytes.writeBigUInt64LE(BigInt(fields.buildTime ?? 0), at + 24);
   bytes.writeUInt32LE(
     fields.devices.reduce((sum, device) => sum + device.blocks, 0),
     at + 36,

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -325,29 +335,20 @@ test('what cannot be written is refused, and leaves nothing behind', async (t) =
   await refuse([file('/0', noiseBytes(3 << 20, 1)), { ...file('/short', 'abc'), size: 9 }], {}, 'source', /too few/);
 });
 
-test('after a failure every file is closed', async (t) => {
-  let open = 0;
-  const tracked = (path: string, size: number, fail: boolean): SourceEntry => ({
-    path,
-    mode: FILE,
-    size,
-    open: async () => {
-      open++;
-      return {
-        read: async (_, length) => {
-          if (fail) throw new Error('the disk is gone');
-          return Buffer.alloc(length, path);
-        },
-        close: async () => {
-          open--;
-        },
-      };
-    },
-  });
+test('a file that goes or shrinks while it is read ends the building, and nothing is left', async (t) => {
   const directory = scratch(t);
-  const entries = ['/a', '/b', '/c', '/d'].map((path) => tracked(path, 5_000_000, path === '/c'));
+  const root = join(directory, 'tree');
+  mkdirSync(root);
+  for (const name of ['a', 'b', 'c', 'd']) writeFileSync(join(root, name), noiseBytes(5_000_000, name.charCodeAt(0)));
   const options = { bootstrap: join(directory, 'bootstrap'), blobs: join(directory, 'blobs') };
-  await assert.rejects(buildRafsV6(entries, options), /the disk is gone/);
-  assert.equal(open, 0);
+  const entries: SourceEntry[] = [];
+  for await (const entry of walkDirectory(root)) entries.push(entry);
+  truncateSync(join(root, 'c'), 4_000_000);
+  await assert.rejects(buildRafsV6(entries, options), /c became shorter/);
+  rmSync(join(root, 'c'));
+  symlinkSync('d', join(root, 'c'));
+  await assert.rejects(buildRafsV6(entries, options), /cannot read .*c: ELOOP/);
+  rmSync(join(root, 'c'));
+  await assert.rejects(buildRafsV6(entries, options), /cannot read .*c: ENOENT/);
   assert.deepEqual(readdirSync(join(directory, 'blobs')), []);
 });

@@ -7,7 +7,7 @@ import { NymphError } from '../../../errors.ts';
 export interface BlobFile {
   /** Bytes written so far. */
   readonly size: number;
-  /** Appends; the bytes must not change afterwards. */
+  /** Appends. */
   append(bytes: Uint8Array): Promise<void>;
   /** SHA-256 of all bytes so far. */
   digest(): Buffer;
@@ -17,7 +17,6 @@ export interface BlobFile {
   abandon(): Promise<void>;
 }
 
-const FLUSH_SIZE = 1 << 20;
 let serial = 0;
 
 /** @param directory where the blob will be, under its digest; exists */
@@ -31,17 +30,6 @@ export async function createBlobFile(directory: string): Promise<BlobFile> {
     throw new NymphError('source', `cannot write blobs in ${directory}: ${(error as Error).message}`, { cause: error });
   }
   let size = 0;
-  let waiting: Uint8Array[] = [];
-  let waitingSize = 0;
-
-  async function flush(): Promise<void> {
-    if (waitingSize === 0) return;
-    const bytes = waiting.length === 1 ? waiting[0] : Buffer.concat(waiting);
-    waiting = [];
-    waitingSize = 0;
-    for (let done = 0; done < bytes.length; ) done += (await file!.write(bytes, done)).bytesWritten;
-  }
-
   async function close(): Promise<void> {
     const open = file;
     file = undefined;
@@ -55,13 +43,10 @@ export async function createBlobFile(directory: string): Promise<BlobFile> {
     async append(bytes) {
       hash.update(bytes);
       size += bytes.length;
-      waiting.push(bytes);
-      waitingSize += bytes.length;
-      if (waitingSize >= FLUSH_SIZE) await flush();
+      for (let done = 0; done < bytes.length; ) done += (await file!.write(bytes, done)).bytesWritten;
     },
     digest: () => hash.copy().digest(),
     async finish() {
-      await flush();
       await close();
       const id = hash.digest('hex');
       await rename(path, join(directory, id));

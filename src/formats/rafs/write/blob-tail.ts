@@ -44,7 +44,7 @@ export async function writeBlobTail(
     entries.push(tocEntry('image.blob', 'none', file.digest(), 0, dataSize, size));
   }
   const array = encodeChunkInfo(chunks, batches);
-  const stored = await compressFrame(compressor, array, level);
+  const stored = compressFrame(compressor, array, level);
   const codec = stored.compressed ? compressor : 'none';
   const chunkInfo = { codec, offset: file.size, storedSize: stored.bytes.length, size: array.length };
   const header = encodeChunkInfoHeader({

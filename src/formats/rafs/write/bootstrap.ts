@@ -24,6 +24,8 @@ export interface BootstrapFields {
   /** `'all'`, or paths in the order of priority. */
   prefetch: 'all' | readonly (Buffer | string)[];
   toc: boolean;
+  /** Seconds since 1970. */
+  buildTime: number;
 }
 
 const EXTENDED_SUPER_BLOCK = 1152;
@@ -61,6 +63,7 @@ export function encodeBootstrap(fields: BootstrapFields): Buffer {
   writeSuperBlock(bytes, {
     rootNid: ROOT_NID,
     names: tree.names,
+    buildTime: fields.buildTime,
     metaBlock: inodesAt / BLOCK_SIZE - 1,
     devices: devicesOf(blobs, size / BLOCK_SIZE),
   });

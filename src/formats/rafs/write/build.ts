@@ -1,14 +1,13 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { DIGEST_SIZE, digestOf } from '../../../codec/digest.ts';
 import { NymphError } from '../../../errors.ts';
 import type { DigestAlgorithm } from '../../../image/image.ts';
+import { createThreadPool, type ThreadPool } from '../../../threads/pool.ts';
 import { encodeChunks } from '../chunk-addresses.ts';
 import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writer.ts';
 import { encodeBootstrap } from './bootstrap.ts';
-import type { WrittenChunk } from './chunk-info.ts';
 import type { Compressor } from './compress.ts';
-import { readChunks } from './read-ahead.ts';
+import { type Duplicates, packFiles } from './pack.ts';
 import type { SourceEntry } from './source.ts';
 import { makeTree, type SourceFile } from './tree.ts';
 
@@ -36,6 +35,13 @@ export interface BuildOptions {
   prefetch?: 'all' | readonly (Buffer | string)[];
   /** Name of the blob that a file goes to; blobs are numbered as their names come up. Default: one blob for all. */
   split?: (path: Buffer, size: number) => string;
+  /** Seconds since 1970 that the bootstrap names as its time. Default 0: none. */
+  buildTime?: number;
+  /** Threads that do the work. Without it, some are started, and ended again. */
+  pool?: ThreadPool;
+  /** Told now and then: bytes of content that are stored, of how many. */
+  progress?(done: number, total: number): void;
+  signal?: AbortSignal;
 }
 
 export interface BuiltBlob {
@@ -57,7 +63,9 @@ export interface BuiltImage {
   /** Names in the tree, the root included. */
   names: number;
   /** Chunks of files that another file had before, and their bytes. */
-  duplicates: { chunks: number; bytes: number };
+  duplicates: Duplicates;
+  /** Bytes of all files, hard links once. */
+  content: number;
 }
 
 const MAX_BLOBS = 254;
@@ -73,61 +81,50 @@ export async function buildRafsV6(
 ): Promise<BuiltImage> {
   const { chunkSize = 1 << 20, compressor = 'zstd', digester = 'blake3', batchSize = 0, toc = true } = options;
   checkSizes(chunkSize, batchSize);
+  const level = options.level ?? 3;
   const tree = await makeTree(entries);
   await mkdir(options.blobs, { recursive: true });
   const writers = new Map<string, BlobWriter>();
-  const keepDigest = createDigestStore();
-  const known = new Map<string, WrittenChunk>();
-  const duplicates = { chunks: 0, bytes: 0 };
 
   async function writerOf(file: SourceFile): Promise<BlobWriter> {
     const name = options.split?.(file.path, file.size) ?? '';
     let writer = writers.get(name);
     if (!writer) {
       if (writers.size >= MAX_BLOBS) throw new NymphError('unsupported', `more than ${MAX_BLOBS} blobs in one image`);
-      writer = await createBlobWriter(options.blobs, writers.size, {
-        compressor,
-        level: options.level ?? 3,
-        toc,
-        batchSize,
-      });
+      const batches = batchSize > 0;
+      writer = await createBlobWriter(options.blobs, writers.size, { compressor, level, toc, batches });
       writers.set(name, writer);
     }
     return writer;
   }
 
+  const filled = tree.files.filter((file) => file.size > 0);
+  const content = filled.reduce((sum, file) => sum + file.size, 0);
+  const pool = options.pool ?? createThreadPool();
   const blobs: WrittenBlob[] = [];
+  let duplicates: Duplicates;
   try {
-    let chunks: WrittenChunk[] = [];
     for (const { node } of tree.files) node.content = { kind: 'file', size: 0, ...encodeChunks([], 0, chunkSize) };
-    const filled = tree.files.filter((file) => file.size > 0);
-    for await (const { file, content, last } of readChunks(filled, chunkSize)) {
-      if (content.length !== Math.min(chunkSize, file.size - chunks.length * chunkSize))
-        throw new NymphError('source', `${file.path} gave ${content.length} bytes too few or too many`);
-      const digest = keepDigest(digestOf(digester, content));
-      const key = `${digest.toString('latin1')}${content.length}`;
-      let chunk = known.get(key);
-      if (chunk) {
-        duplicates.chunks++;
-        duplicates.bytes += content.length;
-      } else {
-        const small = file.size <= chunkSize && content.length * 2 < batchSize;
-        chunk = await (await writerOf(file)).add(content, digest, small);
-        known.set(key, chunk);
-      }
-      chunks.push(chunk);
-      if (!last) continue;
-      file.node.content = { kind: 'file', size: file.size, ...encodeChunks(chunks, file.size, chunkSize) };
-      chunks = [];
-    }
+    duplicates = await packFiles(filled, {
+      ...{ chunkSize, digester, compressor, level, batchSize, pool, writerOf, signal: options.signal },
+      progress: (done) => options.progress?.(done, content),
+      packed: ({ node, size }, chunks) => {
+        node.content = { kind: 'file', size, ...encodeChunks(chunks, size, chunkSize) };
+      },
+    });
     for (const writer of writers.values()) blobs.push(await writer.finish());
   } catch (error) {
     for (const writer of writers.values()) await writer.abandon();
     throw error;
+  } finally {
+    if (!options.pool) await pool.close();
   }
 
   const prefetch = options.prefetch ?? [];
-  const bootstrap = encodeBootstrap({ tree, blobs, chunkSize, compressor, digester, prefetch, toc });
+  const bootstrap = encodeBootstrap({
+    ...{ tree, blobs, chunkSize, compressor, digester, prefetch, toc },
+    buildTime: options.buildTime ?? 0,
+  });
   await mkdir(dirname(options.bootstrap), { recursive: true });
   await writeFile(`${options.bootstrap}.tmp`, bootstrap);
   await rename(`${options.bootstrap}.tmp`, options.bootstrap);
@@ -142,18 +139,7 @@ export async function buildRafsV6(
     })),
     names: tree.names,
     duplicates,
-  };
-}
-
-/** Copies digests into slabs of their own: in Node's buffer pool each would keep 64 KiB of strangers alive. */
-function createDigestStore(): (digest: Uint8Array) => Buffer {
-  let slab = Buffer.alloc(0);
-  return (digest) => {
-    if (slab.length === 0) slab = Buffer.alloc(DIGEST_SIZE * 4096);
-    const kept = slab.subarray(0, DIGEST_SIZE);
-    slab = slab.subarray(DIGEST_SIZE);
-    kept.set(digest);
-    return kept;
+    content,
   };
 }
 

@@ -1,4 +1,5 @@
-/** What an image is built from: names, inodes and a way to their content. */
+/** What an image is built from: names, inodes, and where their content is. */
+import type { WrittenChunk } from './chunk-info.ts';
 
 export interface SourceEntry {
   /** From the root of the tree on; a leading `/` changes nothing. Empty or `/` is the root itself. */
@@ -11,9 +12,9 @@ export interface SourceEntry {
   mtime?: number;
   mtimeNs?: number;
   xattrs?: readonly { name: Buffer | string; value: Uint8Array }[];
-  /** Regular files: size in bytes, default 0, and the content; an empty file needs none. */
+  /** Regular files: size in bytes, default 0, and where the content is; an empty file needs none. */
   size?: number;
-  open?: () => Promise<Content>;
+  content?: Content;
   /** Symlinks. */
   target?: Buffer | string;
   /** Character and block devices. */
@@ -22,20 +23,17 @@ export interface SourceEntry {
   linkTo?: Buffer | string;
 }
 
-/** An open file. */
-export interface Content {
-  /** @returns exactly `length` bytes from `offset` on */
-  read(offset: number, length: number): Promise<Uint8Array>;
-  close(): Promise<void>;
-}
+/** Where the content of a file is: any thread can read it from there. */
+export type Content =
+  | { kind: 'bytes'; bytes: Uint8Array }
+  /** A file on this machine, from its start. */
+  | { kind: 'file'; path: Buffer }
+  /** A range of a file that is open, and stays so while the image is built. */
+  | { kind: 'range'; fd: number; offset: number }
+  /** Chunks that a blob has already, all of the chunk size but the last. */
+  | { kind: 'chunks'; chunks: readonly WrittenChunk[] };
 
 /** Content that is in memory. */
-export function contentOf(bytes: Uint8Array): Pick<SourceEntry, 'size' | 'open'> {
-  return {
-    size: bytes.length,
-    open: async () => ({
-      read: async (offset, length) => bytes.subarray(offset, offset + length),
-      close: async () => {},
-    }),
-  };
+export function contentOf(bytes: Uint8Array): Pick<SourceEntry, 'size' | 'content'> {
+  return { size: bytes.length, content: { kind: 'bytes', bytes } };
 }

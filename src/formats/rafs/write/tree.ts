@@ -134,7 +134,9 @@ function makeNode({ entry, links }: Draft, path: Buffer): ErofsNode {
     mtime: entry.mtime ?? 0,
     mtimeNs: entry.mtimeNs ?? 0,
     nlink: 1 + links,
-    xattrs: (entry.xattrs ?? []).map(({ name, value }) => ({ name: Buffer.from(name), value })),
+    xattrs: (entry.xattrs ?? [])
+      .map(({ name, value }) => ({ name: Buffer.from(name), value }))
+      .sort((a, b) => Buffer.compare(a.name, b.name)),
     content: contentOf(entry, path),
   };
 }
@@ -145,7 +147,7 @@ function contentOf(entry: SourceEntry, path: Buffer): ErofsNode['content'] {
       return { kind: 'directory', children: [] };
     case S_IFREG: {
       const size = entry.size ?? 0;
-      if (size > 0 && !entry.open) throw new NymphError('usage', `${show(path)} has a size, but no content`);
+      if (size > 0 && !entry.content) throw new NymphError('usage', `${show(path)} has a size, but no content`);
       return { kind: 'file', size, format: 0, addresses: new Uint8Array() };
     }
     case S_IFLNK: {
