@@ -1,0 +1,86 @@
+/** The kubelet's end of containerd, as far as tests need it: pull an image, run a pod with one container, look into it. */
+import { fileURLToPath } from 'node:url';
+import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+
+export interface Cri {
+  /** Asks until containerd is ready for pods. */
+  pull(image: string): Promise<string>;
+  /** Runs a container of `image` in a pod of its own on the host's network. */
+  run(name: string, image: string, command: string[]): Promise<CriContainer>;
+  removeImage(image: string): Promise<void>;
+  close(): void;
+}
+
+export interface CriContainer {
+  exec(...command: string[]): Promise<{ out: string; err: string; status: number }>;
+  /** Stops and removes the container and its pod. */
+  remove(): Promise<void>;
+}
+
+type Call = (method: string, request: object) => Promise<Record<string, unknown>>;
+const HOST_NETWORK = 2;
+const PATIENCE = 120_000;
+
+export function criClient(socket: string): Cri {
+  const definition = loadSync(fileURLToPath(new URL('runtime.proto', import.meta.url)), {
+    defaults: true,
+    keepCase: true,
+  });
+  const { runtime } = loadPackageDefinition(definition) as never as {
+    runtime: { v1: Record<string, new (address: string, creds: unknown, options: object) => Record<string, never>> };
+  };
+  const open = (service: string) =>
+    new runtime.v1[service](`unix://${socket}`, credentials.createInsecure(), {
+      'grpc.default_authority': 'localhost',
+    });
+  const services = { runtime: open('RuntimeService'), image: open('ImageService') };
+  const caller =
+    (service: Record<string, never>): Call =>
+    (method, request) =>
+      new Promise((resolve, reject) => {
+        const call = service[method] as (...args: unknown[]) => void;
+        call.call(service, request, { deadline: Date.now() + PATIENCE }, (error: Error | null, answer: never) =>
+          error ? reject(error) : resolve(answer),
+        );
+      });
+  const runtimeCall = caller(services.runtime);
+  const imageCall = caller(services.image);
+
+  return {
+    async pull(image) {
+      return (await imageCall('PullImage', { image: { image } })).image_ref as string;
+    },
+    async run(name, image, command) {
+      const sandbox_config = {
+        metadata: { name, uid: name, namespace: 'test', attempt: 0 },
+        linux: { security_context: { namespace_options: { network: HOST_NETWORK } } },
+      };
+      const { pod_sandbox_id } = await runtimeCall('RunPodSandbox', { config: sandbox_config });
+      const { container_id } = await runtimeCall('CreateContainer', {
+        pod_sandbox_id,
+        sandbox_config,
+        config: { metadata: { name, attempt: 0 }, image: { image }, command, log_path: '' },
+      });
+      await runtimeCall('StartContainer', { container_id });
+      return {
+        async exec(...cmd) {
+          const { stdout, stderr, exit_code } = await runtimeCall('ExecSync', { container_id, cmd, timeout: 60 });
+          return { out: String(stdout), err: String(stderr), status: exit_code as number };
+        },
+        async remove() {
+          await runtimeCall('StopContainer', { container_id, timeout: 0 });
+          await runtimeCall('RemoveContainer', { container_id });
+          await runtimeCall('StopPodSandbox', { pod_sandbox_id });
+          await runtimeCall('RemovePodSandbox', { pod_sandbox_id });
+        },
+      };
+    },
+    async removeImage(image) {
+      await imageCall('RemoveImage', { image: { image } });
+    },
+    close() {
+      for (const service of Object.values(services)) (service.close as () => void)();
+    },
+  };
+}
