@@ -1,4 +1,4 @@
-import { registryOptions } from '../daemon/registry-options.ts';
+import { capturedCredentials, registryOptions } from '../daemon/registry-options.ts';
 import { createImageOpener, type OpenedImage } from '../mount/open.ts';
 import { createThreadPool } from '../threads/pool.ts';
 import type { Context } from './context.ts';
@@ -16,7 +16,9 @@ export async function openImage(context: Context, reference: string, platform?: 
   const signal = context.interruption();
   const view = progressView();
   const pool = createThreadPool(1);
-  const opener = createImageOpener(registryOptions(context.config), pool);
+  // Nothing is pulled here, so nothing is written.
+  const captured = capturedCredentials(context.config, () => undefined);
+  const opener = createImageOpener({ ...registryOptions(context.config), ...(captured ? { captured } : {}) }, pool);
   try {
     const found = await opener.resolve(name, platform, view.update, signal);
     return await found.open(view.update, signal);

@@ -128,6 +128,27 @@ export const SETTINGS = {
       doc: 'Longest pause between two pieces of an answer.',
     }),
   },
+  containerd: {
+    address: path({
+      default: '/run/containerd/containerd.sock',
+      doc: 'containerd’s unix socket: for `nymph doctor`, and behind `cri.address`.',
+    }),
+    config: path({
+      default: '/etc/containerd/config.toml',
+      doc: 'containerd’s configuration, for `nymph doctor` and `nymph setup containerd`.',
+    }),
+  },
+  cri: {
+    address: optional(
+      path({ default: '', doc: '' }),
+      (file) => file === '',
+      'Unix socket for the kubelet’s `imageServiceEndpoint`: calls go on to containerd, and the logins of pulls are remembered for lazy reads. Without it there is no such socket.',
+    ),
+    remember: choice(['disk', 'memory'], {
+      default: 'disk',
+      doc: 'Where the logins of pulls are remembered: `disk` is `<root>/captured.json`, for root only; `memory` forgets them when the daemon ends, and reads of lazy images that need them fail then.',
+    }),
+  },
 } as const;
 
 /** What is wrong with a socket's path, or `undefined`. */

@@ -1,9 +1,8 @@
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
 import { type ErrorCode, NymphError } from '../errors.ts';
 import type { ApiError, Progress, StreamLine } from './api.ts';
+import { claimSocket } from './socket.ts';
 
 // An `import` of node:http would load Node's own undici, 5 MB, beside ours.
 const { createServer } = process.getBuiltinModule('node:http');
@@ -42,12 +41,7 @@ export async function serveControl(
   routes: Routes,
   log: (message: string, fields: object) => void,
 ): Promise<Server> {
-  await mkdir(dirname(address), { recursive: true, mode: 0o700 });
-  if (await answers(address))
-    throw new NymphError('busy', `a daemon answers on ${address} already`, {
-      hint: 'Use it, stop it with `nymph daemon --stop`, or choose another --address and --root.',
-    });
-  await rm(address, { force: true });
+  await claimSocket(address);
   const server = createServer((request, response) => {
     handle(routes, request, response).catch((error) => {
       log('a control request failed', { method: request.method, path: request.url, error });
@@ -60,17 +54,6 @@ export async function serveControl(
   });
   await chmod(address, 0o600);
   return server;
-}
-
-function answers(address: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(address);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }
 
 async function handle(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,4 +1,5 @@
 import { openCache } from '../cache/open.ts';
+import { type ImageServiceProxy, serveImageService } from '../cri/proxy.ts';
 import { NymphError } from '../errors.ts';
 import { STORE } from '../fetch/carry.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
@@ -14,15 +15,17 @@ import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
+import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import type { Logger } from './log.ts';
-import { registryOptions } from './registry-options.ts';
+import { capturedCredentials, registryOptions } from './registry-options.ts';
 import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
+import { claimSocket } from './socket.ts';
 
 export interface DaemonOptions {
   config: Config;
@@ -88,7 +91,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const blobs = createServedBlobs(cache, driver, context);
   const startup = createStartup(blobs, log);
   const mounts = createMounts(cache, config.fuse.mountpoint, options.lookUp, log);
-  const opener = createImageOpener({ ...registryOptions(config), log: logger }, pool);
+  const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
+  const opener = createImageOpener(
+    { ...registryOptions(config), ...(captured ? { captured } : {}), log: logger },
+    pool,
+  );
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
@@ -121,6 +128,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),
     );
+    const imageService = captured && (await serveCri(config, captured, logger));
     pool.warm(STORE, LOAD);
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
@@ -131,6 +139,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     return {
       async stop(final) {
         stopReleasing();
+        await imageService?.close();
+        await captured?.flushed();
         server.close();
         server.closeAllConnections();
         await driver.stop();
@@ -145,6 +155,16 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await cache.close().catch(() => undefined);
     throw error;
   }
+}
+
+async function serveCri(
+  { cri, containerd }: Config,
+  captured: CapturedCredentials,
+  log: Logger,
+): Promise<ImageServiceProxy | undefined> {
+  if (cri.address === undefined) return undefined;
+  await claimSocket(cri.address);
+  return serveImageService({ address: cri.address, containerd: containerd.address, captured, log });
 }
 
 function routes(service: Service, health: () => Health, onStop: () => void): Routes {
