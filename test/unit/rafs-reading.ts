@@ -67,9 +67,17 @@ function sha256OfFile(
 ): string {
   const hash = createHash('sha256');
   if (inode.layout === LAYOUT_CHUNK_BASED) {
-    eachChunk(bootstrap.erofs, inode, image.chunkSize, records, (blob, chunk) => {
-      hash.update(readChunk(image.blobs[blob], chunk, read));
-    });
+    let end = 0;
+    const zerosTo = (position: number) => hash.update(Buffer.alloc(position - end));
+    const { chunkSize } = image;
+    const update = (blob: number, chunk: number, k: number) => {
+      zerosTo(k * chunkSize);
+      const bytes = readChunk(image.blobs[blob], chunk, read);
+      hash.update(bytes);
+      end = k * chunkSize + bytes.length;
+    };
+    eachChunk(bootstrap.erofs, inode, chunkSize, records, update, image.format === 'rafs-v5');
+    zerosTo(inode.size);
   }
   return hash.digest('hex');
 }

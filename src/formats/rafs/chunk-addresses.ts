@@ -4,8 +4,8 @@ import { corrupt } from '../../errors.ts';
 import { BLOCK_SIZE } from '../../image/image.ts';
 import { type BlobRecords, findRecord } from './chunk-records.ts';
 
-/** A chunk of a file: position in its blob's tables. */
-export type ChunkVisitor = (blob: number, chunk: number) => void;
+/** Chunk `k` of a file: position in its blob's tables. */
+export type ChunkVisitor = (blob: number, chunk: number, k: number) => void;
 
 const STRUCTURE = 'RAFS chunk address';
 const ADDRESS_SIZE = 8;
@@ -74,7 +74,7 @@ export function eachChunk(
         `the kernel would read chunk ${k} from another place`,
       );
     }
-    visit(blob, chunk);
+    visit(blob, chunk, k);
     guess = chunk + 1;
   }
 }

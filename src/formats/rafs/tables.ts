@@ -11,6 +11,9 @@ const CHUNK_BATCH = 0x8;
 const CHUNK_HAS_CRC = 0x10;
 const CHUNK_FLAGS = CHUNK_COMPRESSED | CHUNK_BATCH | CHUNK_HAS_CRC;
 const NONE = CODECS.indexOf('none');
+const GZIP = CODECS.indexOf('gzip');
+/** Header, trailer and the ends of blocks; besides, 5 bytes for each 16 KiB that do not shrink. */
+const GZIP_OVERHEAD = 256;
 
 /** Frames while they are collected, in any order. */
 interface Frames {
@@ -99,8 +102,9 @@ function collectFrame(view: DataView, records: BlobRecords, i: number, frames: F
 }
 
 function addFrame(frames: Frames, offset: number, size: number, decodedSize: number, codec: number, at: number) {
-  // Builders keep what does not shrink as it is.
-  if (size === 0 || size > decodedSize || (codec === NONE && size !== decodedSize)) {
+  // Builders keep what does not shrink as it is; a gzip stream is somebody else's, and may have grown.
+  const most = codec === GZIP ? decodedSize + GZIP_OVERHEAD + (decodedSize >>> 10) : decodedSize;
+  if (size === 0 || size > most || (codec === NONE && size !== decodedSize)) {
     throw corrupt(STRUCTURE, 'compressed_size', at, `${size} bytes for ${decodedSize}`);
   }
   const frame = frames.count++;

@@ -1,3 +1,4 @@
+import { DIGEST_SIZE } from '../../../codec/digest.ts';
 import { corrupt } from '../../../errors.ts';
 import { BLOCK_SIZE, type Codec, type DigestAlgorithm } from '../../../image/image.ts';
 import type { BlobEntry } from '../blob-table.ts';
@@ -5,6 +6,7 @@ import { type BlobRecords, RECORD } from '../chunk-records.ts';
 import { BLOB_ALIGNED, unsupported } from '../flags.ts';
 import { CHUNK_RECORD_SIZE } from '../super-block.ts';
 import { type BlobV5, MAX_CHUNKS, MAX_UNCOMPRESSED_SIZE } from './blob-table.ts';
+import { createZeroDigests } from './holes.ts';
 import type { FileV5 } from './tree.ts';
 
 /** The chunks of an image, by blob. */
@@ -56,9 +58,11 @@ export function collectChunks(
   defaults: BlobDefaults,
 ): ChunksV5 {
   const counts = new Uint32Array(blobs.length);
+  const zeroDigest = createZeroDigests(defaults.digester);
   eachRecord(files, (at, file, k) => {
     const blob = checkRecord(view, at, file, k, blobs, defaults.chunkSize);
     if (blob >= 0) counts[blob]++;
+    else checkHole(view, at, zeroDigest);
   });
   const found = blobs.map((_, i) => new Uint32Array(counts[i]));
   counts.fill(0);
@@ -144,6 +148,13 @@ function checkRecord(
     throw fail('uncompressed_offset', RECORD.uncompressedOffset, `${start} is not aligned, though the blob is`);
   }
   return index;
+}
+
+/** The digest of an inode does not cover the flag: without this, a flipped bit would turn content into zeros. */
+function checkHole(view: DataView, at: number, zeroDigest: (size: number) => Uint8Array): void {
+  const digest = new Uint8Array(view.buffer, view.byteOffset + at, DIGEST_SIZE);
+  if (Buffer.compare(digest, zeroDigest(view.getUint32(at + RECORD.uncompressedSize, true))) === 0) return;
+  throw corrupt(STRUCTURE, 'flags', at + RECORD.flags, 'a hole, but the digest is not that of zeros');
 }
 
 /** Files share chunks: each once, by place. Two records of one place must say the same. */
