@@ -53,6 +53,12 @@ export interface Cache {
   /** Rejects with code `busy` while the image is mounted; an image that is not there is removed already. */
   removeImage(digest: OciDigest): Promise<void>;
 
+  /**
+   * A range of `count` inode numbers from {@link FIRST_RANGE} on, the same each time, never used for another name.
+   * @returns the first number
+   */
+  inodeRange(name: string, count: number): number;
+
   mounts(): StoredMount[];
   putMount(mount: StoredMount): void;
   removeMount(directory: string): void;
@@ -68,11 +74,14 @@ export interface Cache {
   close(): Promise<void>;
 }
 
+/** Inode numbers below are those of blobs, and of the file system itself. */
+export const FIRST_RANGE = 2 ** 47;
+
 export interface CachedBlob {
   /** Name of the entry: the blob id, or `<id>~N` where images contradict each other. */
   readonly key: string;
   readonly id: string;
-  /** Inode number in the flat FUSE file system: at least 2^20, never used again for another blob. */
+  /** Inode number in our FUSE file system: from 2^20 on, below {@link FIRST_RANGE}, never used again for another blob. */
   readonly ino: number;
   readonly digest: OciDigest;
   readonly digestAlgorithm: DigestAlgorithm;
@@ -111,12 +120,18 @@ export interface StoredImage {
   bootstrapDigest?: OciDigest;
 }
 
+/** How an image is made visible: by the kernel's EROFS driver, or as a FUSE tree. */
+export type MountKind = 'erofs' | 'fuse';
+
 export interface StoredMount {
   directory: string;
   reference: string;
   /** Digest of the image manifest. */
   digest: OciDigest;
-  kind: 'erofs';
+  kind: MountKind;
+  /** Of a FUSE tree: the first of its inode numbers, and why it is not EROFS where that was not asked for. */
+  tree?: number;
+  reason?: string;
   /** Unix time, ms. */
   since: number;
   /** It is being made: nobody was told of it yet. */

@@ -11,7 +11,7 @@ import { type Log, messageOf } from './health.ts';
  * The catalogue: SQLite, used on the thread that answers faults. So nothing here syncs while serving: WAL with
  * `synchronous=NORMAL` syncs only in checkpoints, and those run in a worker (at open and close: here).
  */
-const VERSION = 1;
+const VERSION = 2;
 /** `application_id` is this plus the version. */
 const APPLICATION = 0x4e590000;
 const SCHEMA = `
@@ -32,10 +32,28 @@ const SCHEMA = `
   INSERT INTO checkpoints VALUES (1, 0);
 `;
 
+/** What version 2 has in addition. */
+const SCHEMA_2 = `
+  CREATE TABLE ranges (
+    first INTEGER PRIMARY KEY,              -- inode number
+    count INTEGER NOT NULL,
+    name TEXT NOT NULL UNIQUE
+  ) STRICT;
+`;
+
 /** A WAL above this size is written back, bytes. */
 const WAL_LIMIT = 4 * 1024 * 1024;
+/** FUSE threads take 48 bits of an inode number. */
+const END_INODES = 2 ** 48;
+
 /** Writes between two looks at the size of the WAL. */
 const LOOK_EVERY = 64;
+
+/** Inode numbers that a new catalogue begins with: of blobs, and of ranges. */
+export interface FirstNumbers {
+  ino: number;
+  range: number;
+}
 
 export interface BlobRow {
   ino: number;
@@ -54,6 +72,9 @@ export interface Catalogue {
   touchBlob(ino: number, lastUsed: number): void;
   removeBlob(ino: number): void;
 
+  /** As in Cache. */
+  inodeRange(name: string, count: number): number;
+
   images(): StoredImage[];
   image(digest: OciDigest): StoredImage | undefined;
   putImage(image: StoredImage): void;
@@ -69,13 +90,13 @@ export interface Catalogue {
 
 /**
  * Opens or makes the catalogue. Synchronous work: for start-up.
- * @param firstIno where inode numbers begin in a new catalogue
+ * @param first where inode numbers begin in a new catalogue
  * @throws an SQLite error if the file is damaged, NymphError `cache` if a newer version wrote it
  */
-export function openCatalogue(path: string, firstIno: number, log: Log): Catalogue {
+export function openCatalogue(path: string, first: FirstNumbers, log: Log): Catalogue {
   const database = new Database(path);
   try {
-    prepareDatabase(database, path, firstIno);
+    prepareDatabase(database, path, first);
   } catch (error) {
     database.close();
     throw error;
@@ -91,6 +112,13 @@ export function openCatalogue(path: string, firstIno: number, log: Log): Catalog
   );
   const updateBlob = database.prepare<[number, number]>('UPDATE blobs SET last_used = ? WHERE ino = ?');
   const deleteBlob = database.prepare<[number]>('DELETE FROM blobs WHERE ino = ?');
+  const selectRange = database.prepare<[string], { first: number; count: number }>(
+    'SELECT first, count FROM ranges WHERE name = ?',
+  );
+  const selectEnd = all<{ end: number }>('SELECT max(first + count) AS "end" FROM ranges');
+  const replaceRange = database.prepare<[number, number, string]>(
+    'REPLACE INTO ranges (first, count, name) VALUES (?, ?, ?)',
+  );
   const replaceImage = database.prepare<[string, string]>('REPLACE INTO images (digest, image) VALUES (?, ?)');
   const deleteImage = database.prepare<[string]>('DELETE FROM images WHERE digest = ?');
   const replaceMount = database.prepare<[string, string]>('REPLACE INTO mounts (directory, mount) VALUES (?, ?)');
@@ -131,6 +159,18 @@ export function openCatalogue(path: string, firstIno: number, log: Log): Catalog
       deleteBlob.run(ino);
       wrote();
     },
+    inodeRange(name, count) {
+      const known = selectRange.get(name);
+      if (known?.count === count) return known.first;
+      const first = selectEnd.get()!.end;
+      if (first + count > END_INODES)
+        throw new NymphError('unsupported', 'all inode numbers for trees of images have been given away', {
+          hint: 'Stop the daemon and begin a new root directory.',
+        });
+      replaceRange.run(first, count, name);
+      wrote();
+      return first;
+    },
     images: () => selectImages.all().map((row) => JSON.parse(row.image) as StoredImage),
     image(digest) {
       const row = selectImage.get(digest);
@@ -160,7 +200,7 @@ export function openCatalogue(path: string, firstIno: number, log: Log): Catalog
   };
 }
 
-function prepareDatabase(database: Database.Database, path: string, firstIno: number): void {
+function prepareDatabase(database: Database.Database, path: string, first: FirstNumbers): void {
   const version = Number(database.pragma('user_version', { simple: true }));
   if (version > VERSION) {
     // The version is kept twice: a flipped bit does not look like a newer nymph.
@@ -175,8 +215,13 @@ function prepareDatabase(database: Database.Database, path: string, firstIno: nu
   database.pragma('wal_autocheckpoint = 0');
   if (version < VERSION) {
     database.transaction(() => {
-      database.exec(SCHEMA);
-      database.prepare("INSERT INTO sqlite_sequence (name, seq) VALUES ('blobs', ?)").run(firstIno - 1);
+      if (version < 1) {
+        database.exec(SCHEMA);
+        database.prepare("INSERT INTO sqlite_sequence (name, seq) VALUES ('blobs', ?)").run(first.ino - 1);
+      }
+      database.exec(SCHEMA_2);
+      // Of no name and no length: where the others begin.
+      database.prepare("INSERT INTO ranges (first, count, name) VALUES (?, 0, '')").run(first.range);
       database.pragma(`application_id = ${APPLICATION + VERSION}`);
       database.pragma(`user_version = ${VERSION}`);
     })();

@@ -4,8 +4,8 @@ import Database from 'better-sqlite3';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import { createBlobStore } from './blob-store.ts';
-import type { Cache } from './cache.ts';
-import { type Catalogue, openCatalogue } from './catalogue.ts';
+import { type Cache, FIRST_RANGE } from './cache.ts';
+import { type Catalogue, type FirstNumbers, openCatalogue } from './catalogue.ts';
 import { type Disk, localDisk, writeWhole } from './disk.ts';
 import type { EntryRecord, Place } from './entry.ts';
 import { createEvictor } from './evict.ts';
@@ -29,6 +29,8 @@ export interface CacheOptions {
 
 /** Inodes below are those of the flat file system itself. */
 const FIRST_INO = 2 ** 20;
+/** Inode numbers for ranges that no catalogue uses up: one that replaces a lost one begins so many further on. */
+const RANGES = 2 ** 40;
 
 /**
  * Opens a cache directory, made if need be, for this process alone.
@@ -101,6 +103,7 @@ function assemble(
     images: catalogue.images,
     bootstrapPath: images.bootstrapPath,
     removeImage: async (digest) => void (await images.remove(digest)),
+    inodeRange: (name, count) => inCatalogue(`inode numbers of ${name}`, () => catalogue.inodeRange(name, count)),
     mounts: catalogue.mounts,
     putMount: (mount) => inCatalogue(`mount ${mount.directory}`, () => catalogue.putMount(mount)),
     removeMount: (directory) => inCatalogue(`mount ${directory}`, () => catalogue.removeMount(directory)),
@@ -127,10 +130,11 @@ function assemble(
   };
 }
 
-function inCatalogue(what: string, change: () => void): void {
+function inCatalogue<T>(what: string, change: () => T): T {
   try {
-    change();
+    return change();
   } catch (error) {
+    if (error instanceof NymphError) throw error;
     throw cacheError(`cannot change the catalogue: ${what}`, error);
   }
 }
@@ -164,11 +168,11 @@ interface Stored {
 async function openOrRebuild(layout: Layout, trash: Trash, log: Log): Promise<Stored> {
   const path = layout.catalogue;
   // Inode numbers that a lost catalogue gave away are below this: it gave less than 16 in a millisecond.
-  const beyondLost = Date.now() * 16;
+  const beyondLost: FirstNumbers = { ino: Date.now() * 16, range: FIRST_RANGE + RANGES * (1 + (Date.now() % 127)) };
   const isLost = !existsSync(path) && readdirSync(layout.blobs).length > 0;
   if (isLost) log('error', 'the catalogue of the cache is missing: it is rebuilt; its mounts are forgotten', { path });
   try {
-    return await openStored(layout, isLost ? beyondLost : FIRST_INO, trash, log);
+    return await openStored(layout, isLost ? beyondLost : { ino: FIRST_INO, range: FIRST_RANGE }, trash, log);
   } catch (error) {
     if (isFull(error) && releaseReserve(layout.reserve)) return openOrRebuild(layout, trash, log);
     if (!isDamage(error)) throw error;
@@ -185,9 +189,9 @@ async function openOrRebuild(layout: Layout, trash: Trash, log: Log): Promise<St
   }
 }
 
-async function openStored(layout: Layout, firstIno: number, trash: Trash, log: Log): Promise<Stored> {
+async function openStored(layout: Layout, first: FirstNumbers, trash: Trash, log: Log): Promise<Stored> {
   createPrivate(layout.catalogue);
-  const catalogue = openCatalogue(layout.catalogue, firstIno, log);
+  const catalogue = openCatalogue(layout.catalogue, first, log);
   try {
     const records = await recoverBlobs(layout, catalogue, trash, log);
     const sizes = await recoverImages(layout, catalogue, trash, log);

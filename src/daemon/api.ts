@@ -49,6 +49,8 @@ export interface MountOptions {
   platform?: string;
   /** Fetch in the background after mounting: nothing, what the image's prefetch table lists, or all of it. */
   prefetch?: 'none' | 'image' | 'all';
+  /** By the kernel's EROFS driver, or as a tree in our FUSE file system; `auto`: by EROFS where the kernel can. */
+  via?: 'auto' | 'erofs' | 'fuse';
 }
 
 export interface MountRequest {
@@ -99,7 +101,9 @@ export interface MountInfo {
   directory: string;
   reference: string;
   digest: string;
-  kind: 'erofs';
+  kind: 'erofs' | 'fuse';
+  /** Why it is not `erofs`, where nobody asked for that. */
+  reason?: string;
   since: number;
   /** `ok`, or why reads fail. */
   state: string;

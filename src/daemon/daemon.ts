@@ -14,6 +14,8 @@ import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
+import { createTrees } from '../mount/trees.ts';
+import { erofsWay, treeWay, type Ways } from '../mount/ways.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool } from '../threads/pool.ts';
@@ -90,12 +92,17 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const blobs = createServedBlobs(cache, driver, context);
   const startup = createStartup(blobs, log);
-  const mounts = createMounts(cache, config.fuse.mountpoint, options.lookUp, log);
   const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
   const opener = createImageOpener(
     { ...registryOptions(config), ...(captured ? { captured } : {}), log: logger },
     pool,
   );
+  const trees = createTrees(cache, driver);
+  const ways: Ways = {
+    erofs: erofsWay(cache, config.fuse.mountpoint, options.lookUp),
+    fuse: treeWay(cache, trees, pool, { directory: config.fuse.mountpoint, fd: fuseFd }, options.lookUp),
+  };
+  const mounts = createMounts(cache, ways, log);
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
@@ -123,7 +130,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     options.onMounted();
     // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
     const remount = await service.restore(inherited);
-    await driver.start(createFlatFileSystem(blobs, log));
+    await driver.start(createFlatFileSystem(blobs, trees.list, log));
     await remount();
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),

@@ -4,6 +4,7 @@ import type { MountOptions, MountRequest, PruneRequest, PullRequest, VerifyReque
 
 /** What clients send, checked: JSON of any shape becomes a request or an error `usage`. Fields that we do not know are left out. */
 
+const VIA = ['auto', 'erofs', 'fuse'] as const;
 const PREFETCH = ['none', 'image', 'all'] as const;
 
 export function mountRequest(body: unknown): MountRequest {
@@ -30,10 +31,18 @@ export function pruneRequest(body: unknown): PruneRequest {
 }
 
 function mountOptions(value: unknown): MountOptions {
-  const { platform, prefetch } = value === undefined ? {} : fields(value, 'options');
-  const known = PREFETCH.find((what) => what === prefetch);
-  if (prefetch !== undefined && known === undefined) throw wrong('prefetch', `one of ${PREFETCH.join(', ')}`);
-  return { platform: optionalText(platform, 'platform'), prefetch: known };
+  const { platform, prefetch, via } = value === undefined ? {} : fields(value, 'options');
+  return {
+    platform: optionalText(platform, 'platform'),
+    prefetch: oneOf(PREFETCH, prefetch, 'prefetch'),
+    via: oneOf(VIA, via, 'via'),
+  };
+}
+
+function oneOf<T extends string>(choices: readonly T[], value: unknown, name: string): T | undefined {
+  const known = choices.find((choice) => choice === value);
+  if (value !== undefined && known === undefined) throw wrong(name, `one of ${choices.join(', ')}`);
+  return known;
 }
 
 function fields(value: unknown, name = 'the request'): Record<string, unknown> {

@@ -6,7 +6,7 @@ import type { Driver } from '../fuse/driver.ts';
 import type { OciDigest } from '../image/image.ts';
 import { type AttachedImage, attach, type OpenSource, reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
-import { mountOn, readMounts } from '../mount/mountinfo.ts';
+import { readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
 import { fetchAll, fetchListed } from '../mount/pull.ts';
@@ -111,7 +111,8 @@ export function createService(parts: Parts): Service {
     const begun = performance.now();
     const image = await open(reference, request.options?.platform, progress, signal);
     const there = await mounts.find(directory);
-    if (there?.stored.digest === image.stored.digest) {
+    const via = request.options?.via ?? 'auto';
+    if (there?.stored.digest === image.stored.digest && (via === 'auto' || via === there.stored.kind)) {
       // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
       await image.release();
       return mountInfo(there, 'ok');
@@ -123,7 +124,7 @@ export function createService(parts: Parts): Service {
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
-      mounted = await mounts.add(image, directory, allowDevices);
+      mounted = await mounts.add(image, directory, { via, allowDevices });
     } catch (error) {
       await image.release();
       throw error;
@@ -150,10 +151,9 @@ export function createService(parts: Parts): Service {
 
   async function mountList(): Promise<MountInfo[]> {
     const entries = await readMounts();
-    return mounts.list().map((mounted) => {
-      const there = mountOn(entries, mounted.stored.directory);
-      return mountInfo(mounted, there?.type === 'erofs' ? 'ok' : 'unmounted by somebody else');
-    });
+    return mounts
+      .list()
+      .map((mount) => mountInfo(mount, mounts.isThere(mount, entries) ? 'ok' : 'unmounted by somebody else'));
   }
 
   async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
@@ -242,13 +242,10 @@ export function createService(parts: Parts): Service {
   }
 
   async function restore(alive: boolean): Promise<() => Promise<void>> {
-    const entries = alive ? await readMounts() : [];
-    return mounts.restore(alive, async (stored) => {
+    return mounts.restore(alive, async (stored, living) => {
       const known = cache.image(stored.digest);
       if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
       const source = opener.sources(stored.reference);
-      const there = mountOn(entries, stored.directory);
-      const living = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
       if (!living) return reattach(known, cache, blobs, source, context.pool);
       const image = await reattachMounted(known, cache, blobs, source);
       // Its readers wait: they are served first.
@@ -281,5 +278,6 @@ export function createService(parts: Parts): Service {
 }
 
 function mountInfo({ stored }: ActiveMount, state: string): MountInfo {
-  return { ...stored, state };
+  const { directory, reference, digest, kind, reason, since } = stored;
+  return { directory, reference, digest, kind, reason, since, state };
 }

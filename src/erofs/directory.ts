@@ -27,12 +27,14 @@ export function eachEntry(erofs: Erofs, inode: Inode, visit: EntryVisitor): void
   }
 }
 
-interface LastName {
+/** The name before, which the next must be above; `end` 0 if there is none. */
+export interface LastName {
   start: number;
   end: number;
 }
 
-function eachEntryOfBlock(erofs: Erofs, start: number, end: number, last: LastName, visit: EntryVisitor): void {
+/** The same for one block of a directory, byte offsets in the bootstrap. */
+export function eachEntryOfBlock(erofs: Erofs, start: number, end: number, last: LastName, visit: EntryVisitor): void {
   const { view, bytes } = erofs;
   if (end - start < ENTRY_SIZE) throw corrupt(STRUCTURE, 'size', start, 'no room for an entry');
   const first = view.getUint16(start + 8, true);

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import type { Attributes, DirectoryEntry, FileSystem } from './driver.ts';
+import type { Attributes, Names } from './driver.ts';
 import {
   Attr,
   AttrOut,
@@ -25,51 +25,55 @@ export type Answer = Uint8Array | number;
 const { ENOENT, ENOSYS, EINVAL, ERANGE, ENODATA, EPROTO } = constants.errno;
 
 /** Images never change: the kernel may remember names and attributes for a day. */
-const VALID_SECONDS = 86_400n;
+const VALID_SECONDS = 86_400;
 const EMPTY = new Uint8Array(0);
 
-/** What we ask for at INIT; the kernel's own offer limits it. */
+/**
+ * What we ask for at INIT; the kernel's own offer limits it. READDIRPLUS always, not "auto": programs like find read a
+ * directory whole before they ask for attributes, and "auto" would have them looked up one by one.
+ */
 const WANTED_FLAGS =
   Init.ASYNC_READ |
   Init.ASYNC_DIO |
   Init.DO_READDIRPLUS |
-  Init.READDIRPLUS_AUTO |
   Init.NO_OPEN_SUPPORT |
   Init.NO_OPENDIR_SUPPORT |
   Init.PARALLEL_DIROPS |
+  Init.POSIX_ACL |
   Init.MAX_PAGES |
   Init.CACHE_SYMLINKS |
   Init.INIT_EXT;
 
 /** @param bytes a whole request, header included. */
-export function dispatch(fileSystem: FileSystem, bytes: Uint8Array): Answer {
+export function dispatch(names: Names, bytes: Uint8Array): Answer {
   const request = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const body = request.subarray(InHeader.SIZE);
-  const ino = Number(request.readBigUInt64LE(InHeader.NODEID));
+  const ino = request.readUIntLE(InHeader.NODEID, 6);
   switch (request.readUInt32LE(InHeader.OPCODE)) {
     case Op.INIT:
       return init(body);
     case Op.LOOKUP: {
-      const found = fileSystem.lookup(ino, untilNul(body));
-      return found === undefined ? ENOENT : entry(found);
+      const found = names.lookup(ino, untilNul(body));
+      if (found === undefined) return ENOENT;
+      return found === 'never' ? NO_ENTRY : entry(found);
     }
     case Op.GETATTR: {
-      const found = fileSystem.getattr(ino);
+      const found = names.getattr(ino);
       return found === undefined ? ENOENT : attributes(found);
     }
     case Op.READLINK:
-      return fileSystem.readlink?.(ino) ?? EINVAL;
+      return names.readlink?.(ino) ?? EINVAL;
     case Op.READDIR:
-      return directory(fileSystem, ino, body, false);
+      return directory(names, ino, body, false);
     case Op.READDIRPLUS:
-      return directory(fileSystem, ino, body, true);
+      return directory(names, ino, body, true);
     case Op.STATFS:
       return statfs();
     case Op.LISTXATTR:
-      return fileSystem.listxattr === undefined ? ENOSYS : sized(body, fileSystem.listxattr(ino) ?? EMPTY);
+      return names.listxattr === undefined ? ENOSYS : sized(body, names.listxattr(ino) ?? EMPTY);
     case Op.GETXATTR: {
-      if (fileSystem.getxattr === undefined) return ENOSYS;
-      const value = body.length > 8 ? fileSystem.getxattr(ino, untilNul(body.subarray(8))) : undefined;
+      if (names.getxattr === undefined) return ENOSYS;
+      const value = body.length > 8 ? names.getxattr(ino, untilNul(body.subarray(8))) : undefined;
       return value === undefined ? ENODATA : sized(body, value);
     }
     case Op.DESTROY:
@@ -101,16 +105,26 @@ function init(body: Buffer): Answer {
   return out;
 }
 
+/** An answer that the kernel remembers: the name does not exist. */
+const NO_ENTRY = Buffer.alloc(EntryOut.SIZE);
+putU64(NO_ENTRY, EntryOut.ENTRY_VALID, VALID_SECONDS);
+
 function untilNul(body: Buffer): Uint8Array {
   const end = body.indexOf(0);
   return end < 0 ? body : body.subarray(0, end);
 }
 
+/** Two halves: BigInts take ten times as long. @param value an integer, down to -2^53 */
+function putU64(out: Buffer, at: number, value: number): void {
+  out.writeInt32LE(value | 0, at);
+  out.writeInt32LE(Math.floor(value / 0x1_0000_0000) | 0, at + 4);
+}
+
 function putAttributes(out: Buffer, at: number, node: Attributes): void {
-  out.writeBigUInt64LE(BigInt(node.ino), at + Attr.INO);
-  out.writeBigUInt64LE(BigInt(node.size), at + Attr.SIZE);
-  out.writeBigUInt64LE(BigInt(Math.ceil(node.size / 512)), at + Attr.BLOCKS);
-  for (const time of [Attr.ATIME, Attr.MTIME, Attr.CTIME]) out.writeBigInt64LE(BigInt(node.mtime), at + time);
+  putU64(out, at + Attr.INO, node.ino);
+  putU64(out, at + Attr.SIZE, node.size);
+  putU64(out, at + Attr.BLOCKS, Math.ceil(node.size / 512));
+  for (const time of [Attr.ATIME, Attr.MTIME, Attr.CTIME]) putU64(out, at + time, node.mtime);
   for (const part of [Attr.ATIMENSEC, Attr.MTIMENSEC, Attr.CTIMENSEC]) out.writeUInt32LE(node.mtimeNs, at + part);
   out.writeUInt32LE(node.mode, at + Attr.MODE);
   out.writeUInt32LE(node.nlink, at + Attr.NLINK);
@@ -121,9 +135,9 @@ function putAttributes(out: Buffer, at: number, node: Attributes): void {
 }
 
 function putEntry(out: Buffer, at: number, node: Attributes): void {
-  out.writeBigUInt64LE(BigInt(node.ino), at + EntryOut.NODEID);
-  out.writeBigUInt64LE(VALID_SECONDS, at + EntryOut.ENTRY_VALID);
-  out.writeBigUInt64LE(VALID_SECONDS, at + EntryOut.ATTR_VALID);
+  putU64(out, at + EntryOut.NODEID, node.ino);
+  putU64(out, at + EntryOut.ENTRY_VALID, VALID_SECONDS);
+  putU64(out, at + EntryOut.ATTR_VALID, VALID_SECONDS);
   putAttributes(out, at + EntryOut.ATTR, node);
 }
 
@@ -135,36 +149,37 @@ function entry(node: Attributes): Uint8Array {
 
 function attributes(node: Attributes): Uint8Array {
   const out = Buffer.alloc(AttrOut.SIZE);
-  out.writeBigUInt64LE(VALID_SECONDS, AttrOut.VALID);
+  putU64(out, AttrOut.VALID, VALID_SECONDS);
   putAttributes(out, AttrOut.ATTR, node);
   return out;
 }
 
-/** READDIR and READDIRPLUS: entries from index `offset` on, as many as fit. `.` and `..` are left to the kernel's dcache. */
-function directory(fileSystem: FileSystem, ino: number, body: Buffer, plus: boolean): Answer {
+/** READDIR and READDIRPLUS: entries from where an earlier answer ended, as many as fit. */
+function directory(names: Names, ino: number, body: Buffer, plus: boolean): Answer {
   if (body.length < 20) return EINVAL;
-  const start = Number(body.readBigUInt64LE(8));
   const room = Math.min(body.readUInt32LE(16), MAX_READ);
-  const entries = fileSystem.readdir(ino);
-  if (entries === undefined) return ENOENT;
   const head = plus ? EntryOut.SIZE : 0;
   const out = Buffer.alloc(room);
   let used = 0;
-  for (let index = start; index < entries.length; index++) {
-    const item: DirectoryEntry = entries[index];
+  const found = names.readdir(ino, body.readUIntLE(8, 6), (item) => {
     const size = head + ((Dirent.NAME + item.name.length + 7) & ~7);
-    if (used + size > room) break;
-    const node = plus ? fileSystem.getattr(item.ino) : undefined;
-    // An all-zero entry says "no attributes with this one".
+    if (used + size > room) return false;
+    // An all-zero entry says "no attributes with this one", which is what the kernel expects for "." and "..".
+    const node = plus && !isDots(item.name) ? names.getattr(item.ino) : undefined;
     if (node !== undefined) putEntry(out, used, node);
-    out.writeBigUInt64LE(BigInt(item.ino), used + head + Dirent.INO);
-    out.writeBigUInt64LE(BigInt(index + 1), used + head + Dirent.OFF);
+    putU64(out, used + head + Dirent.INO, item.ino);
+    putU64(out, used + head + Dirent.OFF, item.next);
     out.writeUInt32LE(item.name.length, used + head + Dirent.NAMELEN);
     out.writeUInt32LE(item.type >>> 12, used + head + Dirent.TYPE);
     out.set(item.name, used + head + Dirent.NAME);
     used += size;
-  }
-  return out.subarray(0, used);
+    return true;
+  });
+  return found ? out.subarray(0, used) : ENOENT;
+}
+
+function isDots(name: Uint8Array): boolean {
+  return name.length <= 2 && name[0] === 0x2e && name[name.length - 1] === 0x2e;
 }
 
 function statfs(): Uint8Array {

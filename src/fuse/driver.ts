@@ -3,8 +3,9 @@ import type { ReadyMap } from '../cache/ready-map.ts';
 /**
  * The contract between a FUSE driver (how requests come and go) and a file system (what they mean).
  *
- * A driver answers reads of *registered* files itself, without leaving its thread, as long as the readiness map says
- * that the bytes are here. Everything else goes to the FileSystem, which may take as long as the network does.
+ * A driver answers by itself, without leaving its thread: everything about the names of a *registered tree*, and reads
+ * of registered files, alone or as parts of a tree's files, as long as the readiness map says that the bytes are here.
+ * Everything else goes to the FileSystem, which may take as long as the network does.
  */
 
 /** Attributes of one inode. Times in seconds. */
@@ -14,6 +15,7 @@ export interface Attributes {
   nlink: number;
   uid: number;
   gid: number;
+  /** As the kernel encodes it (new_encode_dev). */
   rdev: number;
   size: number;
   mtime: number;
@@ -25,25 +27,41 @@ export interface DirectoryEntry {
   ino: number;
   /** File type bits of `mode`, as in `S_IFMT`. */
   type: number;
+  /** Where the directory is read on behind this entry; above 0, ascending. */
+  next: number;
 }
 
-/** A read-only file system. `ino` 1 is the root. Methods that find nothing return undefined: the driver says ENOENT. */
-export interface FileSystem {
-  lookup(parent: number, name: Uint8Array): Attributes | undefined;
+/** What a directory's name is that does not exist: `never` may be remembered, `undefined` may come to be. */
+export type Found = Attributes | 'never' | undefined;
+
+/** The names of a read-only file system. Methods that find nothing return undefined: the driver says ENOENT. */
+export interface Names {
+  lookup(parent: number, name: Uint8Array): Found;
   getattr(ino: number): Attributes | undefined;
-  /** All entries but `.` and `..`, in a stable order. */
-  readdir(ino: number): readonly DirectoryEntry[] | undefined;
+  /** Visits entries from `from` on (0: all of them), until `visit` returns false. False if there is no such directory. */
+  readdir(ino: number, from: number, visit: (entry: DirectoryEntry) => boolean): boolean;
   /** Target of a symlink. */
   readlink?(ino: number): Uint8Array | undefined;
   /** Extended attribute names (NUL-terminated list), and one value. */
   listxattr?(ino: number): Uint8Array | undefined;
   getxattr?(ino: number, name: Uint8Array): Uint8Array | undefined;
+}
+
+/** A range of a registered file, bytes. */
+export interface Extent {
+  ino: number;
+  offset: number;
+  length: number;
+}
+
+/** A read-only file system. `ino` 1 is the root. */
+export interface FileSystem extends Names {
   /**
-   * Bytes `[offset, offset + length)` of a file, of which some are not here yet. Buffers together hold what is
-   * delivered, shorter only at the end of the file. Rejects with a NymphError: the reader gets EIO (EINTR when
-   * `signal` was aborted because the reader was interrupted).
+   * The bytes of extents, one after another, of which some are not here yet. Buffers together hold what is delivered,
+   * shorter only at the end of the last file. Rejects with a NymphError: the reader gets EIO (EINTR when `signal` was
+   * aborted because the reader was interrupted).
    */
-  read(ino: number, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]>;
+  read(extents: readonly Extent[], signal: AbortSignal): Promise<Uint8Array[]>;
   /** A reader has come to a mark in the readiness map: time to fetch further ahead. */
   reached(ino: number, offset: number): void;
 }
@@ -56,6 +74,24 @@ export interface RegisteredFile {
   fd: number;
   ready: ReadyMap;
 }
+
+/** A checked bootstrap whose tree the driver serves by itself, as directory `<first>` of {@link TREES}. */
+export interface RegisteredTree {
+  /** Inode `nid` of the bootstrap is inode `first + nid` here: a multiple of {@link TREE_GRAIN}. */
+  first: number;
+  /** Descriptor of the bootstrap; stays open until `unregisterTree` resolves. */
+  fd: number;
+  /** Content of the bootstrap as far as `present` says: it is read in when it is first needed. */
+  bytes: SharedArrayBuffer;
+  present: ReadyMap;
+  /** Inode numbers of the registered files that hold its data, in the order of the device table. */
+  blobs: readonly number[];
+}
+
+/** Inode number of the directory that holds the trees. */
+export const TREES = 3;
+/** Trees begin at multiples of this inode number: enough for a bootstrap of 32 MiB; larger ones take several. */
+export const TREE_GRAIN = 2 ** 20;
 
 export interface DriverStatistics {
   /** Requests by operation name. */
@@ -75,6 +111,9 @@ export interface Driver {
   register(file: RegisteredFile): void;
   /** Resolves when no thread can touch the descriptor any more: it may be closed then. */
   unregister(ino: number): Promise<void>;
+  registerTree(tree: RegisteredTree): void;
+  /** As `unregister`. */
+  unregisterTree(first: number): Promise<void>;
   statistics(): DriverStatistics;
   /** Stops answering; requests in flight stay with the kernel. */
   stop(): Promise<void>;

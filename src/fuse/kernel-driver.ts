@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { closeReadyMap, openReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import { type Answer, dispatch } from './dispatch.ts';
-import type { Driver, DriverStatistics, FileSystem, RegisteredFile } from './driver.ts';
+import type { Driver, DriverStatistics, Extent, FileSystem, RegisteredFile, RegisteredTree } from './driver.ts';
 import {
   epochOf,
   type FromThread,
@@ -15,8 +15,9 @@ import {
   STOP,
   type ThreadData,
   type ToThread,
+  treeMessage,
 } from './message.ts';
-import { InHeader, isSilent, MAX_READ, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
+import { InHeader, isSilent, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
 
 export interface KernelDriverOptions {
   /** Descriptor of /dev/fuse, mounted already. */
@@ -40,6 +41,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   const counts = new Float64Array(counters);
   const workers: Worker[] = [];
   const files = new Map<number, RegisteredFile>();
+  const trees = new Map<number, RegisteredTree>();
   const waiting = new Map<string, AbortController>();
   const requests: Record<string, number> = {};
   let faults = 0;
@@ -47,7 +49,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   let stopped = false;
   let fileSystem: FileSystem;
 
-  return { name: 'kernel', start, register, unregister, statistics, stop };
+  return { name: 'kernel', start, register, unregister, registerTree, unregisterTree, statistics, stop };
 
   async function start(served: FileSystem): Promise<void> {
     fileSystem = served;
@@ -66,6 +68,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     workers[index] = worker;
     // Those of a daemon that starts again are registered before its threads run.
     for (const file of files.values()) worker.postMessage(registerMessage(file));
+    for (const tree of trees.values()) worker.postMessage(treeMessage(tree));
     return new Promise((resolve, reject) => {
       worker.on('message', (message: FromThread) => {
         if (message.type === 'up') resolve();
@@ -88,10 +91,13 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     switch (message.type) {
       case 'read':
         count(Op.READ);
-        void read(message.low, message.high, message.ino, message.offset, message.length);
+        void read(message.low, message.high, message.extents);
         return;
       case 'request':
         handle(message.bytes);
+        return;
+      case 'failed':
+        options.log('error', 'a FUSE request failed', { ...message, type: undefined, op: opName(message.op) });
         return;
       case 'reached':
         fileSystem.reached(message.ino, message.offset);
@@ -127,13 +133,13 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     reply(low, high, answer);
   }
 
-  async function read(low: number, high: number, ino: number, offset: number, length: number): Promise<void> {
+  async function read(low: number, high: number, extents: Extent[]): Promise<void> {
     faults++;
     const id = requestId(low, high);
     const abort = new AbortController();
     waiting.set(id, abort);
     try {
-      const parts = await fileSystem.read(ino, offset, Math.min(length, MAX_READ), abort.signal);
+      const parts = await fileSystem.read(extents, abort.signal);
       replyData(low, high, parts);
     } catch (error) {
       // The file system logs why with the words of its own level.
@@ -187,7 +193,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   function register(file: RegisteredFile): void {
     files.set(file.ino, file);
     openReadyMap(file.ready);
-    for (const worker of workers) worker.postMessage(registerMessage(file));
+    broadcast(registerMessage(file));
   }
 
   async function unregister(ino: number): Promise<void> {
@@ -195,9 +201,26 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     if (file === undefined) return;
     files.delete(ino);
     closeReadyMap(file.ready);
-    const message: ToThread = { type: 'unregister', ino };
-    for (const worker of workers) worker.postMessage(message);
+    broadcast({ type: 'unregister', ino });
     await quiesce();
+  }
+
+  function registerTree(tree: RegisteredTree): void {
+    trees.set(tree.first, tree);
+    broadcast(treeMessage(tree));
+  }
+
+  async function unregisterTree(first: number): Promise<void> {
+    const tree = trees.get(first);
+    if (tree === undefined) return;
+    trees.delete(first);
+    closeReadyMap(tree.present);
+    broadcast({ type: 'fell', first });
+    await quiesce();
+  }
+
+  function broadcast(message: ToThread): void {
+    for (const worker of workers) worker.postMessage(message);
   }
 
   /** Waits until every request that a thread is handling now is done: later ones see the closed map. */

@@ -1,19 +1,28 @@
-import type { RegisteredFile } from './driver.ts';
+import type { Extent, RegisteredFile, RegisteredTree } from './driver.ts';
 
 /** What FUSE threads and the main thread say to each other. */
 
 /** To a thread. Drained when it meets an inode it does not know, and every few hundred requests. */
 export type ToThread =
   | { type: 'register'; ino: number; size: number; fd: number; ready: SharedArrayBuffer }
-  | { type: 'unregister'; ino: number };
+  | { type: 'unregister'; ino: number }
+  | { type: 'tree'; tree: TreeData }
+  | { type: 'fell'; first: number };
+
+/** A RegisteredTree as it travels. */
+export interface TreeData extends Omit<RegisteredTree, 'present'> {
+  present: SharedArrayBuffer;
+}
 
 /** From a thread. `low`/`high` are the halves of the request's unique id, passed back as they came. */
 export type FromThread =
   | { type: 'up' }
-  /** A read that cannot be answered from the file as it is. */
-  | { type: 'read'; low: number; high: number; ino: number; offset: number; length: number }
+  /** A read that cannot be answered from the files as they are. */
+  | { type: 'read'; low: number; high: number; extents: Extent[] }
   /** Any other request, whole. */
   | { type: 'request'; bytes: Uint8Array<ArrayBuffer> }
+  /** A request about a tree's names or places failed, and was answered with EIO. */
+  | { type: 'failed'; op: number; ino: number; error: string }
   /** A mark was taken. */
   | { type: 'reached'; ino: number; offset: number }
   /** The connection is gone (unmounted), or the device failed. */
@@ -36,4 +45,8 @@ export const hitBytesOf = (thread: number) => 2 * thread + 1;
 
 export function registerMessage(file: RegisteredFile): ToThread {
   return { type: 'register', ino: file.ino, size: file.size, fd: file.fd, ready: file.ready.words.buffer };
+}
+
+export function treeMessage(tree: RegisteredTree): ToThread {
+  return { type: 'tree', tree: { ...tree, present: tree.present.words.buffer } };
 }

@@ -1,13 +1,19 @@
 /**
  * One FUSE thread: a loop of blocking reads on /dev/fuse. A read of bytes that are here is answered at once from the
- * local file, in this thread (36 µs a 4 KiB read; a hop to another thread costs twice that). All else is handed over,
- * and the loop goes on, so a fault never holds up a hit.
+ * local file, in this thread (36 µs a 4 KiB read; a hop to another thread costs twice that), and so is what a request
+ * wants to know of a tree. All else is handed over, and the loop goes on, so a fault never holds up a hit.
  */
 import { readSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { FIRST_RANGE } from '../cache/cache.ts';
 import { attachReadyMap, isClosed, isReady, type ReadyMap, takeMark } from '../cache/ready-map.ts';
+import { type Answer, dispatch } from './dispatch.ts';
+import { type Extent, type Names, TREES } from './driver.ts';
+import { createForest } from './forest.ts';
 import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, type ToThread } from './message.ts';
-import { InHeader, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
+import type { Tree } from './tree.ts';
+import { InHeader, isAboutNames, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
 
 interface ServedFile {
   size: number;
@@ -22,6 +28,7 @@ const words = new Int32Array(control);
 const counts = new Float64Array(counters);
 const port = parentPort!;
 const files = new Map<number, ServedFile>();
+const forest = createForest();
 const request = Buffer.allocUnsafeSlow(REQUEST_BUFFER);
 const reply = Buffer.allocUnsafeSlow(OutHeader.SIZE + MAX_READ);
 
@@ -53,45 +60,119 @@ function loop(): void {
 
 function handle(length: number): void {
   if (length < InHeader.SIZE || request.readUInt32LE(InHeader.LEN) !== length) return;
-  if (request.readUInt32LE(InHeader.OPCODE) !== Op.READ || length < InHeader.SIZE + ReadIn.SIZE) {
-    send({ type: 'request', bytes: new Uint8Array(request.subarray(0, length)) });
-    return;
-  }
+  const op = request.readUInt32LE(InHeader.OPCODE);
   const ino = request.readUIntLE(InHeader.NODEID, 6);
+  if (op === Op.READ && length >= InHeader.SIZE + ReadIn.SIZE) read(ino);
+  else if (!isAboutNames(op) || !answerNames(op, ino, length))
+    send({ type: 'request', bytes: new Uint8Array(request.subarray(0, length)) });
+}
+
+function read(ino: number): void {
   const offset = request.readUIntLE(InHeader.SIZE + ReadIn.OFFSET, 6);
   const wanted = Math.min(request.readUInt32LE(InHeader.SIZE + ReadIn.COUNT), MAX_READ);
   const low = request.readUInt32LE(InHeader.UNIQUE);
   const high = request.readUInt32LE(InHeader.UNIQUE + 4);
-  const file = find(ino);
-  if (file === undefined || !answer(file, low, high, offset, Math.min(wanted, file.size - offset))) {
-    send({ type: 'read', low, high, ino, offset, length: wanted });
-    return;
-  }
-  if (takeMark(file.ready, offset, wanted)) send({ type: 'reached', ino, offset });
+  const found = locate(ino, offset, wanted);
+  if (!Array.isArray(found)) answer(low, high, found);
+  else if (!answerExtents(found, low, high)) send({ type: 'read', low, high, extents: found });
 }
 
-/** Answers from the local file if every byte is here; false if it cannot. */
-function answer(file: ServedFile, low: number, high: number, offset: number, count: number): boolean {
-  if (count < 0 || !isReady(file.ready, offset, count)) return false;
-  if (count > 0) {
-    try {
-      if (readSync(file.fd, reply, OutHeader.SIZE, count, offset) !== count) return false;
-    } catch {
-      return false; // The main thread reads it again and has the means to report and to repair.
-    }
+/** Where a file's bytes are, or what to answer. An inode that this thread does not know is left to the main thread. */
+function locate(ino: number, offset: number, length: number): Extent[] | Answer {
+  try {
+    const tree = treeOf(ino);
+    if (tree !== undefined) return tree.locate(ino, offset, length);
+  } catch (error) {
+    return failed(Op.READ, ino, error);
   }
-  reply.writeUInt32LE(OutHeader.SIZE + count, OutHeader.LEN);
-  reply.writeInt32LE(0, OutHeader.ERROR);
+  const size = find(ino)?.size ?? Number.MAX_SAFE_INTEGER;
+  return [{ ino, offset, length: Math.min(length, Math.max(0, size - offset)) }];
+}
+
+/** Answers what a tree knows; false if the inode is of none. */
+function answerNames(op: number, ino: number, length: number): boolean {
+  let answered: Answer;
+  try {
+    const names = ino === TREES && op === Op.LOOKUP ? directory() : treeOf(ino);
+    if (names === undefined) return false;
+    answered = dispatch(names, request.subarray(0, length));
+  } catch (error) {
+    answered = failed(op, ino, error);
+  }
+  answer(request.readUInt32LE(InHeader.UNIQUE), request.readUInt32LE(InHeader.UNIQUE + 4), answered);
+  return true;
+}
+
+/** The directory of the trees, with those that came just now. */
+function directory(): Names {
+  drain();
+  return forest.directory;
+}
+
+function treeOf(ino: number): Tree | undefined {
+  if (ino < FIRST_RANGE) return undefined;
+  const known = forest.treeOf(ino);
+  if (known !== undefined) return known;
+  drain();
+  return forest.treeOf(ino);
+}
+
+function failed(op: number, ino: number, error: unknown): Answer {
+  send({ type: 'failed', op, ino, error: String((error as Error).message) });
+  return constants.errno.EIO;
+}
+
+/** Answers a read from the local files if every byte is here; false if it cannot. */
+function answerExtents(extents: Extent[], low: number, high: number): boolean {
+  const from = extents.map(({ ino }) => find(ino));
+  let used = OutHeader.SIZE;
+  for (const [i, { offset, length }] of extents.entries()) {
+    const file = from[i];
+    if (file === undefined || !isReady(file.ready, offset, length)) return false;
+    if (length > 0) {
+      try {
+        if (readSync(file.fd, reply, used, length, offset) !== length) return false;
+      } catch {
+        return false; // The main thread reads it again and has the means to report and to repair.
+      }
+    }
+    used += length;
+  }
+  putHeader(low, high, used, 0);
+  if (!write(reply.subarray(0, used))) return false;
+  counts[hitsOf(index)]++;
+  counts[hitBytesOf(index)] += used - OutHeader.SIZE;
+  for (const [i, { ino, offset, length }] of extents.entries()) {
+    if (takeMark(from[i]!.ready, offset, length)) send({ type: 'reached', ino, offset });
+  }
+  return true;
+}
+
+function answer(low: number, high: number, answered: Answer): void {
+  if (typeof answered === 'number') {
+    putHeader(low, high, OutHeader.SIZE, -answered);
+    write(reply.subarray(0, OutHeader.SIZE));
+    return;
+  }
+  putHeader(low, high, OutHeader.SIZE + answered.length, 0);
+  reply.set(answered, OutHeader.SIZE);
+  write(reply.subarray(0, OutHeader.SIZE + answered.length));
+}
+
+function putHeader(low: number, high: number, length: number, error: number): void {
+  reply.writeUInt32LE(length, OutHeader.LEN);
+  reply.writeInt32LE(error, OutHeader.ERROR);
   reply.writeUInt32LE(low, OutHeader.UNIQUE);
   reply.writeUInt32LE(high, OutHeader.UNIQUE + 4);
+}
+
+/** False if the kernel did not take it. ENOENT: the reader was killed meanwhile, which is as good as an answer. */
+function write(bytes: Buffer): boolean {
   try {
-    writeSync(fuseFd, reply, 0, OutHeader.SIZE + count, null);
+    writeSync(fuseFd, bytes);
   } catch (error) {
-    // ENOENT: the reader was killed meanwhile. Anything else must not kill the loop: the main thread tries once more.
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return false;
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
   }
-  counts[hitsOf(index)]++;
-  counts[hitBytesOf(index)] += count;
   return true;
 }
 
@@ -114,8 +195,18 @@ function drain(): void {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const message = received.message as ToThread;
-    if (message.type === 'register')
-      files.set(message.ino, { size: message.size, fd: message.fd, ready: attachReadyMap(message.ready) });
-    else files.delete(message.ino);
+    switch (message.type) {
+      case 'register':
+        files.set(message.ino, { size: message.size, fd: message.fd, ready: attachReadyMap(message.ready) });
+        break;
+      case 'unregister':
+        files.delete(message.ino);
+        break;
+      case 'tree':
+        forest.add(message.tree);
+        break;
+      case 'fell':
+        forest.remove(message.first);
+    }
   }
 }

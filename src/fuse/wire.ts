@@ -37,6 +37,22 @@ export function opName(op: number): string {
   return NAMES.get(op) ?? `op_${op}`;
 }
 
+/** Requests about one inode's name, attributes or entries: those that a tree answers. */
+export function isAboutNames(op: number): boolean {
+  switch (op) {
+    case Op.LOOKUP:
+    case Op.GETATTR:
+    case Op.READLINK:
+    case Op.READDIR:
+    case Op.READDIRPLUS:
+    case Op.GETXATTR:
+    case Op.LISTXATTR:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** Requests that have no answer. */
 export function isSilent(op: number): boolean {
   return op === Op.FORGET || op === Op.BATCH_FORGET;
@@ -45,10 +61,10 @@ export function isSilent(op: number): boolean {
 export const Init = {
   ASYNC_READ: 1 << 0,
   DO_READDIRPLUS: 1 << 13,
-  READDIRPLUS_AUTO: 1 << 14,
   ASYNC_DIO: 1 << 15,
   NO_OPEN_SUPPORT: 1 << 17,
   PARALLEL_DIROPS: 1 << 18,
+  POSIX_ACL: 1 << 20,
   MAX_PAGES: 1 << 22,
   CACHE_SYMLINKS: 1 << 23,
   NO_OPENDIR_SUPPORT: 1 << 24,
@@ -107,6 +123,15 @@ export const Dirent = { INO: 0, OFF: 8, NAMELEN: 16, TYPE: 20, NAME: 24 } as con
 /** struct fuse_kstatfs. */
 export const StatfsOut = { FILES: 24, BSIZE: 40, NAMELEN: 44, FRSIZE: 48, SIZE: 80 } as const;
 
+/** FUSE_NOTIFY_INVAL_INODE: an inode number, then a range of pages to drop; -1 for none. */
+export const NOTIFY_INVAL_INODE = 2;
+export const InvalInode = { INO: 16, OFFSET: 24, LENGTH: 32, SIZE: 40 } as const;
+/** FUSE_NOTIFY_INVAL_ENTRY: the directory, the length of the name, and the name with its NUL. */
+export const NOTIFY_INVAL_ENTRY = 3;
+export const InvalEntry = { PARENT: 16, NAMELEN: 24, NAME: 32 } as const;
+/** FUSE_NOTIFY_PRUNE: a count, then inode numbers of 8 bytes (Linux ≥ 6.18). */
+export const NOTIFY_PRUNE = 9;
+export const Prune = { COUNT: 16, INODES: 32 } as const;
 /** FUSE_NOTIFY_RESEND: the kernel repeats every request that was read and not answered (Linux ≥ 6.9). */
 export const NOTIFY_RESEND = 7;
 

@@ -19,8 +19,8 @@ export interface AttachedImage {
   readonly ending: AbortController;
   /** Gives the blobs back. */
   release(): Promise<void>;
-  /** Is called when the blobs are given back. */
-  onRelease(callback: () => void): void;
+  /** Is called, and waited for, before the blobs are given back. */
+  onRelease(callback: () => void | Promise<void>): void;
 }
 
 /** Where the blobs of an image come from. */
@@ -104,7 +104,7 @@ async function serveAll<B>(
 }
 
 function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, served: ServedBlobs): AttachedImage {
-  const callbacks: (() => void)[] = [];
+  const callbacks: (() => void | Promise<void>)[] = [];
   const ending = new AbortController();
   let held = true;
   return {
@@ -116,7 +116,7 @@ function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, s
       if (!held) return;
       held = false;
       ending.abort();
-      for (const callback of callbacks) callback();
+      for (const callback of callbacks) await callback();
       await releaseAll(blobs, served);
     },
     onRelease: (callback) => void callbacks.push(callback),

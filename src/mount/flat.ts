@@ -1,13 +1,17 @@
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
-import type { Attributes, DirectoryEntry, FileSystem } from '../fuse/driver.ts';
+import { type Attributes, type DirectoryEntry, type Extent, type FileSystem, TREES } from '../fuse/driver.ts';
+import { treeName } from '../fuse/forest.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /**
- * The flat FUSE file system: `/blobs/<inode number>`, one file for each open blob. Inode numbers come from the catalogue and
- * never change their meaning, so a daemon that starts again on the same connection knows what the kernel remembers. For
- * the same reason they are the names: a blob that was evicted and fetched anew has another number, and the kernel
- * remembers for a day which inode a name meant.
+ * The upper part of our one FUSE file system: `/blobs/<inode number>`, a flat file for each open blob, and
+ * `/trees/<inode number>`, the tree of each image that is mounted by FUSE, which the driver answers for. Inode numbers
+ * come from the catalogue and never change their meaning, so a daemon that starts again on the same connection knows
+ * what the kernel remembers. For the same reason they are the names: a blob that was evicted and fetched anew has another
+ * number, and the kernel remembers for a day which inode a name meant.
+ *
+ * Only root looks in from above: other users come to a tree by the bind mount of its image, and to a blob by EROFS.
  */
 
 const ROOT = 1;
@@ -15,15 +19,23 @@ const BLOBS = 2;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 
-/** Name of the directory that holds the blobs. */
+/** Names of the directories that hold the blobs and the trees. */
 export const BLOBS_DIRECTORY = 'blobs';
+export const TREES_DIRECTORY = 'trees';
 
-/** Name of a blob in that directory. */
+const TOP = { [BLOBS_DIRECTORY]: BLOBS, [TREES_DIRECTORY]: TREES } as const;
+
+/** Name of a blob in its directory. */
 export function blobName(cached: { ino: number }): string {
   return String(cached.ino);
 }
 
-export function createFlatFileSystem(blobs: ServedBlobs, log: FetchContext['log']): FileSystem {
+/** @param trees inode numbers of the trees that are served now */
+export function createFlatFileSystem(
+  blobs: ServedBlobs,
+  trees: () => readonly number[],
+  log: FetchContext['log'],
+): FileSystem {
   const encoder = new TextEncoder();
   const decoder = new TextDecoder();
 
@@ -34,39 +46,62 @@ export function createFlatFileSystem(blobs: ServedBlobs, log: FetchContext['log'
   return {
     lookup(parent, name) {
       const text = decoder.decode(name);
-      if (parent === ROOT) return text === BLOBS_DIRECTORY ? node(BLOBS, S_IFDIR | 0o500, 0) : undefined;
+      if (parent === ROOT) return isTop(text) ? node(TOP[text], S_IFDIR | 0o500, 0) : undefined;
       const served = parent === BLOBS && /^[1-9]\d{0,15}$/.test(text) ? blobs.byIno(Number(text)) : undefined;
       return served && attributes(served);
     },
     getattr(ino) {
-      if (ino === ROOT || ino === BLOBS) return node(ino, S_IFDIR | 0o500, 0);
+      if (ino === ROOT || ino === BLOBS || ino === TREES) return node(ino, S_IFDIR | 0o500, 0);
       const served = blobs.byIno(ino);
       return served && attributes(served);
     },
-    readdir(ino) {
-      if (ino === ROOT) return [entry(BLOBS_DIRECTORY, BLOBS, S_IFDIR)];
-      if (ino === BLOBS) return blobs.list().map(({ cached }) => entry(blobName(cached), cached.ino, S_IFREG));
-      return undefined;
+    readdir(ino, from, visit) {
+      const entries = list(ino);
+      for (let i = from; entries !== undefined && i < entries.length; i++)
+        if (!visit({ ...entries[i], next: i + 1 })) break;
+      return entries !== undefined;
     },
-    async read(ino, offset, length, signal) {
-      const served = blobs.byIno(ino);
-      if (served === undefined) throw new NymphError('not-found', `no blob is open as inode ${ino}`);
-      try {
-        return await blobs.read(served, offset, length, signal);
-      } catch (error) {
-        if (!(error instanceof NymphError && error.code === 'cancelled'))
-          log('error', 'a read failed', { blob: served.cached.key, offset, length, error: (error as Error).message });
-        throw error;
-      }
+    async read(extents, signal) {
+      const parts = await Promise.all(extents.map((extent) => readExtent(extent, signal)));
+      return parts.flat();
     },
     reached(ino, offset) {
       blobs.byIno(ino)?.fetcher.reached(offset);
     },
   };
 
-  function entry(name: string, ino: number, type: number): DirectoryEntry {
+  function list(ino: number): Omit<DirectoryEntry, 'next'>[] | undefined {
+    switch (ino) {
+      case ROOT:
+        return Object.entries(TOP).map(([name, top]) => entry(name, top, S_IFDIR));
+      case BLOBS:
+        return blobs.list().map(({ cached }) => entry(blobName(cached), cached.ino, S_IFREG));
+      case TREES:
+        return trees().map((first) => entry(treeName(first), first, S_IFDIR));
+      default:
+        return undefined;
+    }
+  }
+
+  function entry(name: string, ino: number, type: number): Omit<DirectoryEntry, 'next'> {
     return { name: encoder.encode(name), ino, type };
   }
+
+  async function readExtent({ ino, offset, length }: Extent, signal: AbortSignal): Promise<Uint8Array[]> {
+    const served = blobs.byIno(ino);
+    if (served === undefined) throw new NymphError('not-found', `no blob is open as inode ${ino}`);
+    try {
+      return await blobs.read(served, offset, length, signal);
+    } catch (error) {
+      if (!(error instanceof NymphError && error.code === 'cancelled'))
+        log('error', 'a read failed', { blob: served.cached.key, offset, length, error: (error as Error).message });
+      throw error;
+    }
+  }
+}
+
+function isTop(name: string): name is keyof typeof TOP {
+  return Object.hasOwn(TOP, name);
 }
 
 function node(ino: number, mode: number, size: number): Attributes {

@@ -5,6 +5,7 @@ import { NymphError } from '../errors.ts';
 import { MAX_READ } from '../fuse/wire.ts';
 import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
 import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';
+import { widenReadAhead } from './super-block.ts';
 
 const MS_NOEXEC = 8;
 /** A living daemon answers at once, one that is started again within this time, ms. */
@@ -28,6 +29,8 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
     throw new NymphError('mount', `cannot mount FUSE on ${directory}: ${refusal.message} (${refusal.name})`, {
       hint: refusal.name === 'EPERM' ? 'Run nymph as root.' : 'Check that /dev/fuse is there and dmesg for more.',
     });
+  const there = await mounted(directory);
+  if (there !== undefined) await widenReadAhead(there.device);
 }
 
 /** What is mounted on the directory. Its parents may be links, which the mount table does not show; it itself is not looked at. */

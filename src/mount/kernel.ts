@@ -15,6 +15,8 @@ export const MOST_OPTIONS = 4095;
 export const MS_RDONLY = 1;
 export const MS_NOSUID = 2;
 export const MS_NODEV = 4;
+export const MS_REMOUNT = 32;
+export const MS_BIND = 4096;
 
 type AsyncCall = { async: (...args: unknown[]) => void };
 const libc = koffi.load('libc.so.6');

@@ -7,6 +7,8 @@ export interface MountEntry {
   source: string;
   /** `major:minor`. */
   device: string;
+  /** What of the file system is mounted: `/` for all of it. */
+  root: string;
 }
 
 /** Mounts that this process sees, later ones on the same directory after earlier ones. */
@@ -24,6 +26,7 @@ export function parseMounts(text: string): MountEntry[] {
     entries.push({
       directory: unescapeOctal(before[4]),
       device: before[2],
+      root: unescapeOctal(before[3]),
       type: after[0],
       source: unescapeOctal(after[1]),
     });

@@ -1,22 +1,18 @@
 import { realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Cache, StoredMount } from '../cache/cache.ts';
+import type { Cache, MountKind, StoredMount } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
-import { type AttachedImage, isComplete } from './attach.ts';
-import { fitsOptions, mountErofs, unmount } from './erofs.ts';
-import { BLOBS_DIRECTORY, blobName } from './flat.ts';
+import type { AttachedImage } from './attach.ts';
 import { createLingering } from './lingering.ts';
-import { mountOn, readMounts } from './mountinfo.ts';
-import { namingSuperBlock, widenReadAhead } from './super-block.ts';
+import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';
+import type { Ways } from './ways.ts';
 
 /** The mounts of this daemon: made, taken away, and found again after a start. */
 export interface Mounts {
   /**
    * Mounts an attached image, which belongs to the mount from now on. On failure nothing is left behind.
-   * @param allowDevices device nodes work: for the roots of containers, where the runtime guards them
    */
-  add(image: AttachedImage, directory: string, allowDevices?: boolean): Promise<ActiveMount>;
+  add(image: AttachedImage, directory: string, options?: AddOptions): Promise<ActiveMount>;
   /**
    * Overlays and bind mounts above are served until they end.
    * @param force detaches a mount that is in use; its readers are served likewise
@@ -25,91 +21,88 @@ export interface Mounts {
   /** The mount on a directory; one that somebody else unmounted is given up. */
   find(directory: string): Promise<ActiveMount | undefined>;
   list(): ActiveMount[];
+  /** True if a mount is where it should be. */
+  isThere(mount: ActiveMount, entries: MountEntry[]): boolean;
   /**
    * Takes up the mounts that the catalogue remembers, before FUSE is served.
    * @param alive true if the FUSE connection outlived the last daemon: mounts that are still there are served on
    * @returns mounts the others again; for when FUSE is served, because mounting reads through it
    */
-  restore(alive: boolean, reopen: (mount: StoredMount) => Promise<AttachedImage>): Promise<() => Promise<void>>;
+  restore(alive: boolean, reopen: Reopen): Promise<() => Promise<void>>;
 }
+
+export interface AddOptions {
+  /** How; by default by EROFS, and as a FUSE tree where the kernel cannot. */
+  via?: MountKind | 'auto';
+  /** Device nodes work: for the roots of containers, where the runtime guards them. */
+  allowDevices?: boolean;
+}
+
+/** Opens an image that the catalogue knows. @param living the kernel has it mounted */
+export type Reopen = (mount: StoredMount, living: boolean) => Promise<AttachedImage>;
 
 export interface ActiveMount {
   readonly stored: StoredMount;
   readonly image: AttachedImage;
 }
 
-/** @param lookUp makes the kernel know names below `fuseDirectory`, from a process that does not serve them. */
-export function createMounts(
-  cache: Cache,
-  fuseDirectory: string,
-  lookUp: (paths: string[]) => Promise<void>,
-  log: FetchContext['log'],
-): Mounts {
+export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log']): Mounts {
   const active = new Map<string, ActiveMount>();
   const busy = new Set<string>();
-  const lingering = createLingering(cache, log);
+  const lingering = createLingering(cache, (stored) => ways[stored.kind].isUsed(stored), log);
 
-  /** @returns `stored`, with the super block that was made */
-  async function mountImage(image: AttachedImage, stored: StoredMount): Promise<StoredMount> {
-    const { directory, allowDevices } = stored;
-    const devices = devicesOf(image);
-    const throughFuse = devices.filter((path) => path.startsWith(fuseDirectory));
-    await lookUp(throughFuse);
-    const superBlock = await namingSuperBlock(() =>
-      mountErofs({ bootstrap: image.bootstrap, devices, directory, allowDevices }),
-    );
-    if (superBlock !== undefined && throughFuse.length === 0) await widenReadAhead(superBlock);
-    return { ...stored, superBlock };
-  }
-
-  function devicesOf({ blobs }: AttachedImage): string[] {
-    const served = blobs.map(({ cached }) => join(fuseDirectory, BLOBS_DIRECTORY, blobName(cached)));
-    // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
-    const direct = blobs.map((blob, i) => (isComplete(blob) ? blob.cached.dataPath : served[i]));
-    // Names in the cache are long, and the kernel takes one page of options: some 40 blobs, or 110 by their short names.
-    return fitsOptions(direct) ? direct : served;
-  }
-
-  async function add(image: AttachedImage, wanted: string, allowDevices?: boolean): Promise<ActiveMount> {
+  async function add(image: AttachedImage, wanted: string, options: AddOptions = {}): Promise<ActiveMount> {
+    const { via = 'auto', allowDevices } = options;
     const directory = await mountPoint(wanted);
     return alone(directory, async () => {
       const known = await find(directory);
       if (known !== undefined) throw inUse(directory, known.stored.reference);
-      const there = mountOn(await readMounts(), directory);
-      if (there !== undefined && there.source === image.bootstrap) throw inUse(directory, image.stored.reference);
-      const wish: StoredMount = {
-        directory,
-        reference: image.stored.reference,
-        digest: image.stored.digest,
-        kind: 'erofs',
-        since: Date.now(),
-        allowDevices,
-      };
-      // If we die from here on, the next daemon knows of a mount that nobody was told of, and takes it away.
-      cache.putMount({ ...wish, pending: true });
-      let stored: StoredMount;
+      const { reference, digest } = image.stored;
+      const wish = { directory, reference, digest, since: Date.now(), allowDevices };
+      if (via !== 'auto') return make(image, { ...wish, kind: via });
       try {
-        stored = await mountImage(image, wish);
+        return await make(image, { ...wish, kind: 'erofs' });
       } catch (error) {
-        cache.removeMount(directory);
-        throw error;
+        if (!(error instanceof NymphError && error.code === 'unsupported')) throw error;
+        log('info', 'mounting as a FUSE tree', { directory, why: error.message });
+        return make(image, { ...wish, kind: 'fuse', reason: error.message });
       }
-      try {
-        cache.putMount(stored);
-      } catch (error) {
-        await unmount(directory, true);
-        throw error;
-      }
-      const mount: ActiveMount = { stored, image };
-      active.set(directory, mount);
-      return mount;
     });
+  }
+
+  async function make(image: AttachedImage, wish: StoredMount): Promise<ActiveMount> {
+    const { directory, kind } = wish;
+    const stored = { ...wish, ...(await ways[kind].serve(image)) };
+    if (ways[kind].isThere(mountOn(await readMounts(), directory), stored))
+      throw inUse(directory, image.stored.reference);
+    // If we die from here on, the next daemon knows of a mount that nobody was told of, and takes it away.
+    cache.putMount({ ...stored, pending: true });
+    let mounted: StoredMount;
+    try {
+      mounted = await ways[kind].mount(image, stored);
+    } catch (error) {
+      cache.removeMount(directory);
+      throw error;
+    }
+    try {
+      cache.putMount(mounted);
+    } catch (error) {
+      await ways[kind].unmount(directory, true);
+      throw error;
+    }
+    const mount: ActiveMount = { stored: mounted, image };
+    active.set(directory, mount);
+    return mount;
+  }
+
+  function isThere({ stored }: ActiveMount, entries: MountEntry[]): boolean {
+    return ways[stored.kind].isThere(mountOn(entries, stored.directory), stored);
   }
 
   async function find(directory: string): Promise<ActiveMount | undefined> {
     const mount = active.get(directory);
     if (mount === undefined) return undefined;
-    if (mountOn(await readMounts(), directory)?.source === mount.image.bootstrap) return mount;
+    if (isThere(mount, await readMounts())) return mount;
     await letGo(mount);
     return undefined;
   }
@@ -135,7 +128,7 @@ export function createMounts(
           hint: '`nymph ls` lists the mounts.',
         });
       }
-      await unmount(directory, force);
+      await ways[mount.stored.kind].unmount(directory, force);
       await letGo(mount);
     });
   }
@@ -152,18 +145,15 @@ export function createMounts(
 
   /** A mount of our root that we do not serve: an earlier daemon could not take it up. @returns false if there is none */
   async function removeStray(directory: string, force: boolean): Promise<boolean> {
-    const there = mountOn(await readMounts(), directory);
-    const ours = there?.type === 'erofs' && there.source.startsWith(join(cache.root, 'images/'));
-    if (ours) await unmount(directory, force);
-    const known = cache.mounts().some((stored) => stored.directory === directory);
-    if (known) cache.removeMount(directory);
-    return ours || known;
+    const known = cache.mounts().find((stored) => stored.directory === directory);
+    if (known === undefined) return false;
+    const { isThere, unmount } = ways[known.kind];
+    if (isThere(mountOn(await readMounts(), directory), known)) await unmount(directory, force);
+    cache.removeMount(directory);
+    return true;
   }
 
-  async function restore(
-    alive: boolean,
-    reopen: (mount: StoredMount) => Promise<AttachedImage>,
-  ): Promise<() => Promise<void>> {
+  async function restore(alive: boolean, reopen: Reopen): Promise<() => Promise<void>> {
     const entries = await readMounts();
     const again: (() => Promise<void>)[] = [];
     for (const stored of cache.mounts()) {
@@ -172,15 +162,15 @@ export function createMounts(
         await takeUpLingering(stored, alive, reopen);
         continue;
       }
-      const there = mountOn(entries, directory);
-      const mounted = there?.type === 'erofs' && there.source === cache.bootstrapPath(stored.digest);
+      const way = ways[stored.kind];
+      const mounted = way.isThere(mountOn(entries, directory), stored);
       const failed = (error: unknown) => {
         log('error', 'cannot take up a mount', { directory, image: reference, error: (error as Error).message });
         if (!mounted) forget(stored);
       };
       try {
         // Readers of a dead connection have had ENOTCONN since; whoever opens a file now finds it whole.
-        if (mounted && (!alive || stored.pending)) await unmount(directory, true);
+        if (mounted && (!alive || stored.pending)) await way.unmount(directory, true);
         // The connection outlived the last daemon, but the mount did not: somebody unmounted it.
         if (stored.pending || (alive && !mounted)) {
           forget(stored);
@@ -190,10 +180,9 @@ export function createMounts(
           });
           continue;
         }
-        const image = await reopen(stored);
-        const mount: ActiveMount = { stored, image };
-        if (alive) serveOn(mount);
-        else again.push(() => mountAgain(mount).catch(failed));
+        const image = await reopen(stored, mounted && alive);
+        if (alive) await serveOn(stored, image);
+        else again.push(() => mountAgain(stored, image).catch(failed));
       } catch (error) {
         failed(error);
       }
@@ -204,20 +193,21 @@ export function createMounts(
   }
 
   /** Whoever reads an image whose mount is gone reads through a FUSE connection: without it nothing can be done for them. */
-  async function takeUpLingering(
-    stored: StoredMount,
-    alive: boolean,
-    reopen: (mount: StoredMount) => Promise<AttachedImage>,
-  ): Promise<void> {
-    forget(stored);
-    if (!alive) return;
+  async function takeUpLingering(stored: StoredMount, alive: boolean, reopen: Reopen): Promise<void> {
+    if (!alive) {
+      forget(stored);
+      return;
+    }
     try {
-      await lingering.take(stored, await reopen(stored));
+      const image = await reopen(stored, true);
+      await ways[stored.kind].serve(image);
+      lingering.takeAgain(stored, image);
     } catch (error) {
       log('error', 'cannot serve on what is in use without a mount', {
         image: stored.reference,
         error: (error as Error).message,
       });
+      forget(stored);
     }
   }
 
@@ -241,16 +231,24 @@ export function createMounts(
     }
   }
 
-  function serveOn(mount: ActiveMount): void {
-    active.set(mount.stored.directory, mount);
-    log('info', 'serving a mount on', { directory: mount.stored.directory, image: mount.stored.reference });
+  async function serveOn(stored: StoredMount, image: AttachedImage): Promise<void> {
+    const { directory, reference, kind, tree } = stored;
+    try {
+      if ((await ways[kind].serve(image)).tree !== tree)
+        throw new NymphError('cache', `the bootstrap of ${reference} is another than the one that was mounted`);
+    } catch (error) {
+      await image.release();
+      throw error;
+    }
+    active.set(directory, { stored, image });
+    log('info', 'serving a mount on', { directory, image: reference });
   }
 
-  async function mountAgain({ stored, image }: ActiveMount): Promise<void> {
-    const { directory, reference } = stored;
+  async function mountAgain(stored: StoredMount, image: AttachedImage): Promise<void> {
+    const { directory, reference, kind } = stored;
     let mounted: StoredMount;
     try {
-      mounted = await mountImage(image, stored);
+      mounted = await ways[kind].mount(image, { ...stored, ...(await ways[kind].serve(image)) });
     } catch (error) {
       await image.release();
       throw error;
@@ -265,6 +263,7 @@ export function createMounts(
     remove,
     find,
     list: () => [...active.values()],
+    isThere,
     restore,
   };
 }

@@ -114,7 +114,7 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     expect,
     watch(image, libraries) {
       watched.set(image, { image, libraries, seen: new Set() });
-      image.onRelease(() => watched.delete(image));
+      image.onRelease(() => void watched.delete(image));
     },
     arrived,
   };

@@ -211,7 +211,7 @@ test('a descriptor that is none ends the threads with an error', { skip }, async
     void driver.start({
       lookup: () => undefined,
       getattr: () => undefined,
-      readdir: () => undefined,
+      readdir: () => false,
       read: async () => [],
       reached() {},
     });

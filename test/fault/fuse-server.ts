@@ -50,9 +50,14 @@ const fileSystem: FileSystem = {
   },
   getattr: (ino) =>
     ino === 1 ? attributes(1, 0o40555, 0) : inodes.includes(ino) ? attributes(ino, 0o100444, SIZE) : undefined,
-  readdir: (ino) =>
-    ino === 1 ? inodes.map((one) => ({ name: Buffer.from(name(one)), ino: one, type: 0o100000 })) : undefined,
-  async read(ino, _offset, length, signal) {
+  readdir(ino, from, visit) {
+    for (let i = from; ino === 1 && i < inodes.length; i++) {
+      const entry = { name: Buffer.from(name(inodes[i])), ino: inodes[i], type: 0o100000, next: i + 1 };
+      if (!visit(entry)) break;
+    }
+    return ino === 1;
+  },
+  async read([{ ino, length }], signal) {
     if (ino !== SLOW) return [Buffer.alloc(length, ino - FIRST)];
     say({ waiting: true });
     await new Promise<void>((resolve, reject) => {

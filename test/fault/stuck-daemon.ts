@@ -23,7 +23,7 @@ const fileSystem: FileSystem = {
     return undefined;
   },
   getattr: (ino) => ({ ino, mode: 0o40755, nlink: 2, uid: 0, gid: 0, rdev: 0, size: 0, mtime: 0, mtimeNs: 0 }),
-  readdir: () => [],
+  readdir: () => true,
   read: () => Promise.reject(new Error('there is no file')),
   reached() {},
 };

@@ -1,10 +1,14 @@
-/** Images of the upstream builders through the whole program, compared with their manifests inode by inode and byte by byte. */
+/**
+ * Images of the upstream builders through the whole program, by EROFS and as FUSE trees, compared with their manifests
+ * inode by inode and byte by byte.
+ */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { MountInfo } from '../../src/daemon/api.ts';
 import { cannotMount, mountsBelow, type TestDaemon, testDaemon } from '../daemon.ts';
 import { APP_LAYOUT, APP_MANIFEST, sharedFixture, unpackKinds } from '../fixtures.ts';
 import { type CompareOptions, checkTree, type Difference, describe as tell } from '../manifest.ts';
@@ -24,27 +28,36 @@ interface Sample {
 
 const HOWS: CompareOptions['how'][] = ['order', 'random', 'mmap', 'parallel'];
 
-/** The tree is right by each way of reading, from an empty cache each time. */
+const VIAS = ['erofs', 'fuse'] as const;
+type Via = (typeof VIAS)[number];
+
+/** The tree is right, by EROFS and by FUSE, by each way of reading, from an empty cache each time. */
 async function checkImage(daemon: TestDaemon, sample: Sample): Promise<void> {
+  for (const via of VIAS) for (const how of sample.hows ?? HOWS) await checkReading(daemon, sample, via, how);
+}
+
+async function checkReading(daemon: TestDaemon, sample: Sample, via: Via, how: CompareOptions['how']): Promise<void> {
   const place = daemon.place('m');
-  for (const how of sample.hows ?? HOWS) {
-    const mounted = await daemon.nymph('mount', '--prefetch', 'none', sample.reference, place);
-    assert.equal(mounted.status, 0, mounted.err);
-    const differences = await checkTree(place, sample.manifest, { how, exceptions: sample.exceptions });
-    assert.deepEqual(first(differences), [], `${sample.name}, ${how}`);
-    assert.equal((await daemon.nymph('umount', place)).status, 0);
-    const pruned = await daemon.nymph('prune', '--all');
-    assert.equal(pruned.status, 0, pruned.err);
-    const { cache } = await daemon.client.status();
-    assert.deepEqual([cache.blobs, cache.images], [0, 0], 'the next reading begins with an empty cache');
-  }
+  await mountBy(daemon, sample, via, place);
+  const differences = await checkTree(place, sample.manifest, { how, exceptions: sample.exceptions });
+  assert.deepEqual(first(differences), [], `${sample.name}, by ${via}, ${how}`);
+  assert.equal((await daemon.nymph('umount', place)).status, 0);
+  const pruned = await daemon.nymph('prune', '--all');
+  assert.equal(pruned.status, 0, pruned.err);
+  const { cache } = await daemon.client.status();
+  assert.deepEqual([cache.blobs, cache.images], [0, 0], 'the next reading begins with an empty cache');
+}
+
+async function mountBy(daemon: TestDaemon, { reference }: Sample, via: Via, place: string): Promise<void> {
+  const mounted = await daemon.nymph('mount', '--prefetch', 'none', '--via', via, reference, place);
+  assert.equal(mounted.status, 0, mounted.err);
+  assert.equal((mounted.json as MountInfo).kind, via);
 }
 
 /** Reads with 8 readers while the daemon is killed again and again; nobody notices. */
-async function checkKills(daemon: TestDaemon, sample: Sample, times: number): Promise<number[]> {
+async function checkKills(daemon: TestDaemon, sample: Sample, times: number, via: Via = 'erofs'): Promise<number[]> {
   const place = daemon.place('m');
-  const mounted = await daemon.nymph('mount', '--prefetch', 'none', sample.reference, place);
-  assert.equal(mounted.status, 0, mounted.err);
+  await mountBy(daemon, sample, via, place);
   let reading = true;
   const compared = checkTree(place, sample.manifest, { how: 'parallel', exceptions: sample.exceptions });
   compared.finally(() => (reading = false)).catch(() => {});
@@ -109,13 +122,14 @@ describe('images', { skip }, () => {
     await checkImage(await testDaemon(t), kindsSample);
   });
 
-  test('8 readers do not notice that the daemon is killed', async (t) => {
-    const slow = await registry();
-    const daemon = await daemonFor(t, slow.host);
-    slow.faults.bandwidth = 1 << 20;
-    const gaps = await checkKills(daemon, app(slow.host), 3);
-    t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
-  });
+  for (const via of VIAS)
+    test(`8 readers do not notice that the daemon is killed, by ${via}`, async (t) => {
+      const slow = await registry();
+      const daemon = await daemonFor(t, slow.host);
+      slow.faults.bandwidth = 1 << 20;
+      const gaps = await checkKills(daemon, app(slow.host), 3, via);
+      t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
+    });
 
   test('an encrypted image is refused by name, and nothing is left', async (t) => {
     const daemon = await testDaemon(t);
@@ -145,13 +159,13 @@ describe('images', { skip }, () => {
     });
   });
 
-  test('a Debian root, 8 readers, and the daemon is killed', { skip: shared }, async (t) => {
+  test('a Debian root as a FUSE tree, 8 readers, and the daemon is killed', { skip: shared }, async (t) => {
     const slow = await registry();
     const daemon = await daemonFor(t, slow.host);
     slow.faults.latency = 10;
     const reference = `${slow.host}/shared/python:nydus`;
     const manifest = sharedFixture('manifests', 'python.jsonl')!;
-    const gaps = await checkKills(daemon, { name: 'python', reference, manifest }, 4);
+    const gaps = await checkKills(daemon, { name: 'python', reference, manifest }, 4, 'fuse');
     t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
   });
 

@@ -55,7 +55,7 @@ async function play(t: TestContext, fileRead: FileSystem['read'], inherited = fa
   const driver = createKernelDriver({ fuseFd: device, threads, inherited, log: () => {}, onEnd: () => {} });
   const nothing = () => undefined;
   driver.register({ ino: FILE, size: file.length, fd, ready: map });
-  await driver.start({ lookup: nothing, getattr: nothing, readdir: nothing, reached: nothing, read: fileRead });
+  await driver.start({ lookup: nothing, getattr: nothing, readdir: () => false, reached: nothing, read: fileRead });
 
   const send = (op: number, unique: bigint, body = Buffer.alloc(0)) => {
     const bytes = Buffer.alloc(InHeader.SIZE + body.length);
@@ -111,14 +111,14 @@ async function play(t: TestContext, fileRead: FileSystem['read'], inherited = fa
   };
 }
 
-const never: FileSystem['read'] = (_ino, _offset, _length, signal) =>
+const never: FileSystem['read'] = (_extents, signal) =>
   new Promise((_resolve, reject) => {
     signal.addEventListener('abort', () => reject(new NymphError('cancelled', 'interrupted')));
   });
 
 test('bytes that are here are answered, others are asked for; ids come back whole', async (t) => {
   const asked: number[][] = [];
-  const kernel = await play(t, async (ino, offset, length) => {
+  const kernel = await play(t, async ([{ ino, offset, length }]) => {
     asked.push([ino, offset, length]);
     return [Buffer.from('from '), Buffer.from('afar')];
   });

@@ -5,7 +5,7 @@ import { mountRequest, pruneRequest, pullRequest, verifyRequest } from '../../sr
 const NO_OBJECTS = [null, 5, 'text', true, ['reference'], undefined];
 
 test('what a client sends becomes a request', () => {
-  const options = { platform: 'linux/arm64', prefetch: 'all' } as const;
+  const options = { platform: 'linux/arm64', prefetch: 'all', via: 'fuse' } as const;
   const mount = { reference: 'a/b:c', directory: '/mnt/a', options };
   assert.deepEqual(mountRequest({ ...mount, unknown: 1 }), mount);
   assert.deepEqual(pullRequest({ reference: 'a/b' }), { reference: 'a/b', platform: undefined });
@@ -29,6 +29,7 @@ test('what is of the wrong type is a usage error, and evicts nothing', () => {
     { options: null },
     { options: { platform: 5 } },
     { options: { prefetch: 'everything' } },
+    { options: { via: 'nfs' } },
   ])
     assert.throws(() => mountRequest({ reference: 'a/b', directory: '/mnt', ...wrong }), { code: 'usage' });
   assert.throws(() => verifyRequest({ target: '/m', cachedOnly: 'yes' }), { code: 'usage' });

@@ -32,6 +32,9 @@ function statusText({ health, cache, fuse, fetch, mounts, images }: Status): str
     ]),
     section('mounts', [
       ['mounted', plural(mounts.length, 'mount')],
+      ...mounts.flatMap(({ directory, reason }): [string, string][] =>
+        reason === undefined ? [] : [['FUSE tree', `${directory}: ${reason}`]],
+      ),
       ...broken.map((mount): [string, string] => ['failing', `${mount.directory}: ${mount.state}`]),
       ['images', `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here`],
     ]),

@@ -1,0 +1,102 @@
+import { join } from 'node:path';
+import type { Cache, MountKind, StoredMount } from '../cache/cache.ts';
+import { isRemembered } from '../fuse/notify.ts';
+import { jobBeside } from '../threads/job.ts';
+import type { ThreadPool } from '../threads/pool.ts';
+import { type AttachedImage, isComplete } from './attach.ts';
+import { fitsOptions, mountErofs, unmount } from './erofs.ts';
+import { BLOBS_DIRECTORY, blobName } from './flat.ts';
+import type { MountEntry } from './mountinfo.ts';
+import { namingSuperBlock, superBlocks, widenReadAhead } from './super-block.ts';
+import { bindTree, isTree, treePath } from './tree.ts';
+import type { TreeUseRequest } from './tree-use-job.ts';
+import type { Trees } from './trees.ts';
+
+/** A way to make an image visible on a directory. What `Mounts` keeps of each mount, and when, is not its business. */
+export interface Way {
+  /** Serves what the kernel will read, until the image is released. @returns what is to be kept with the mount */
+  serve(image: AttachedImage): Promise<Pick<StoredMount, 'tree'>>;
+  /**
+   * Mounts. On failure nothing is left behind.
+   * @returns `stored`, with what the kernel says of it
+   * @throws NymphError `unsupported` where this kernel cannot
+   */
+  mount(image: AttachedImage, stored: StoredMount): Promise<StoredMount>;
+  /** @param detach out of sight at once, also where it is in use @throws NymphError `busy` */
+  unmount(directory: string, detach: boolean): Promise<void>;
+  /** True if what is mounted on a directory is this. */
+  isThere(there: MountEntry | undefined, stored: StoredMount): boolean;
+  /** True if something still uses a mount that is gone: an overlay or a bind mount above, an open file. */
+  isUsed(stored: StoredMount): Promise<boolean>;
+}
+
+export type Ways = Record<MountKind, Way>;
+
+/** Makes the kernel know names in our FUSE file system, from a process that does not serve them. */
+type LookUp = (paths: string[]) => Promise<void>;
+
+/** The kernel remembers what nobody uses any more until it is told to forget it, which takes a walk through the tree. */
+const LOOK_AGAIN_MS = 5_000;
+const TREE_USE = jobBeside<TreeUseRequest, number | undefined>(import.meta.url, 'tree-use-job');
+
+/** By the kernel's EROFS driver, over the bootstrap and our blob files. */
+export function erofsWay(cache: Cache, fuseDirectory: string, lookUp: LookUp): Way {
+  function devicesOf({ blobs }: AttachedImage): string[] {
+    const served = blobs.map(({ cached }) => join(fuseDirectory, BLOBS_DIRECTORY, blobName(cached)));
+    // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
+    const direct = blobs.map((blob, i) => (isComplete(blob) ? blob.cached.dataPath : served[i]));
+    // Names in the cache are long, and the kernel takes one page of options: some 40 blobs, or 110 by their short names.
+    return fitsOptions(direct) ? direct : served;
+  }
+
+  return {
+    serve: async () => ({}),
+    async mount(image, stored) {
+      const { directory, allowDevices } = stored;
+      const devices = devicesOf(image);
+      const throughFuse = devices.filter((path) => path.startsWith(fuseDirectory));
+      await lookUp(throughFuse);
+      const superBlock = await namingSuperBlock(() =>
+        mountErofs({ bootstrap: image.bootstrap, devices, directory, allowDevices }),
+      );
+      if (superBlock !== undefined && throughFuse.length === 0) await widenReadAhead(superBlock);
+      return { ...stored, superBlock };
+    },
+    unmount,
+    isThere: (there, { digest }) => there?.type === 'erofs' && there.source === cache.bootstrapPath(digest),
+    isUsed: async ({ superBlock }) => superBlock !== undefined && (await superBlocks()).has(superBlock),
+  };
+}
+
+/** As a tree in our one FUSE file system, bound to the directory. */
+export function treeWay(
+  cache: Cache,
+  trees: Trees,
+  pool: ThreadPool,
+  fuse: { directory: string; fd: number },
+  lookUp: LookUp,
+): Way {
+  /** Of each tree that was in use: an inode that was, and when all were looked at. */
+  const used = new Map<number, { ino: number; at: number }>();
+
+  return {
+    serve: async (image) => ({ tree: await trees.serve(image) }),
+    async mount(_, stored) {
+      const path = treePath(fuse.directory, stored.tree!);
+      await lookUp([path]);
+      await bindTree(path, stored.directory, stored.allowDevices);
+      return stored;
+    },
+    unmount,
+    isThere: isTree,
+    async isUsed({ tree, digest }) {
+      const first = tree!;
+      const known = used.get(first);
+      if (known !== undefined && Date.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuse.fd, known.ino)) return true;
+      const ino = await pool.run(TREE_USE, { fuseFd: fuse.fd, first, bootstrap: cache.bootstrapPath(digest) });
+      if (ino === undefined) used.delete(first);
+      else used.set(first, { ino, at: Date.now() });
+      return ino !== undefined;
+    },
+  };
+}
