@@ -12,6 +12,8 @@ export type ErrorCode =
   | 'source' // a registry or folder could not deliver (after retries)
   | 'timeout' // a deadline passed
   | 'busy' // a directory, root or mount is in use
+  | 'exists' // a name is in use
+  | 'precondition' // what was asked for is not possible in the present state
   | 'mount' // the kernel refused
   | 'cache' // the cache directory cannot be used
   | 'daemon' // the daemon cannot be reached or died

@@ -26,6 +26,8 @@ export const EXIT_OF_ERROR: Readonly<Record<ErrorCode, ExitCode>> = {
   source: EXIT.failed,
   timeout: EXIT.failed,
   busy: EXIT.busy,
+  exists: EXIT.failed,
+  precondition: EXIT.failed,
   mount: EXIT.failed,
   cache: EXIT.failed,
   daemon: EXIT.daemon,

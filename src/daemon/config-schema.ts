@@ -149,6 +149,13 @@ export const SETTINGS = {
       doc: 'Where the logins of pulls are remembered: `disk` is `<root>/captured.json`, for root only; `memory` forgets them when the daemon ends, and reads of lazy images that need them fail then.',
     }),
   },
+  snapshotter: {
+    address: path({
+      default: (top) => join(dirname(top.address), 'snapshotter.sock'),
+      defaultText: '`snapshotter.sock` beside `address`',
+      doc: 'Unix socket for containerd: the address of its proxy plugin.',
+    }),
+  },
 } as const;
 
 /** What is wrong with a socket's path, or `undefined`. */

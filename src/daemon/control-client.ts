@@ -193,6 +193,8 @@ const KNOWN: Record<ErrorCode, true> = {
   source: true,
   timeout: true,
   busy: true,
+  exists: true,
+  precondition: true,
   mount: true,
   cache: true,
   daemon: true,

@@ -27,6 +27,7 @@ import type { Logger } from './log.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
 import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
+import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 
 export interface DaemonOptions {
@@ -137,11 +138,21 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     );
     const imageService = captured && (await serveCri(config, captured, logger));
     pool.warm(STORE, LOAD);
+    // Running containers read through us: what keeps new ones from starting must not end the daemon.
+    const snapshots: Snapshots | undefined = await serveSnapshots(config, pool, log).catch((error) => {
+      log('error', 'snapshots are not served', { error });
+      return undefined;
+    });
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
     const { statistics } = context;
     const stopReleasing = releaseMemoryWhenIdle(
-      () => driver.statistics().hits + statistics.faults + statistics.requests + mounts.list().length,
+      () =>
+        driver.statistics().hits +
+        statistics.faults +
+        statistics.requests +
+        mounts.list().length +
+        (snapshots?.calls ?? 0),
     );
     return {
       async stop(final) {
@@ -150,6 +161,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         await captured?.flushed();
         server.close();
         server.closeAllConnections();
+        await snapshots?.close();
         await driver.stop();
         await pool.close();
         await cache.close();

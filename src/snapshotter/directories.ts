@@ -1,0 +1,175 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Log, messageOf } from '../cache/health.ts';
+import { NymphError } from '../errors.ts';
+import { jobBeside } from '../threads/job.ts';
+import type { ThreadPool } from '../threads/pool.ts';
+import type { Disk } from './disk.ts';
+import type { Owner } from './lazy.ts';
+import type { RemovalInput, RemovalOutput } from './removal-job.ts';
+import { shared } from './shared.ts';
+import type { Usage } from './snapshotter.ts';
+import type { UsageInput, UsageOutput } from './usage-job.ts';
+
+/**
+ * The directories of snapshots. They are made whole before their record is, and renamed into the trash after it is gone.
+ *
+ *   <root>/snapshots/metadata.db     the records
+ *   <root>/snapshots/<id>/fs         a snapshot's own content: the upper directory, later a lower one
+ *   <root>/snapshots/<id>/work       what overlayfs works in; only below what is or was writable
+ *   <root>/snapshots/trash/          removed, and being deleted
+ */
+export interface Directories {
+  /** Absolute, without links. */
+  readonly root: string;
+  fs(id: number): string;
+  work(id: number): string;
+  /** Owner of the directory `fs` of a snapshot. */
+  owner(id: number): Promise<Owner>;
+  /** Makes the directories of a snapshot; they are durable after a `sync`. */
+  make(id: number, owner: Owner | undefined): Promise<void>;
+  sync(): Promise<void>;
+  /** Takes the directories of a snapshot out of the way, and begins to delete them. What is absent is so already. */
+  discard(id: number): Promise<void>;
+  /** Discards every directory whose id is not in use. Resolves when the trash is empty, as far as it can be. @param ids of what is recorded or being made */
+  clean(ids: () => Set<number>): Promise<void>;
+  /** What the directory `fs` of a snapshot takes on disk. */
+  usage(id: number, signal: AbortSignal): Promise<Usage>;
+  /** Ids that have a directory. Synchronous: for start-up. */
+  present(): Set<number>;
+  close(): Promise<void>;
+}
+
+const REMOVE = jobBeside<RemovalInput, RemovalOutput>(import.meta.url, 'removal-job');
+const MEASURE = jobBeside<UsageInput, UsageOutput>(import.meta.url, 'usage-job');
+/** Entries that one job takes: some 10 ms, for the same threads decode what readers wait for. */
+const BUDGET = 2048;
+const FS_MODE = 0o755;
+const WORK_MODE = 0o711;
+
+/** Synchronous work at the start: makes what is missing. @param root of nymph */
+export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log: Log): Directories {
+  mkdirSync(join(root, 'snapshots'), { recursive: true, mode: 0o700 });
+  // Containers' mounts name it for years: a link on the way could be changed.
+  const home = realpathSync(join(root, 'snapshots'));
+  const trash = join(home, 'trash');
+  mkdirSync(trash, { recursive: true, mode: 0o700 });
+  const mask = Number.parseInt(/^Umask:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'latin1'))![1], 8);
+  const place = (id: number) => join(home, String(id));
+  const fs = (id: number) => join(place(id), 'fs');
+  const work = (id: number) => join(place(id), 'work');
+  const descriptor = openSync(home, 'r');
+  const sync = shared(() => disk.syncDirectory(descriptor));
+  /** Walks go one after another: they must not take all the threads. */
+  let turn: Promise<unknown> = Promise.resolve();
+  let emptying: Promise<void> | undefined;
+  let again = false;
+  let closed = false;
+
+  async function makeDirectory(path: string, mode: number): Promise<void> {
+    await disk.mkdir(path, mode);
+    if ((mode & mask) !== 0) await disk.chmod(path, mode);
+  }
+
+  async function make(id: number, owner: Owner | undefined): Promise<void> {
+    await disk.mkdir(place(id), 0o700);
+    await makeDirectory(fs(id), FS_MODE);
+    await makeDirectory(work(id), WORK_MODE);
+    if (owner !== undefined && (owner.uid !== 0 || owner.gid !== 0)) await disk.chown(fs(id), owner.uid, owner.gid);
+  }
+
+  async function discard(id: number): Promise<void> {
+    try {
+      await disk.rename(place(id), join(trash, `${id}-${randomBytes(6).toString('hex')}`));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw error;
+    }
+    void emptyTrash();
+  }
+
+  /** One at a time; who asks while it runs gets it run again. */
+  function emptyTrash(): Promise<void> {
+    again = true;
+    emptying ??= (async () => {
+      while (again && !closed) {
+        again = false;
+        await emptyOnce();
+      }
+    })()
+      .catch((error) => {
+        if (!closed) log('warn', 'removed snapshots were not deleted', { error: messageOf(error) });
+      })
+      .finally(() => {
+        emptying = undefined;
+      });
+    return emptying;
+  }
+
+  async function emptyOnce(): Promise<void> {
+    let stuck: string[] = [];
+    for (;;) {
+      const prefix = `${randomBytes(6).toString('hex')}-`;
+      const answer = await inTurn(() => pool.run(REMOVE, { trash, stuck, prefix, budget: BUDGET }, QUIETLY));
+      stuck = answer.stuck;
+      if (!answer.done) continue;
+      if (stuck.length > 0) log('warn', 'a removed snapshot is still in use', { directories: stuck, why: answer.why });
+      return;
+    }
+  }
+
+  function inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const mine = turn.then(act);
+    turn = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async function measure(path: string, signal: AbortSignal): Promise<Usage> {
+    const sum: Usage = { size: 0, inodes: 0 };
+    let rest: Pick<UsageOutput, 'device' | 'directories' | 'linked'> = {
+      directories: [Buffer.from(path)],
+      linked: [],
+    };
+    while (rest.directories.length > 0) {
+      if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the usage of ${path} any more`);
+      const input = { ...rest, budget: BUDGET };
+      const output = await inTurn(() => pool.run(MEASURE, input, QUIETLY));
+      sum.size += output.size;
+      sum.inodes += output.inodes;
+      rest = output;
+    }
+    return sum;
+  }
+
+  function idsIn(names: readonly string[]): number[] {
+    return names.filter((name) => /^[1-9]\d{0,14}$/.test(name)).map(Number);
+  }
+
+  return {
+    root: home,
+    fs,
+    work,
+    owner: (id) => disk.owner(fs(id)),
+    make,
+    sync,
+    discard,
+    async clean(ids) {
+      // In this order: what has a directory and no record is garbage, whatever happens meanwhile.
+      const names = await readdir(home);
+      const known = ids();
+      for (const id of idsIn(names)) if (!known.has(id)) await discard(id);
+      await emptyTrash();
+    },
+    usage: (id, signal) => measure(fs(id), signal),
+    present: () => new Set(idsIn(readdirSync(home))),
+    async close() {
+      closed = true;
+      await emptying;
+      closeSync(descriptor);
+    },
+  };
+}
+
+const QUIETLY = { priority: 'prefetch' } as const;

@@ -1,0 +1,49 @@
+import type { Socket } from 'node:net';
+import type { Log } from '../cache/health.ts';
+import type { GrpcServer } from './grpc.ts';
+import type { Snapshotter } from './snapshotter.ts';
+
+/** Where containerd's connections arrive. Until the first one comes, nothing of gRPC is in memory. */
+export interface Door {
+  connect(socket: Socket): void;
+  /** Calls so far. */
+  readonly calls: number;
+  close(): Promise<void>;
+}
+
+const GRACE_MS = 3_000;
+
+export function createDoor(snapshotter: Snapshotter, log: Log): Door {
+  let server: Promise<GrpcServer> | undefined;
+  let calls = 0;
+  const called = () => {
+    calls++;
+  };
+
+  async function loadServer(): Promise<GrpcServer> {
+    const { createGrpcServer } = await import('./grpc.ts');
+    return createGrpcServer(snapshotter, called, log);
+  }
+
+  return {
+    connect(socket) {
+      // Clients come and go; what they leave behind must not end the process.
+      socket.on('error', () => undefined);
+      server ??= loadServer();
+      server.then(
+        (loaded) => loaded.connect(socket),
+        (error) => {
+          log('error', 'gRPC cannot be loaded', { error });
+          socket.destroy();
+          server = undefined;
+        },
+      );
+    },
+    get calls() {
+      return calls;
+    },
+    async close() {
+      await (await server)?.close(GRACE_MS);
+    },
+  };
+}

@@ -1,0 +1,260 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { messageOf } from '../cache/health.ts';
+import { NymphError } from '../errors.ts';
+import { parseFilters } from './filters.ts';
+import { changedLabels, requestLabels } from './labels.ts';
+import type { Claim, Lowers } from './lazy.ts';
+import { mappedOwner, mountsOf } from './overlay.ts';
+import { type RecoverParts, recover } from './recover.ts';
+import { createReleases } from './releases.ts';
+import {
+  type Info,
+  LABEL_LAZY,
+  LABEL_TARGET,
+  type Labels,
+  type Mount,
+  type Snapshotter,
+  type Usage,
+} from './snapshotter.ts';
+import type { SnapshotRecord } from './store.ts';
+
+export interface SnapshotterParts extends RecoverParts {
+  /** Of every overlay mount. */
+  overlayOptions: readonly string[];
+}
+
+/** Infos in one piece of a list. */
+const PAGE = 100;
+
+/** Takes up what an earlier daemon left, then serves the calls of `snapshotter.ts`. */
+export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapshotter> {
+  const { store, durability, directories, lazy, log } = parts;
+  /** Snapshots that are being made: they have no record yet. */
+  const making = new Set<number>();
+  const releases = createReleases(directories, lazy, log);
+  const measuring = new Map<string, Promise<Usage>>();
+  const ending = new AbortController();
+  await recover(parts);
+  let lastId = store.lastId();
+  const inUse = () => new Set([...store.ids(), ...making, ...releases.pending()]);
+  void directories.clean(inUse);
+
+  function known(key: string): SnapshotRecord {
+    const record = store.get(key);
+    if (record === undefined) throw new NymphError('not-found', `no snapshot ${key} is here`);
+    return record;
+  }
+
+  function refuseUsed(key: string): void {
+    if (store.get(key) !== undefined) throw new NymphError('exists', `a snapshot ${key} is here`);
+  }
+
+  /** Nearest first. */
+  function ancestorsOf(parent: string): SnapshotRecord[] {
+    if (parent === '') return [];
+    const chain = store.chain(parent);
+    if (chain.length === 0) throw new NymphError('not-found', `no snapshot ${parent} is here to build on`);
+    if (chain[0].kind !== 'committed')
+      throw new NymphError('usage', `the snapshot ${parent} cannot be built on: it is not committed`);
+    return chain;
+  }
+
+  async function prepare(key: string, parent: string, given: Labels, signal: AbortSignal): Promise<Mount[]> {
+    const labels = requestLabels(given);
+    const target = labels[LABEL_TARGET];
+    if (target === undefined) return make('active', key, parent, labels, signal);
+    refuseUsed(key);
+    const ancestors = ancestorsOf(parent);
+    const name = `lazy/${ancestors[0]?.id ?? 0}/${target}`;
+    const claim: Claim = store.get(name) === undefined ? await ask(target, labels, ancestors, signal) : { here: true };
+    // Tools look for this field, with these texts.
+    const fields = { 'remote-snapshot-prepared': String(claim.here), key, target };
+    if (!claim.here) {
+      log('info', 'a layer is unpacked', { ...fields, reason: claim.reason });
+      return make('active', key, parent, { ...labels, [LABEL_LAZY]: `false: ${claim.reason}` }, signal);
+    }
+    await keepLazy(name, parent, { ...labels, ...claim.labels, [LABEL_LAZY]: 'true' });
+    log('info', 'a layer is served lazily', fields);
+    throw new NymphError('exists', `the layer ${target} is served lazily; a snapshot for it is here`);
+  }
+
+  async function ask(
+    target: string,
+    labels: Labels,
+    ancestors: readonly SnapshotRecord[],
+    signal: AbortSignal,
+  ): Promise<Claim> {
+    if (lazy === undefined) return { here: false, reason: 'no image is served lazily here' };
+    try {
+      return await lazy.claim({ target, labels, ancestors }, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return { here: false, reason: messageOf(error) };
+    }
+  }
+
+  /** One record for a layer on its parent, whoever asks for it, from whatever namespace. Resolves when it is durable. */
+  async function keepLazy(name: string, parent: string, labels: Labels): Promise<void> {
+    if (store.get(name) !== undefined) return durable();
+    try {
+      await born(async (id) => {
+        await directories.make(id, undefined);
+        store.create({ id, name, parent, kind: 'committed', labels });
+      });
+    } catch (error) {
+      // Another call for the same layer was first.
+      if (!(error instanceof NymphError && error.code === 'exists')) throw error;
+      await durable();
+    }
+  }
+
+  async function make(
+    kind: 'active' | 'view',
+    key: string,
+    parent: string,
+    labels: Labels,
+    signal: AbortSignal,
+  ): Promise<Mount[]> {
+    refuseUsed(key);
+    const ancestors = ancestorsOf(parent);
+    const mapped = mappedOwner(labels);
+    return born(async (id) => {
+      const lowers = await lowersOf(id, ancestors, signal);
+      const mounts = mountsFor(id, kind, labels, lowers);
+      await directories.make(id, mapped ?? lowers.owner);
+      if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the snapshot ${key} any more`);
+      store.create({ id, name: key, parent, kind, labels });
+      return mounts;
+    });
+  }
+
+  /** Gives a new snapshot its id. Resolves when it is durable; if that fails, nothing of it stays. */
+  async function born<T>(act: (id: number) => Promise<T>): Promise<T> {
+    const id = ++lastId;
+    making.add(id);
+    try {
+      const result = await act(id);
+      await durable();
+      return result;
+    } catch (error) {
+      const name = store.nameOf(id);
+      if (name !== undefined) store.remove(name);
+      releases.release(id);
+      throw error;
+    } finally {
+      making.delete(id);
+    }
+  }
+
+  /** Resolves when what is recorded, and the directories of it, would survive a power cut. */
+  async function durable(): Promise<void> {
+    await Promise.all([durability.sync(), directories.sync()]);
+  }
+
+  async function lowersOf(
+    id: number,
+    ancestors: readonly SnapshotRecord[],
+    signal: AbortSignal,
+  ): Promise<Partial<Lowers>> {
+    if (ancestors.length === 0) return {};
+    const lowers = await lazy?.lowers(id, ancestors, signal);
+    if (lowers !== undefined) return lowers;
+    return {
+      directories: ancestors.map((ancestor) => directories.fs(ancestor.id)),
+      owner: await directories.owner(ancestors[0].id),
+    };
+  }
+
+  function mountsFor(id: number, kind: 'active' | 'view', labels: Labels, lowers: Partial<Lowers>): Mount[] {
+    return mountsOf({
+      kind,
+      labels,
+      upper: directories.fs(id),
+      work: directories.work(id),
+      lowers: lowers.directories ?? [],
+      options: parts.overlayOptions,
+    });
+  }
+
+  async function mounts(key: string, signal: AbortSignal): Promise<Mount[]> {
+    const { id, kind, labels } = known(key);
+    if (kind === 'committed')
+      throw new NymphError('precondition', `the snapshot ${key} has no mounts: it is committed`);
+    const [, ...ancestors] = store.chain(key);
+    return mountsFor(id, kind, labels, await lowersOf(id, ancestors, signal));
+  }
+
+  async function commit(name: string, key: string, given: Labels, parent: string): Promise<void> {
+    const lazyness = known(key).labels[LABEL_LAZY];
+    const labels = requestLabels(given);
+    store.commit(key, name, lazyness === undefined ? labels : { ...labels, [LABEL_LAZY]: lazyness }, parent);
+    await durability.sync();
+  }
+
+  async function remove(key: string): Promise<void> {
+    const { id } = store.remove(key);
+    await durability.sync();
+    releases.release(id);
+  }
+
+  async function update(key: string, given: Labels, paths: readonly string[]): Promise<Info> {
+    const { labels, lazy: isLazy } = known(key);
+    const updated = store.setLabels(key, changedLabels(labels, given, paths, isLazy));
+    await durability.sync();
+    return infoOf(updated);
+  }
+
+  async function* list(filters: readonly string[]): AsyncGenerator<Info[]> {
+    const matches = parseFilters(filters);
+    for (let after = 0; ; await nextTurn()) {
+      const page = store.page(after, PAGE);
+      if (page.length === 0) return;
+      after = page[page.length - 1].id;
+      const infos = page.map(infoOf).filter(matches);
+      if (infos.length > 0) yield infos;
+    }
+  }
+
+  async function usage(key: string): Promise<Usage> {
+    const record = known(key);
+    if (record.kind === 'view' || record.lazy) return { size: 0, inodes: 0 };
+    if (record.usage !== undefined) return record.usage;
+    const flight = `${record.kind}/${record.id}`;
+    let measured = measuring.get(flight);
+    if (measured === undefined) {
+      measured = directories.usage(record.id, ending.signal).finally(() => measuring.delete(flight));
+      measuring.set(flight, measured);
+      if (record.kind === 'committed')
+        measured.then((result) => store.setUsage(record.id, result)).catch(() => undefined);
+    }
+    return measured;
+  }
+
+  return {
+    prepare,
+    view: (key, parent, labels, signal) => make('view', key, parent, requestLabels(labels), signal),
+    mounts,
+    commit,
+    remove,
+    stat: (key) => infoOf(known(key)),
+    update,
+    list,
+    usage,
+    async cleanup() {
+      await releases.settled();
+      await directories.clean(inUse);
+    },
+    async close() {
+      ending.abort();
+      await Promise.allSettled(measuring.values());
+      await releases.settled();
+      await directories.close();
+      await durability.close();
+      store.close();
+    },
+  };
+}
+
+function infoOf({ name, parent, kind, created, updated, labels }: SnapshotRecord): Info {
+  return { name, parent, kind, created, updated, labels };
+}
