@@ -102,8 +102,8 @@ function layerRole(layer: Descriptor): LayerRole {
 function integrityOf({ image, kind }: OpenedImage): string {
   const algorithms = [...new Set(image.blobs.map((blob) => blob.digestAlgorithm))].join(' and ');
   const anchor =
-    kind === 'folder'
-      ? 'The bootstrap itself is taken as it is: a folder has no manifest that could vouch for it.'
+    kind === 'folder' || kind === 'nydusd'
+      ? 'The bootstrap itself is taken as it is: no manifest vouches for it.'
       : 'The bootstrap is verified against the manifest, and the manifest against its digest.';
   const chunks = image.verifiable
     ? image.blobs.length === 0

@@ -39,8 +39,11 @@ export function buildProgram(chosen: Chosen): Command {
   program
     .command('mount')
     .description('mount an image lazily; starts the daemon if none runs')
-    .argument('<reference>', 'image, for example registry.example/app:nydus')
-    .argument('<directory>', 'where; made if it is not there')
+    .usage(
+      '[options] <reference> <directory>\n       nymph mount [options] --config <file> --bootstrap <file> <directory>',
+    )
+    .argument('[reference]', 'image, for example registry.example/app:nydus; not with --bootstrap')
+    .argument('[directory]', 'where; made if it is not there')
     .addOption(platform())
     .addOption(
       new Option('--prefetch <what>', 'fetch in the background: nothing, what the image lists, or all').choices([
@@ -55,16 +58,26 @@ export function buildProgram(chosen: Chosen): Command {
         'by the kernel’s EROFS driver or as a FUSE tree (default: EROFS where the kernel can)',
       ).choices(['auto', 'erofs', 'fuse']),
     )
+    .option('--bootstrap <file>', 'mount this bootstrap; --config is then that of nydusd, and says where the blobs are')
+    .option('--nydusd-config <file>', 'configuration of nydusd, where --config is that of nymph, or for a reference')
     .addHelpText(
       'after',
       examples([
         'nymph mount registry.example/app:nydus /mnt/app',
         'nymph mount --prefetch all --platform linux/arm64 registry.example/app:nydus ./app',
+        'nymph mount --config nydusd.json --bootstrap image.boot /mnt/app',
       ]),
     )
-    .action((reference, directory, options) =>
-      run(async (context) => (await import('./commands/mount.ts')).run(context, reference, directory, options)),
-    );
+    .action((first, second, { bootstrap, nydusdConfig, ...options }) => {
+      const { config, ...others }: GlobalOptions = program.opts();
+      // nydusd's users write it as they do there.
+      const theirs = bootstrap !== undefined && nydusdConfig === undefined;
+      const image = { first, second, bootstrap, config: theirs ? config : nydusdConfig };
+      return chosen(
+        async (context) => (await import('./commands/mount.ts')).run(context, image, options),
+        theirs ? others : program.opts(),
+      );
+    });
 
   program
     .command('umount')

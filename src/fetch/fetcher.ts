@@ -53,6 +53,7 @@ export interface Range {
 
 export function createFetcher(blob: CachedBlob, source: Source, context: FetchContext): BlobFetcher {
   const { policy, pool, gates, statistics, log } = context;
+  const amplify = () => source.amplify ?? policy.amplify;
   const flights = new Map<number, Flight>();
   const failures = createFailures();
   const streams = createStreams(policy.windowMax, blob.size);
@@ -138,7 +139,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     flight.deadline = Math.max(flight.deadline ?? 0, deadline);
     if (waitedFor || run === undefined || run.priority === 'demand') return;
     const queued = !run.started;
-    const far = flight.frame.offset - run.position > 2 * policy.amplify;
+    const far = flight.frame.offset - run.position > 2 * amplify();
     if (queued) run.flights.splice(run.flights.indexOf(flight), 1);
     // Under way but far off: a request of its own; whichever comes first counts.
     if (queued || far) send([flight], 'demand');
@@ -152,14 +153,14 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     const { frames } = index;
     const found: Flight[] = [];
     // A large chunk is a piece of a large file, and its neighbours are its rest or nothing to do with it.
-    if (frames.size[frame] > policy.amplify / 2) return found;
+    if (frames.size[frame] > amplify() / 2) return found;
     let edge = step === 1 ? frames.offset[frame] + frames.size[frame] : frames.offset[frame];
     let size = 0;
     for (let next = frame + step; next >= 0 && next < frames.count; next += step) {
       const near = step === 1 ? frames.offset[next] : frames.offset[next] + frames.size[next];
       const gap = Math.abs(near - edge);
       size += frames.size[next] + gap;
-      if (gap > policy.gap || size > policy.amplify / 2 || flights.has(frames.offset[next])) break;
+      if (gap > policy.gap || size > amplify() / 2 || flights.has(frames.offset[next])) break;
       edge = step === 1 ? near + frames.size[next] : frames.offset[next];
       if (!isFrameReady(index, blob.ready, next)) found.push(takeOff(next, undefined));
     }

@@ -9,7 +9,7 @@ import { isIndexType, parseDescriptor, parseIndex, parseJsonObject } from '../so
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { openRepository } from '../sources/open.ts';
 import { machinePlatform, parsePlatform, selectManifest } from '../sources/platform.ts';
-import { formatReference, parseReference } from '../sources/reference.ts';
+import { formatReference, parseReference, pinnedDigest } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 import type { ThreadPool } from '../threads/pool.ts';
@@ -92,10 +92,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
 
   return {
     canonical: (reference) => formatReference(parseReference(reference, '/')),
-    pinned(reference) {
-      const parsed = parseReference(reference, '/');
-      return parsed.kind === 'folder' ? undefined : parsed.digest;
-    },
+    pinned: (reference) => pinnedDigest(parseReference(reference, '/')),
     resolve,
     sources: (reference) => sourceOf(repository(reference)),
     close: () => network.close(),
@@ -125,7 +122,7 @@ function layersOf(manifest: Manifest, name: string): Descriptor[] {
 }
 
 async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {
-  if (from.kind !== 'folder') {
+  if (from.kind === 'registry' || from.kind === 'layout') {
     const layer = bootstrapLayer(layers) as Descriptor;
     return { kind: 'layer', bytes: await from.get(layer, LAYER_LIMIT, signal) };
   }

@@ -33,6 +33,9 @@ export function createAlternatives(what: string): Alternatives {
     get name() {
       return places[0]?.name ?? 'none';
     },
+    get amplify() {
+      return places[0]?.amplify;
+    },
     async read(offset, length, signal) {
       let failure: unknown;
       for (const place of [...places]) {

@@ -26,7 +26,7 @@ export interface FolderBlob {
 }
 
 /** A bootstrap is held in memory as a whole; larger ones do not occur (an inode takes some 100 bytes). */
-const BOOTSTRAP_LIMIT = 512 * 1024 * 1024;
+export const BOOTSTRAP_LIMIT = 512 * 1024 * 1024;
 /** Enough of a blob's end to hold its table of contents, which names the digest of an inline bootstrap. */
 const TAIL = 64 * 1024;
 

@@ -1,6 +1,7 @@
 import { openFolderRepository } from './folder.ts';
 import { openLayoutRepository } from './layout.ts';
-import { parseReference, type Reference } from './reference.ts';
+import { openNydusdRepository } from './nydusd/repository.ts';
+import { type NydusdReference, parseReference, type Reference, type RegistryReference } from './reference.ts';
 import { createRegistryNetwork, type NetworkOptions, type RegistryNetwork } from './registry/network.ts';
 import { openRegistryRepository } from './registry/repository.ts';
 import type { Repository } from './source.ts';
@@ -19,7 +20,12 @@ export function openRepository(reference: string | Reference, options: Repositor
   const parsed = typeof reference === 'string' ? parseReference(reference) : reference;
   if (parsed.kind === 'layout') return openLayoutRepository(parsed);
   if (parsed.kind === 'folder') return openFolderRepository(parsed);
-  if (options.network) return openRegistryRepository(parsed, options.network);
+  if (options.network) return openRemote(parsed, options.network);
   const network = createRegistryNetwork(options);
-  return { ...openRegistryRepository(parsed, network), close: () => network.close() };
+  return { ...openRemote(parsed, network), close: () => network.close() };
+}
+
+function openRemote(reference: RegistryReference | NydusdReference, network: RegistryNetwork): Repository {
+  if (reference.kind === 'registry') return openRegistryRepository(reference, network);
+  return openNydusdRepository(reference, network, (image) => openRepository(image, { network }));
 }

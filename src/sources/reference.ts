@@ -33,9 +33,19 @@ export interface FolderReference {
   readonly path: string;
 }
 
-export type Reference = RegistryReference | LayoutReference | FolderReference;
+/** An image whose blobs are where a configuration of nydusd says. */
+export interface NydusdReference {
+  readonly kind: 'nydusd';
+  /** The configuration's file, absolute. */
+  readonly config: string;
+  /** Where its bootstrap is: an absolute path, or an image. */
+  readonly image: { readonly kind: 'bootstrap'; readonly path: string } | RegistryReference | LayoutReference;
+}
 
-const FORMS = 'Write `host/name:tag`, `host/name@sha256:…`, `oci:PATH[:TAG]` or `rafs:PATH`.';
+export type Reference = RegistryReference | LayoutReference | FolderReference | NydusdReference;
+
+const FORMS =
+  'Write `host/name:tag`, `host/name@sha256:…`, `oci:PATH[:TAG]`, `rafs:PATH` or `nydusd:CONFIG:BOOTSTRAP`.';
 /** distribution-spec "Pulling manifests": name and tag. */
 const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -55,14 +65,27 @@ export function parseReference(text: string, directory: string = process.cwd()):
   if (text.length > MAX_TEXT || text.includes('\0')) throw wrong(text, 'it is too long or has a NUL');
   if (text.startsWith('oci:')) return parseLayout(text, directory);
   if (text.startsWith('rafs:')) return { kind: 'folder', path: parsePath(text, text.slice('rafs:'.length), directory) };
+  if (text.startsWith('nydusd:')) return parseNydusd(text, directory);
   return parseRegistry(text);
 }
 
 /** The canonical text: `parseReference` gives an equal reference for it, in any directory. */
 export function formatReference(reference: Reference): string {
   if (reference.kind === 'folder') return `rafs:${reference.path}`;
+  if (reference.kind === 'nydusd') {
+    const { config, image } = reference;
+    const escaped = config.replace(/[%:]/g, (char) => (char === '%' ? '%25' : '%3A'));
+    return `nydusd:${escaped}:${image.kind === 'bootstrap' ? image.path : formatReference(image)}`;
+  }
   const start = reference.kind === 'layout' ? `oci:${reference.path}` : `${reference.host}/${reference.repository}`;
   return start + (reference.tag ? `:${reference.tag}` : '') + (reference.digest ? `@${reference.digest}` : '');
+}
+
+/** The digest that a reference fixes its image to, if it does. */
+export function pinnedDigest(reference: Reference): OciDigest | undefined {
+  if (reference.kind === 'nydusd')
+    return reference.image.kind === 'bootstrap' ? undefined : pinnedDigest(reference.image);
+  return reference.kind === 'folder' ? undefined : reference.digest;
 }
 
 /** Where the API of a registry is: Docker Hub's is not at `docker.io`. */
@@ -77,6 +100,21 @@ function parseLayout(text: string, directory: string): LayoutReference {
   const tag = colon < 0 ? undefined : rest.slice(colon + 1);
   if (tag === '') throw wrong(text, 'the tag behind `:` is empty');
   return { kind: 'layout', path, ...(tag ? { tag } : {}), ...(digest ? { digest } : {}) };
+}
+
+/** `nydusd:CONFIG:IMAGE`: `%3A` and `%25` are `:` and `%` in CONFIG; an IMAGE that begins like a path is a bootstrap. */
+function parseNydusd(text: string, directory: string): NydusdReference {
+  const rest = text.slice('nydusd:'.length);
+  const colon = rest.indexOf(':');
+  if (colon < 0) throw wrong(text, 'it has no bootstrap', 'Write `nydusd:CONFIG:BOOTSTRAP`.');
+  const unescaped = rest.slice(0, colon).replace(/%(3A|25)/gi, (_, code) => (code === '25' ? '%' : ':'));
+  const config = parsePath(text, unescaped, directory);
+  const name = rest.slice(colon + 1);
+  if (name === '' || /^[./]/.test(name))
+    return { kind: 'nydusd', config, image: { kind: 'bootstrap', path: parsePath(text, name, directory) } };
+  const image = parseReference(name, directory);
+  if (image.kind === 'registry' || image.kind === 'layout') return { kind: 'nydusd', config, image };
+  throw wrong(text, `behind the configuration stands ${name.slice(0, name.indexOf(':'))}:`, FORMS);
 }
 
 function parsePath(text: string, path: string, directory: string): string {

@@ -16,6 +16,8 @@ export interface Source {
   readonly name: string;
   /** Size of the stored object in bytes, where it is known without asking. */
   readonly size?: number;
+  /** Stored bytes that a request for a reader takes along beside them, where that is not left to the settings. */
+  readonly amplify?: number;
   /**
    * Streams bytes `[offset, offset + length)` of the object. Chunks of the stream have any size; they may be reused by
    * nobody else (the caller owns them). Resolves once the first byte is about to come (headers were checked).
@@ -45,7 +47,7 @@ export interface Repository {
   /** The reference in full form, without secrets: `registry.example:5000/app:nydus`. */
   readonly reference: string;
   /** Kind of place, for `inspect` and logs. */
-  readonly kind: 'registry' | 'layout' | 'folder';
+  readonly kind: 'registry' | 'layout' | 'folder' | 'nydusd';
   /** The manifest (or index) that the reference names. */
   resolve(signal: AbortSignal): Promise<Manifest>;
   /** A manifest by digest, verified (children of an index). */

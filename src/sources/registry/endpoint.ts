@@ -11,4 +11,6 @@ export interface RegistryEndpoint extends Endpoint {
   /** The host that the reference names, if this is a mirror of it: the `ns` query. */
   readonly ns?: string;
   readonly headers: Record<string, string | string[]>;
+  /** What replaces host and scheme of the addresses elsewhere that it redirects to. */
+  readonly redirected?: { host?: string; scheme?: 'http' | 'https' };
 }

@@ -1,6 +1,8 @@
 import { NymphError } from '../../errors.ts';
 import { safeUrl } from '../http/errors.ts';
-import { discard, type HttpRequest, type HttpResponse } from '../http/request.ts';
+import { send } from '../http/network.ts';
+import { isRedirect, MAX_HOPS, redirectTarget, tooManyHops } from '../http/redirect.ts';
+import type { HttpRequest, HttpResponse } from '../http/request.ts';
 import { cancelled } from '../retry.ts';
 import type { Refusals } from './auth.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
@@ -22,7 +24,6 @@ export interface Answer {
   target?: URL;
 }
 
-const MAX_HOPS = 5;
 /** Headers that are tried for one question. */
 const MAX_LOGINS = 12;
 
@@ -76,7 +77,7 @@ export async function askTarget(
   signal: AbortSignal,
 ): Promise<HttpResponse> {
   const request: HttpRequest = { method: 'GET', url: target, headers: { ...question.headers } };
-  return guarded(network.transport.send(request, endpoint, signal), question.what, { url: target }, signal);
+  return send(network, request, endpoint, REGISTRY_ERRORS, question.what, signal);
 }
 
 async function walk(
@@ -88,26 +89,23 @@ async function walk(
   signal: AbortSignal,
 ): Promise<Answer> {
   const own = { ...endpoint.headers, ...question.headers, ...(authorization ? { authorization } : {}) };
+  const { what } = question;
   let url = start;
   for (let hop = 0; hop <= MAX_HOPS; hop++) {
     const headers = url.origin === endpoint.url.origin ? { ...own } : { ...question.headers };
-    const sent = network.transport.send({ method: 'GET', url, headers }, endpoint, signal);
-    const response = await guarded(sent, question.what, { url }, signal);
-    if (![301, 302, 303, 307, 308].includes(response.status))
-      return url === start ? { response } : { response, target: url };
-    const location = response.header('location') ?? '';
-    await discard(response);
-    if (location === '' || !URL.canParse(location, url.href))
-      throw new NymphError('source', `${url.host} redirects ${question.what} to nowhere`, { retryable: true });
-    const next = new URL(location, url.href);
-    if (next.protocol !== 'https:' && next.protocol !== 'http:')
-      throw new NymphError('source', `${url.host} redirects ${question.what} to a ${next.protocol} address`);
-    next.username = '';
-    next.password = '';
+    const response = await send(network, { method: 'GET', url, headers }, endpoint, REGISTRY_ERRORS, what, signal);
+    if (!isRedirect(response)) return url === start ? { response } : { response, target: url };
+    const next = await redirectTarget(response, url, what);
+    if (next.origin !== endpoint.url.origin) moveTo(next, endpoint.redirected);
     network.log.debug({ from: url.host, to: safeUrl(next) }, 'redirected');
     url = next;
   }
-  throw new NymphError('source', `${start.host} redirects ${question.what} more than ${MAX_HOPS} times`);
+  throw tooManyHops(start.host, what);
+}
+
+function moveTo(url: URL, { host, scheme }: NonNullable<RegistryEndpoint['redirected']> = {}): void {
+  if (scheme !== undefined) url.protocol = scheme;
+  if (host !== undefined) url.host = host;
 }
 
 async function guarded<T>(promise: Promise<T>, what: string, place: { url: URL }, signal: AbortSignal): Promise<T> {

@@ -1,9 +1,7 @@
-import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { NymphError } from '../../errors.ts';
-import type { TlsSettings } from '../http/endpoint.ts';
+import { join } from 'node:path';
 import { isLoopback } from '../http/loopback.ts';
+import { type Certificates, cannotRead, loadTls } from '../http/tls.ts';
 import { apiHost } from '../reference.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { type HostEntry, parseHostsFile } from './hosts-file.ts';
@@ -87,8 +85,6 @@ async function toEndpoint(
   };
 }
 
-type Certificates = Pick<HostEntry, 'ca' | 'client'>;
-
 async function dockerCertificates(directory: string): Promise<Certificates | undefined> {
   const names = (await readdir(directory)).sort();
   const ca = names.filter((name) => name.endsWith('.crt'));
@@ -96,31 +92,6 @@ async function dockerCertificates(directory: string): Promise<Certificates | und
     .filter((name) => name.endsWith('.cert'))
     .map((cert) => ({ cert, key: cert.replace(/\.cert$/, '.key') }));
   return ca.length + client.length === 0 ? undefined : { ca, client };
-}
-
-async function loadTls(from: Certificates, directory: string, skipVerify: boolean): Promise<TlsSettings | undefined> {
-  if (from.ca.length === 0 && from.client.length === 0 && !skipVerify) return undefined;
-  const load = async (path: string) => {
-    const full = resolve(directory, path);
-    const text = await readFile(full, 'utf8').catch((error: unknown) => {
-      throw cannotRead(full, error);
-    });
-    if (!text.includes('-----BEGIN ')) throw new NymphError('config', `${full} is not a PEM file`);
-    return text;
-  };
-  const ca = await Promise.all(from.ca.map(load));
-  const client = await Promise.all(
-    from.client.map(async ({ cert, key }) => ({ cert: await load(cert), key: await load(key ?? cert) })),
-  );
-  const id = createHash('sha256')
-    .update(JSON.stringify([ca, client, skipVerify]))
-    .digest('hex');
-  return {
-    id,
-    ...(ca.length ? { ca } : {}),
-    ...(client.length ? { client } : {}),
-    ...(skipVerify ? { skipVerify } : {}),
-  };
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {
@@ -135,10 +106,4 @@ async function readIfThere(path: string): Promise<string | undefined> {
 function isAbsent(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOENT' || code === 'ENOTDIR';
-}
-
-function cannotRead(path: string, error: unknown): NymphError {
-  return new NymphError('config', `cannot read ${path}: ${(error as NodeJS.ErrnoException).code ?? 'failed'}`, {
-    cause: error,
-  });
 }

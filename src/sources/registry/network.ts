@@ -1,8 +1,9 @@
 import { NymphError } from '../../errors.ts';
-import { createHealthBook, type HealthBook, type HostHealth } from '../http/health.ts';
+import { createHealthBook, type HostHealth } from '../http/health.ts';
+import type { HttpNetwork } from '../http/network.ts';
 import { proxyFromEnvironment } from '../http/proxy.ts';
 import { DEFAULT_TIMEOUTS, type Timeouts } from '../http/request.ts';
-import { createTransport, type Transport } from '../http/transport.ts';
+import { createTransport } from '../http/transport.ts';
 import { type Log, SILENT } from '../log.ts';
 import { type Authorizer, createAuthorizer } from './auth.ts';
 import type { CapturedCredentials } from './captured.ts';
@@ -28,11 +29,8 @@ export interface NetworkOptions {
 }
 
 /** What all repositories share: connections, access tokens, configuration and the health of hosts. */
-export interface RegistryNetwork {
-  readonly transport: Transport;
+export interface RegistryNetwork extends HttpNetwork {
   readonly authorizer: Authorizer;
-  readonly health: HealthBook;
-  readonly log: Log;
   /** Hosts that answer for a registry, in order, the registry itself last. */
   endpoints(host: string): Promise<readonly RegistryEndpoint[]>;
   /** Health of every host that was spoken to. */
