@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../daemon/units.ts';
 import { formatPlatform, parsePlatform } from '../sources/platform.ts';
 import { VERSION } from '../version.ts';
+import { packingOptions } from './build-options.ts';
 import type { Context, GlobalOptions } from './context.ts';
 
 /** What a command does, once it is known which; resolves with the exit status, 0 by default. */
@@ -134,6 +135,26 @@ export function buildProgram(chosen: Chosen): Command {
       run(async (context) => (await import('./commands/inspect.ts')).run(context, reference, options)),
     );
 
+  addOptions(
+    program
+      .command('build')
+      .description('make an image from a directory or a tar; needs no daemon')
+      .argument('<source>', 'directory, tar (plain, gzip or zstd), or - for a tar on standard input')
+      .requiredOption('-o, --output <where>', 'a folder (then rafs:FOLDER), or oci:PATH:TAG')
+      .addOption(new Option('--platform <platform>', 'that an OCI layout names (default: that of this machine)')),
+    packingOptions(),
+  )
+    .addHelpText(
+      'after',
+      examples([
+        'nymph build ./rootfs -o oci:images:app',
+        'docker export CONTAINER | nymph build - -o ./app && nymph mount rafs:./app /mnt/app',
+      ]),
+    )
+    .action((source, options) =>
+      run(async (context) => (await import('./commands/build.ts')).run(context, source, options)),
+    );
+
   program
     .command('verify')
     .description('check every chunk of an image against its digest; wrong ones are fetched again')
@@ -154,6 +175,11 @@ export function buildProgram(chosen: Chosen): Command {
     .action((options) => run(async (context) => (await import('./commands/prune.ts')).run(context, options)));
 
   return program;
+}
+
+function addOptions(command: Command, options: readonly Option[]): Command {
+  for (const option of options) command.addOption(option);
+  return command;
 }
 
 function examples(lines: readonly string[]): string {

@@ -38,14 +38,23 @@ export async function serve(t: TestContext, routes: Partial<Routes>): Promise<st
 /** Runs `nymph` with arguments; `started` is given the process. */
 export function nymph(
   args: readonly string[],
-  options: { cwd?: string; env?: Record<string, string>; started?: (child: ReturnType<typeof spawn>) => void } = {},
+  options: {
+    cwd?: string;
+    env?: Record<string, string>;
+    /** For standard input. */
+    input?: Uint8Array;
+    started?: (child: ReturnType<typeof spawn>) => void;
+  } = {},
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
       cwd: options.cwd,
       env: { ...process.env, NO_COLOR: '1', ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
+    // A command that reads nothing may be gone already.
+    child.stdin.on('error', () => {});
+    child.stdin.end(options.input);
     const outcome: Outcome = { status: null, out: '', err: '' };
     child.stdout.on('data', (data) => (outcome.out += data));
     child.stderr.on('data', (data) => (outcome.err += data));

@@ -11,7 +11,19 @@ const commands = () => buildProgram(async () => {}).commands;
 
 test('every command has a description and an example of itself', () => {
   const names = commands().map((command) => command.name());
-  const wanted = ['daemon', 'mount', 'umount', 'pull', 'run-check', 'ls', 'status', 'inspect', 'verify', 'prune'];
+  const wanted = [
+    'daemon',
+    'mount',
+    'umount',
+    'pull',
+    'run-check',
+    'ls',
+    'status',
+    'inspect',
+    'build',
+    'verify',
+    'prune',
+  ];
   assert.deepEqual(names, wanted);
   for (const command of commands()) {
     let help = '';

@@ -1,5 +1,5 @@
 import { ROOT_NID } from '../../../erofs/write-image.ts';
-import { writeInodes } from '../../../erofs/write-inodes.ts';
+import { type ErofsNode, writeInodes } from '../../../erofs/write-inodes.ts';
 import {
   DEVICE_SLOT_SIZE,
   DEVICE_TABLE_OFFSET,
@@ -21,8 +21,8 @@ export interface BootstrapFields {
   chunkSize: number;
   compressor: Compressor;
   digester: DigestAlgorithm;
-  /** `'all'`, or paths in the order of priority. */
-  prefetch: 'all' | readonly (Buffer | string)[];
+  /** Inodes in the order of priority; the root means all: see {@link prefetchNodes}. */
+  prefetch: readonly ErofsNode[];
   toc: boolean;
   /** Seconds since 1970. */
   buildTime: number;
@@ -43,15 +43,14 @@ const FLAG_ENCRYPTION_NONE = 0x01000000;
 
 /**
  * Encodes a RAFS v6 bootstrap: super-blocks, device slots, blob table, prefetch table, inodes, chunk table.
- * @throws NymphError `unsupported` above the limits of the format, `usage` for a prefetch path that does not exist
+ * @throws NymphError `unsupported` above the limits of the format
  */
 export function encodeBootstrap(fields: BootstrapFields): Buffer {
   const { tree, blobs, chunkSize } = fields;
-  const prefetchNodes = fields.prefetch === 'all' ? [tree.root] : fields.prefetch.map((path) => findNode(tree, path));
   const blobTableAt = roundUp(DEVICE_TABLE_OFFSET + blobs.length * DEVICE_SLOT_SIZE);
   const blobTableSize = blobs.length * BLOB_ENTRY_SIZE;
   const prefetchAt = blobTableAt + blobTableSize;
-  const inodesAt = roundUp(prefetchAt + prefetchNodes.length * 4);
+  const inodesAt = roundUp(prefetchAt + fields.prefetch.length * 4);
   const area = writeInodes(tree.root, inodesAt / BLOCK_SIZE, ROOT_NID);
   const chunkTableAt = inodesAt + area.bytes.length;
   const chunks = sortedChunks(blobs);
@@ -75,18 +74,22 @@ export function encodeBootstrap(fields: BootstrapFields): Buffer {
   bytes.writeBigUInt64LE(BigInt(chunkTableAt), at + 24);
   bytes.writeBigUInt64LE(BigInt(chunkTableSize), at + 32);
   bytes.writeBigUInt64LE(BigInt(prefetchAt), at + 40);
-  bytes.writeUInt32LE(prefetchNodes.length * 4, at + 48);
+  bytes.writeUInt32LE(fields.prefetch.length * 4, at + 48);
   for (const [i, blob] of blobs.entries()) writeBlobEntry(bytes, blobTableAt + i * BLOB_ENTRY_SIZE, i, blob, fields);
-  for (const [i, node] of prefetchNodes.entries()) bytes.writeUInt32LE(area.nidOf(node), prefetchAt + i * 4);
+  for (const [i, node] of fields.prefetch.entries()) bytes.writeUInt32LE(area.nidOf(node), prefetchAt + i * 4);
   bytes.set(area.bytes, inodesAt);
   for (const [i, chunk] of chunks.entries()) writeChunkRecord(bytes, chunkTableAt + i * CHUNK_RECORD_SIZE, chunk);
   return bytes;
 }
 
-function findNode(tree: SourceTree, path: Buffer | string): SourceTree['root'] {
-  const node = tree.find(path);
-  if (!node) throw new NymphError('usage', `cannot prefetch ${path}: the tree has no such path`);
-  return node;
+/** The inodes behind a list of paths. @throws NymphError `usage` for a path that does not exist */
+export function prefetchNodes(tree: SourceTree, wanted: 'all' | readonly (Buffer | string)[]): ErofsNode[] {
+  if (wanted === 'all') return [tree.root];
+  return wanted.map((path) => {
+    const node = tree.find(path);
+    if (!node) throw new NymphError('usage', `cannot prefetch ${path}: the tree has no such path`);
+    return node;
+  });
 }
 
 function flagsOf({ compressor, digester, tree, toc }: BootstrapFields): number {

@@ -5,7 +5,7 @@ import type { DigestAlgorithm } from '../../../image/image.ts';
 import { createThreadPool, type ThreadPool } from '../../../threads/pool.ts';
 import { encodeChunks } from '../chunk-addresses.ts';
 import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writer.ts';
-import { encodeBootstrap } from './bootstrap.ts';
+import { encodeBootstrap, prefetchNodes } from './bootstrap.ts';
 import type { Compressor } from './compress.ts';
 import { type Duplicates, packFiles } from './pack.ts';
 import type { SourceEntry } from './source.ts';
@@ -83,6 +83,7 @@ export async function buildRafsV6(
   checkSizes(chunkSize, batchSize);
   const level = options.level ?? 3;
   const tree = await makeTree(entries);
+  const prefetch = prefetchNodes(tree, options.prefetch ?? []);
   await mkdir(options.blobs, { recursive: true });
   const writers = new Map<string, BlobWriter>();
 
@@ -120,7 +121,6 @@ export async function buildRafsV6(
     if (!options.pool) await pool.close();
   }
 
-  const prefetch = options.prefetch ?? [];
   const bootstrap = encodeBootstrap({
     ...{ tree, blobs, chunkSize, compressor, digester, prefetch, toc },
     buildTime: options.buildTime ?? 0,
