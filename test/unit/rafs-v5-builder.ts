@@ -191,7 +191,7 @@ export function buildV5(root: NodeV5, options: OptionsV5 = {}): ImageV5 {
   for (const draft of order.toReversed()) {
     const { node, children, chunkList } = draft;
     if (node.children !== undefined) draft.digest = digest(Buffer.concat(children.map((child) => child.digest)));
-    else draft.digest = digest(node.target ?? Buffer.concat(chunkList.map((chunk) => chunk.digest)));
+    else draft.digest = digest((node.linkTo ?? node).target ?? Buffer.concat(chunkList.map((chunk) => chunk.digest)));
   }
 
   const objects = blobs.map((blob) => Buffer.concat(blob.parts));
