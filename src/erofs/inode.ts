@@ -59,6 +59,8 @@ const FORMAT_MASK = 0xf;
 const XATTR_HEADER_SIZE = 12;
 const CHUNK_FORMAT_BLOCK_BITS = 0x1f;
 const CHUNK_FORMAT_INDEXES = 0x20;
+/** Linux `EROFS_NULL_ADDR`, the block of a chunk that is not there: zeros. */
+export const NULL_BLOCK = 0xffffffff;
 
 export function emptyInode(): Inode {
   return {

@@ -47,8 +47,12 @@ export interface Names {
   getxattr?(ino: number, name: Uint8Array): Uint8Array | undefined;
 }
 
+/** In place of an inode number: a range of zeros. */
+export const ZEROS = 0;
+
 /** A range of a registered file, bytes. */
 export interface Extent {
+  /** Or {@link ZEROS}. */
   ino: number;
   offset: number;
   length: number;

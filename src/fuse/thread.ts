@@ -9,7 +9,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { FIRST_RANGE } from '../cache/cache.ts';
 import { attachReadyMap, isClosed, isReady, type ReadyMap, takeMark } from '../cache/ready-map.ts';
 import { type Answer, dispatch } from './dispatch.ts';
-import { type Extent, type Names, TREES } from './driver.ts';
+import { type Extent, type Names, TREES, ZEROS } from './driver.ts';
 import { createForest } from './forest.ts';
 import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, type ToThread } from './message.ts';
 import type { Tree } from './tree.ts';
@@ -126,7 +126,12 @@ function failed(op: number, ino: number, error: unknown): Answer {
 function answerExtents(extents: Extent[], low: number, high: number): boolean {
   const from = extents.map(({ ino }) => find(ino));
   let used = OutHeader.SIZE;
-  for (const [i, { offset, length }] of extents.entries()) {
+  for (const [i, { ino, offset, length }] of extents.entries()) {
+    if (ino === ZEROS) {
+      reply.fill(0, used, used + length);
+      used += length;
+      continue;
+    }
     const file = from[i];
     if (file === undefined || !isReady(file.ready, offset, length)) return false;
     if (length > 0) {
@@ -143,7 +148,7 @@ function answerExtents(extents: Extent[], low: number, high: number): boolean {
   counts[hitsOf(index)]++;
   counts[hitBytesOf(index)] += used - OutHeader.SIZE;
   for (const [i, { ino, offset, length }] of extents.entries()) {
-    if (takeMark(from[i]!.ready, offset, length)) send({ type: 'reached', ino, offset });
+    if (ino !== ZEROS && takeMark(from[i]!.ready, offset, length)) send({ type: 'reached', ino, offset });
   }
   return true;
 }

@@ -8,6 +8,7 @@ import {
   type Inode,
   kernelChunkSize,
   LAYOUT_CHUNK_BASED,
+  NULL_BLOCK,
   readInode,
   S_IFDIR,
   S_IFLNK,
@@ -19,7 +20,7 @@ import { readSymlink } from '../erofs/walk.ts';
 import { readXattrs, type Xattr } from '../erofs/xattr.ts';
 import { corrupt } from '../errors.ts';
 import { BLOCK_SIZE } from '../image/image.ts';
-import type { Attributes, Extent, Names } from './driver.ts';
+import { type Attributes, type Extent, type Names, ZEROS } from './driver.ts';
 import type { TreeData } from './message.ts';
 
 /**
@@ -158,9 +159,10 @@ function chunksOf(
   let last: Extent | undefined;
   for (let position = offset, at = start; position < end; at += ADDRESS_SIZE) {
     const chunkEnd = Math.min(end, (Math.floor(position / chunkSize) + 1) * chunkSize);
-    const ino = blobs[(view.getUint16(at + 2, true) & 0xff) - 1];
+    const block = view.getUint32(at + 4, true);
+    const ino = block === NULL_BLOCK ? ZEROS : blobs[(view.getUint16(at + 2, true) & 0xff) - 1];
     if (ino === undefined) throw corrupt('RAFS chunk address', 'device', at + 2, 'there is no such blob');
-    const place = view.getUint32(at + 4, true) * BLOCK_SIZE + (position % chunkSize);
+    const place = ino === ZEROS ? 0 : block * BLOCK_SIZE + (position % chunkSize);
     const length = chunkEnd - position;
     if (last !== undefined && last.ino === ino && last.offset + last.length === place) last.length += length;
     else {

@@ -1,6 +1,6 @@
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
-import { type Attributes, type DirectoryEntry, type Extent, type FileSystem, TREES } from '../fuse/driver.ts';
+import { type Attributes, type DirectoryEntry, type Extent, type FileSystem, TREES, ZEROS } from '../fuse/driver.ts';
 import { treeName } from '../fuse/forest.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
@@ -88,6 +88,7 @@ export function createFlatFileSystem(
   }
 
   async function readExtent({ ino, offset, length }: Extent, signal: AbortSignal): Promise<Uint8Array[]> {
+    if (ino === ZEROS) return [new Uint8Array(length)];
     const served = blobs.byIno(ino);
     if (served === undefined) throw new NymphError('not-found', `no blob is open as inode ${ino}`);
     try {

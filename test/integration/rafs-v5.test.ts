@@ -52,12 +52,13 @@ describe('RAFS v5', { skip: cannotMount() }, () => {
       const daemon = await testDaemon(t);
       const reference = `rafs:${await make(name.replaceAll(/\W/g, '-'), options)}`;
       const place = daemon.place('m');
-      for (const how of name === 'zstd' ? HOWS : HOWS.slice(2)) {
-        await run(daemon, 'mount', '--prefetch', 'none', reference, place);
-        await compare(place, how);
-        await run(daemon, 'umount', place);
-        await run(daemon, 'prune', '--all');
-      }
+      for (const via of ['erofs', 'fuse'])
+        for (const how of name === 'zstd' ? HOWS : HOWS.slice(3)) {
+          await run(daemon, 'mount', '--prefetch', 'none', '--via', via, reference, place);
+          await compare(place, how);
+          await run(daemon, 'umount', place);
+          await run(daemon, 'prune', '--all');
+        }
     });
 
   test('commands say what it is, and it is verified like any other', async (t) => {

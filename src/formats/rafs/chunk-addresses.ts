@@ -1,4 +1,4 @@
-import { chunkAddressOffset, type Inode, kernelChunkSize } from '../../erofs/inode.ts';
+import { chunkAddressOffset, type Inode, kernelChunkSize, NULL_BLOCK } from '../../erofs/inode.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { corrupt } from '../../errors.ts';
 import { BLOCK_SIZE } from '../../image/image.ts';
@@ -9,8 +9,6 @@ export type ChunkVisitor = (blob: number, chunk: number, k: number) => void;
 
 const STRUCTURE = 'RAFS chunk address';
 const ADDRESS_SIZE = 8;
-/** Linux `EROFS_NULL_ADDR`: a chunk of zeros. */
-const HOLE_BLOCK = 0xffffffff;
 const CHUNK_FORMAT_INDEXES = 0x20;
 
 /**
@@ -46,7 +44,7 @@ export function eachChunk(
   for (let k = 0; k < count; k++) {
     const at = start + k * ADDRESS_SIZE;
     const block = view.getUint32(at + 4, true);
-    if (allowHoles && block === HOLE_BLOCK && kernelSize === chunkSize) continue;
+    if (allowHoles && block === NULL_BLOCK && kernelSize === chunkSize) continue;
     const high = view.getUint16(at + 2, true);
     const blob = (high & 0xff) - 1;
     if (blob < 0 || blob >= tables.length)
@@ -101,7 +99,7 @@ export function encodeChunks(
     const at = k * ADDRESS_SIZE;
     addresses.writeUInt16LE(chunk ? chunk.index & 0xffff : 0, at);
     addresses.writeUInt16LE(chunk ? (chunk.blob + 1) | ((chunk.index >>> 16) << 8) : 0, at + 2);
-    addresses.writeUInt32LE(chunk ? chunk.offset / BLOCK_SIZE : HOLE_BLOCK, at + 4);
+    addresses.writeUInt32LE(chunk ? chunk.offset / BLOCK_SIZE : NULL_BLOCK, at + 4);
   }
   const [first] = chunks;
   const contiguous = chunks.every(
