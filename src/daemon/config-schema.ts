@@ -131,7 +131,7 @@ export const SETTINGS = {
   containerd: {
     address: path({
       default: '/run/containerd/containerd.sock',
-      doc: 'containerd’s unix socket: for `nymph doctor`, and behind `cri.address`.',
+      doc: 'containerd’s unix socket: behind `cri.address`, for `nymph doctor`, and asked where an image came from whose puller does not say.',
     }),
     config: path({
       default: '/etc/containerd/config.toml',

@@ -10,7 +10,7 @@ import { createKernelDriver } from '../fuse/kernel-driver.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
 import { mountFuse, unmountFuse } from '../mount/fuse.ts';
 import { LOAD } from '../mount/load.ts';
-import { createMounts } from '../mount/mounts.ts';
+import { createMounts, type Mounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
@@ -27,7 +27,7 @@ import type { Logger } from './log.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
 import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
-import { type Snapshots, serveSnapshots } from './snapshots.ts';
+import { type ImageMounts, type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 
 export interface DaemonOptions {
@@ -139,7 +139,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const imageService = captured && (await serveCri(config, captured, logger));
     pool.warm(STORE, LOAD);
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
-    const snapshots: Snapshots | undefined = await serveSnapshots(config, pool, log).catch((error) => {
+    const snapshots: Snapshots | undefined = await serveSnapshots(
+      config,
+      imageMounts(service, mounts),
+      pool,
+      log,
+    ).catch((error) => {
       log('error', 'snapshots are not served', { error });
       return undefined;
     });
@@ -184,6 +189,23 @@ async function serveCri(
   if (cri.address === undefined) return undefined;
   await claimSocket(cri.address);
   return serveImageService({ address: cri.address, containerd: containerd.address, captured, log });
+}
+
+/** Containers' root file systems are mounts like others, but that devices work in them. */
+function imageMounts(service: Service, mounts: Mounts): ImageMounts {
+  return {
+    async mount(reference, directory, signal) {
+      if ((await mounts.find(directory)) !== undefined) return;
+      await service.mount({ reference, directory }, () => {}, signal, true);
+    },
+    async unmount(directory) {
+      await mounts.remove(directory, false).catch((error) => {
+        // Somebody else was faster.
+        if (!(error instanceof NymphError && error.code === 'not-found')) throw error;
+      });
+    },
+    mounted: () => mounts.list().map(({ stored }) => stored.directory),
+  };
 }
 
 function routes(service: Service, health: () => Health, onStop: () => void): Routes {

@@ -1,8 +1,11 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import type { Log } from '../cache/health.ts';
+import { createContentStore } from '../containerd/content.ts';
 import { NymphError } from '../errors.ts';
 import { createDoor } from '../snapshotter/door.ts';
+import { findOrigin } from '../snapshotter/find-origin.ts';
+import { createLazyImages, type LazyImagesOptions } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { Config } from './config.ts';
@@ -16,9 +19,25 @@ export interface Snapshots {
   close(): Promise<void>;
 }
 
+/** Mounts for lazily served images: what the snapshotter needs of the rest of the daemon. */
+export type ImageMounts = Pick<LazyImagesOptions, 'mount' | 'unmount' | 'mounted'>;
+
 /** Opens the snapshots below `config.root` and serves them on `snapshotter.address`. */
-export async function serveSnapshots(config: Config, pool: ThreadPool, log: Log): Promise<Snapshots> {
-  const snapshotter = await openSnapshotter(config.root, pool, log);
+export async function serveSnapshots(
+  config: Config,
+  images: ImageMounts,
+  pool: ThreadPool,
+  log: Log,
+): Promise<Snapshots> {
+  const content = createContentStore(config.containerd.address);
+  const snapshotter = await openSnapshotter(config.root, pool, log, (directories) =>
+    createLazyImages({
+      ...images,
+      directories,
+      find: (layer, signal) => findOrigin(content, layer, [...door.names], signal),
+      log,
+    }),
+  );
   const door = createDoor(snapshotter, log);
   const server = createServer((socket) => door.connect(socket));
   try {
@@ -35,6 +54,7 @@ export async function serveSnapshots(config: Config, pool: ThreadPool, log: Log)
       server.close();
       await door.close();
       await snapshotter.close();
+      content.close();
     },
   };
 }

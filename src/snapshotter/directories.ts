@@ -19,11 +19,14 @@ import type { UsageInput, UsageOutput } from './usage-job.ts';
  *   <root>/snapshots/metadata.db     the records
  *   <root>/snapshots/<id>/fs         a snapshot's own content: the upper directory, later a lower one
  *   <root>/snapshots/<id>/work       what overlayfs works in; only below what is or was writable
+ *   <root>/snapshots/images/         mounts of images that are served lazily (`lazy-images.ts`)
  *   <root>/snapshots/trash/          removed, and being deleted
  */
 export interface Directories {
   /** Absolute, without links. */
   readonly root: string;
+  /** All of a snapshot. */
+  place(id: number): string;
   fs(id: number): string;
   work(id: number): string;
   /** Owner of the directory `fs` of a snapshot. */
@@ -149,6 +152,7 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
 
   return {
     root: home,
+    place,
     fs,
     work,
     owner: (id) => disk.owner(fs(id)),

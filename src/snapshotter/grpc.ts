@@ -15,6 +15,7 @@ import { load } from '@grpc/proto-loader';
 import type { Log } from '../cache/health.ts';
 import { toGrpcError } from './grpc-errors.ts';
 import {
+  type AnyRequest,
   type CommitRequest,
   type InfoMessage,
   infoMessage,
@@ -42,8 +43,12 @@ const INTERNAL = 13;
 
 const empty = () => ({});
 
-/** @param called told of each call that begins */
-export async function createGrpcServer(snapshotter: Snapshotter, called: () => void, log: Log): Promise<GrpcServer> {
+/** @param called told of each call that begins, and of the name that containerd has for us */
+export async function createGrpcServer(
+  snapshotter: Snapshotter,
+  called: (snapshotter: string) => void,
+  log: Log,
+): Promise<GrpcServer> {
   const definition = await load(SERVICE, { includeDirs: [PROTO], longs: Number, enums: String, defaults: true });
   const root = loadPackageDefinition(definition) as unknown as {
     containerd: { services: { snapshots: { v1: { Snapshots: ServiceClientConstructor } } } };
@@ -51,11 +56,11 @@ export async function createGrpcServer(snapshotter: Snapshotter, called: () => v
   const server = new Server({ 'grpc.max_receive_message_length': MOST_MESSAGE });
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
 
-  function unary<Request, Response>(
+  function unary<Request extends AnyRequest, Response>(
     act: (request: Request, signal: AbortSignal) => Promise<Response>,
   ): handleUnaryCall<Request, Response> {
     return (call, callback) => {
-      called();
+      called(call.request.snapshotter);
       const ending = new AbortController();
       call.once('cancelled', () => ending.abort());
       act(call.request, ending.signal).then(
@@ -66,7 +71,7 @@ export async function createGrpcServer(snapshotter: Snapshotter, called: () => v
   }
 
   const list: handleServerStreamingCall<ListRequest, { info: InfoMessage[] }> = (call) => {
-    called();
+    called(call.request.snapshotter);
     const ending = new AbortController();
     call.once('cancelled', () => ending.abort());
     sendList(call, ending.signal).catch((error) => {

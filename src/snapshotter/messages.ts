@@ -2,7 +2,12 @@ import type { Info, Kind, Labels, Mount } from './snapshotter.ts';
 
 /** Messages of `proto/containerd/services/snapshots/v1` as proto-loader makes them (`grpc.ts`): absent fields have their default. */
 
-export interface KeyRequest {
+export interface AnyRequest {
+  /** Name of containerd's plugin that has our address. */
+  snapshotter: string;
+}
+
+export interface KeyRequest extends AnyRequest {
   key: string;
 }
 
@@ -15,12 +20,12 @@ export interface CommitRequest extends PrepareRequest {
   name: string;
 }
 
-export interface UpdateRequest {
+export interface UpdateRequest extends AnyRequest {
   info: { name: string; labels: Labels } | null;
   updateMask: { paths: string[] } | null;
 }
 
-export interface ListRequest {
+export interface ListRequest extends AnyRequest {
   filters: string[];
 }
 

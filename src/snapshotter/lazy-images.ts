@@ -1,0 +1,173 @@
+import { mkdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Log } from '../cache/health.ts';
+import { orCancelled } from '../sources/retry.ts';
+import type { Directories } from './directories.ts';
+import { createHolders } from './holders.ts';
+import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
+import { digestOf, type Origin, originOf } from './origin.ts';
+import type { Labels } from './snapshotter.ts';
+
+/**
+ * Nydus images for containerd. Such an image has layers of data, which containerd need not have, and at the top a small
+ * layer with the bootstrap, which stands for the whole merged tree. So:
+ *
+ *   a data layer        is here already, without a look at it
+ *   the bootstrap layer is here already once the image is mounted, where the puller says which image it is; else
+ *                       containerd unpacks it
+ *   a container         has the mounted image as its lowest layer, and whatever was committed on top of the bootstrap
+ *
+ * One mount serves all containers of an image, in all namespaces: `<root>/snapshots/images/<digest>`. It stays for as
+ * long as one of them does, and for a while after a pull.
+ */
+
+/** Annotations of nydusify, which containerd passes on as labels. */
+const LABEL_DATA = 'containerd.io/snapshot/nydus-blob';
+const LABEL_BOOTSTRAP = 'containerd.io/snapshot/nydus-bootstrap';
+/** Set by us on a bootstrap layer that was claimed: the origin of the image. */
+const LABEL_IMAGE = 'containerd.io/snapshot/nymph.image';
+/** In the directory of a bootstrap layer that containerd unpacked: the origin of the image, once it was found. */
+const ORIGIN_FILE = 'origin';
+/** A pulled image stays mounted this long for its first container, ms. */
+const PULL_MS = 10 * 60_000;
+/** Digits of a digest that name the directory: short, because mount options are. */
+const DIGITS = 16;
+
+export interface LazyImagesOptions {
+  directories: Pick<Directories, 'root' | 'place' | 'fs'>;
+  /** Mounts an image for containers, or finds it mounted; resolves when it can be read. */
+  mount: (origin: Origin, directory: string, signal: AbortSignal) => Promise<void>;
+  unmount: (directory: string) => Promise<void>;
+  /** Directories of all image mounts. */
+  mounted: () => string[];
+  /** Asks containerd which image a bootstrap layer belongs to that it unpacked. */
+  find: (layer: Layer, signal: AbortSignal) => Promise<Origin>;
+  log: Log;
+}
+
+export function createLazyImages(options: LazyImagesOptions): LazyLayers {
+  const { directories: places, log } = options;
+  const home = join(places.root, 'images');
+  const holders = createHolders({ open, shut });
+  const never = new AbortController().signal;
+  const pulls = new Map<string, NodeJS.Timeout>();
+
+  const directoryOf = (origin: Origin) =>
+    join(home, digestOf(origin).slice('sha256:'.length, 'sha256:'.length + DIGITS));
+
+  async function open(directory: string, origin: Origin): Promise<void> {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    try {
+      await options.mount(origin, directory, never);
+    } catch (error) {
+      await rmdir(directory).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async function shut(directory: string): Promise<void> {
+    await options.unmount(directory);
+    await rmdir(directory);
+  }
+
+  async function claim({ labels }: LayerRequest, signal: AbortSignal): Promise<Claim> {
+    const origin = originOf(labels);
+    if (isSet(labels, LABEL_DATA)) {
+      // The bootstrap layer will be asked for next: it is read meanwhile, and who asks for it hears of what goes wrong.
+      if (origin !== undefined) pulled(origin).catch(() => undefined);
+      return { here: true };
+    }
+    if (!isSet(labels, LABEL_BOOTSTRAP)) return { here: false, reason: 'an ordinary layer' };
+    if (origin === undefined)
+      return { here: false, reason: 'the puller does not say which image it is; the bootstrap layer is unpacked' };
+    await orCancelled(pulled(origin), signal, `mounting ${origin}`);
+    return { here: true, labels: { [LABEL_IMAGE]: origin } };
+  }
+
+  /** Mounts an image that is being pulled, for the container that will likely follow. */
+  async function pulled(origin: Origin): Promise<void> {
+    const holder = `pull of ${origin}`;
+    await holders.hold(directoryOf(origin), holder, origin);
+    clearTimeout(pulls.get(holder));
+    const end = () => {
+      pulls.delete(holder);
+      void letGo(holder);
+    };
+    pulls.set(holder, setTimeout(end, PULL_MS).unref());
+  }
+
+  async function held(id: number, origin: Origin, signal: AbortSignal): Promise<string> {
+    const directory = directoryOf(origin);
+    await orCancelled(holders.hold(directory, id, origin), signal, `mounting ${origin}`);
+    return directory;
+  }
+
+  async function lowers(id: number, ancestors: readonly Layer[], signal: AbortSignal): Promise<Lowers | undefined> {
+    const index = ancestors.findIndex(isBootstrap);
+    // Data alone has no files: a bootstrap layer that containerd unpacks builds on empty directories.
+    if (index < 0) return undefined;
+    const directory = await held(id, await origin(ancestors[index], signal), signal);
+    const directories = [...ancestors.slice(0, index).map((layer) => places.fs(layer.id)), directory];
+    const { uid, gid } = await stat(directories[0]);
+    return { directories, owner: { uid, gid } };
+  }
+
+  async function origin(base: Layer, signal: AbortSignal): Promise<Origin> {
+    const known = base.labels[LABEL_IMAGE] ?? originOf(base.labels) ?? (await remembered(base.id));
+    if (known !== undefined) return known;
+    const found = await options.find(base, signal);
+    await writeFile(join(places.place(base.id), ORIGIN_FILE), found);
+    return found;
+  }
+
+  async function remembered(id: number): Promise<Origin | undefined> {
+    try {
+      return (await readFile(join(places.place(id), ORIGIN_FILE), 'utf8')) || undefined;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  async function letGo(holder: number | string): Promise<void> {
+    try {
+      await holders.letGo(holder);
+    } catch (error) {
+      log('warn', 'an image that no snapshot uses stays mounted', { why: (error as Error).message });
+    }
+  }
+
+  async function restore(layers: readonly Layer[]): Promise<void> {
+    const byId = new Map(layers.map((layer) => [layer.id, layer]));
+    for (const layer of layers) {
+      const base = layer.kind === 'committed' ? undefined : baseOf(layer, byId);
+      if (base === undefined) continue;
+      const known = base.labels[LABEL_IMAGE] ?? originOf(base.labels) ?? (await remembered(base.id));
+      if (known !== undefined) holders.adopt(directoryOf(known), layer.id);
+    }
+    for (const directory of options.mounted())
+      if (directory.startsWith(`${home}/`) && !holders.isHeld(directory))
+        await shut(directory).catch((error) =>
+          log('warn', 'an image that no snapshot uses stays mounted', { directory, why: error.message }),
+        );
+  }
+
+  return { claim, lowers, release: letGo, restore };
+}
+
+function isBootstrap({ labels, kind }: Layer): boolean {
+  return kind === 'committed' && (isSet(labels, LABEL_BOOTSTRAP) || labels[LABEL_IMAGE] !== undefined);
+}
+
+function isSet(labels: Labels, key: string): boolean {
+  return labels[key] === 'true';
+}
+
+/** The nearest bootstrap layer below a snapshot. */
+function baseOf(layer: Layer, byId: ReadonlyMap<number, Layer>): Layer | undefined {
+  for (let at = layer.parentId; at !== undefined; at = byId.get(at)?.parentId) {
+    const below = byId.get(at);
+    if (below !== undefined && isBootstrap(below)) return below;
+  }
+  return undefined;
+}

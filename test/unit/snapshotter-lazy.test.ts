@@ -1,0 +1,220 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { ContentStore } from '../../src/containerd/content.ts';
+import { NymphError } from '../../src/errors.ts';
+import { findOrigin } from '../../src/snapshotter/find-origin.ts';
+import { createHolders } from '../../src/snapshotter/holders.ts';
+import type { Layer } from '../../src/snapshotter/lazy.ts';
+import { createLazyImages } from '../../src/snapshotter/lazy-images.ts';
+import { originOf, pinned } from '../../src/snapshotter/origin.ts';
+
+const never = new AbortController().signal;
+const digest = (digit: string) => `sha256:${digit.repeat(64)}` as const;
+const LABELS = {
+  'containerd.io/snapshot/cri.image-ref': 'registry.example:5000/team/app:nydus',
+  'containerd.io/snapshot/cri.manifest-digest': digest('a'),
+};
+const ORIGIN = `registry.example:5000/team/app:nydus@${digest('a')}`;
+
+test('the origin of a layer is the reference with the manifest that the puller chose', () => {
+  assert.equal(originOf(LABELS), ORIGIN);
+  assert.equal(originOf({ ...LABELS, 'containerd.io/snapshot/cri.manifest-digest': 'sha256:0' }), undefined);
+  assert.equal(originOf({}), undefined);
+  assert.equal(pinned('app', digest('b')), `docker.io/library/app:latest@${digest('b')}`);
+  // Of an index that was pulled by digest, the manifest counts.
+  assert.equal(pinned(`r.example/app@${digest('c')}`, digest('b')), `r.example/app@${digest('b')}`);
+  assert.equal(pinned('import-2026-11-28 with spaces', digest('b')), undefined);
+  assert.equal(pinned('oci:/somewhere:x', digest('b')), undefined);
+});
+
+const layer = (id: number, more: Partial<Layer> = {}): Layer => ({
+  id,
+  name: `default/${id}/${digest(String(id % 10))}`,
+  parentId: id > 1 ? id - 1 : undefined,
+  kind: 'committed',
+  labels: {},
+  lazy: false,
+  ...more,
+});
+
+/** containerd's content store with these blobs. */
+function contentStore(
+  blobs: { digest: string; labels: Record<string, string> }[],
+  namespace = 'default',
+): ContentStore {
+  return {
+    withLabels: async (asked, labels) =>
+      asked === namespace
+        ? blobs.filter((blob) => Object.entries(labels).every(([key, value]) => blob.labels[key] === value))
+        : [],
+    close: () => {},
+  };
+}
+
+test('the origin of an unpacked bootstrap layer is found by what containerd knows of its blobs', async () => {
+  const config = { digest: digest('c'), labels: { 'containerd.io/gc.ref.snapshot.nydus': digest('3') } };
+  const manifest = {
+    digest: digest('d'),
+    labels: {
+      'containerd.io/gc.ref.content.config': digest('c'),
+      'containerd.io/distribution.source.registry.example:5000': 'team/app,team/copy',
+    },
+  };
+  const store = contentStore([config, manifest]);
+  const find = (from: ContentStore) => findOrigin(from, layer(3), ['nymph', 'nydus'], never);
+  assert.equal(await find(store), `registry.example:5000/team/app@${digest('d')}`);
+  await assert.rejects(find(contentStore([config])), { code: 'not-found' });
+  await assert.rejects(find(contentStore([config, manifest], 'k8s.io')), { code: 'not-found' });
+  await assert.rejects(
+    find(
+      contentStore([
+        config,
+        { ...manifest, labels: { ...manifest.labels, 'containerd.io/distribution.source.registry.example:5000': '' } },
+      ]),
+    ),
+    { code: 'not-found' },
+  );
+});
+
+test('a directory is opened once for all, shut after the last, and never both at a time', async () => {
+  const log: string[] = [];
+  let open = false;
+  let busy = false;
+  const work = async (what: string, opened: boolean) => {
+    assert.equal(busy, false);
+    busy = true;
+    log.push(what);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    open = opened;
+    busy = false;
+  };
+  const holders = createHolders({ open: () => work('open', true), shut: () => work('shut', false) });
+  await Promise.all(Array.from({ length: 30 }, (_, id) => holders.hold('/d', id, 'x')));
+  assert.deepEqual(log, ['open']);
+  await Promise.all(Array.from({ length: 29 }, (_, id) => holders.letGo(id)));
+  assert.equal(open, true);
+  const shutting = holders.letGo(29);
+  const again = holders.hold('/d', 30, 'x');
+  await Promise.all([shutting, again]);
+  assert.equal(open, true, 'who comes while it is shut finds it open');
+  for (let round = 0; round < 200; round++) {
+    await Promise.all([
+      holders.hold('/d', 'a', 'x'),
+      holders.letGo('b'),
+      holders.hold('/d', 'b', 'x'),
+      holders.letGo('a'),
+    ]);
+    assert.equal(open, holders.isHeld('/d'));
+  }
+});
+
+test('what cannot be opened is not held, and who held it before still does', async () => {
+  let fails = true;
+  const shut: string[] = [];
+  const holders = createHolders({
+    open: async () => {
+      if (fails) throw new NymphError('source', 'away');
+    },
+    shut: async (directory) => void shut.push(directory),
+  });
+  await assert.rejects(holders.hold('/d', 1, 'x'), { code: 'source' });
+  assert.equal(holders.isHeld('/d'), false);
+  fails = false;
+  await holders.hold('/d', 1, 'x');
+  fails = true;
+  await assert.rejects(holders.hold('/d', 1, 'x'), { code: 'source' });
+  assert.equal(holders.isHeld('/d'), true);
+  await holders.letGo(1);
+  assert.deepEqual(shut, ['/d']);
+});
+
+/** Lazy images with mounts that are plain directories. */
+function lazyImages(t: { after: (f: () => void) => void }) {
+  const root = mkdtempSync(join(tmpdir(), 'nymph-lazy-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  const mounted = new Map<string, string>();
+  const made = {
+    root,
+    mounted,
+    finds: 0,
+    failure: undefined as Error | undefined,
+    images: createLazyImages({
+      directories: { root, place: (id) => join(root, String(id)), fs: (id) => join(root, String(id), 'fs') },
+      mount: async (origin, directory) => {
+        if (made.failure !== undefined) throw made.failure;
+        assert.ok(existsSync(directory));
+        mounted.set(directory, origin);
+      },
+      unmount: async (directory) => void mounted.delete(directory),
+      mounted: () => [...mounted.keys()],
+      find: async () => {
+        made.finds++;
+        return ORIGIN;
+      },
+      log: () => {},
+    }),
+  };
+  return made;
+}
+
+const DATA = { 'containerd.io/snapshot/nydus-blob': 'true' };
+const BOOTSTRAP = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
+
+test('layers of an image whose puller names it: data is here, the bootstrap when it is mounted', async (t) => {
+  const { images, mounted, root } = lazyImages(t);
+  const claim = (labels: Record<string, string>) => images.claim({ target: digest('1'), labels, ancestors: [] }, never);
+  assert.deepEqual(await claim({ ...DATA, ...LABELS }), { here: true });
+  assert.deepEqual(await claim({ ...BOOTSTRAP, ...LABELS }), {
+    here: true,
+    labels: { 'containerd.io/snapshot/nymph.image': ORIGIN },
+  });
+  assert.deepEqual([...mounted.values()], [ORIGIN]);
+  const ancestors = [
+    layer(4),
+    layer(3, { lazy: true, labels: { ...BOOTSTRAP, 'containerd.io/snapshot/nymph.image': ORIGIN } }),
+    layer(2, { lazy: true, labels: DATA }),
+  ];
+  mkdirSync(join(root, '4', 'fs'), { recursive: true });
+  const lowers = await images.lowers(5, ancestors, never);
+  assert.deepEqual(lowers?.directories, [join(root, '4', 'fs'), [...mounted.keys()][0]]);
+  assert.equal((await claim({})).here, false);
+});
+
+test('a bootstrap that containerd unpacked is looked up once, and remembered over restarts', async (t) => {
+  const made = lazyImages(t);
+  const { images, mounted, root } = made;
+  mkdirSync(join(root, '3'));
+  const claimed = await images.claim({ target: digest('1'), labels: BOOTSTRAP, ancestors: [] }, never);
+  assert.equal(claimed.here, false);
+  const base = layer(3, { labels: BOOTSTRAP });
+  assert.equal(await images.lowers(9, [layer(2, { lazy: true, labels: DATA })], never), undefined);
+  await images.lowers(4, [base, layer(2, { lazy: true, labels: DATA })], never);
+  await images.lowers(5, [base], never);
+  assert.equal(made.finds, 1);
+  assert.equal(readFileSync(join(root, '3', 'origin'), 'utf8'), ORIGIN);
+  // Another daemon: it takes up what is held, and nothing else.
+  const [directory] = mounted.keys();
+  mounted.set(join(root, 'images', 'stray'), 'x');
+  mkdirSync(join(root, 'images', 'stray'));
+  mounted.set('/elsewhere', 'y');
+  await images.restore([base, layer(4, { kind: 'active', parentId: 3 })]);
+  assert.deepEqual([...mounted.keys()], [directory, '/elsewhere']);
+  await images.release(4);
+  await images.release(5);
+  assert.deepEqual([...mounted.keys()], ['/elsewhere']);
+  assert.equal(existsSync(directory), false);
+});
+
+test('an image that cannot be mounted fails whoever needs it, with the reason, and leaves nothing', async (t) => {
+  const made = lazyImages(t);
+  made.failure = new NymphError('source', 'the registry is away');
+  const request = { target: digest('1'), labels: { ...BOOTSTRAP, ...LABELS }, ancestors: [] };
+  await assert.rejects(made.images.claim(request, never), /away/);
+  await assert.rejects(made.images.lowers(4, [layer(3, { labels: request.labels })], never), /away/);
+  assert.deepEqual(readdirSync(join(made.root, 'images')), []);
+  const aborted = AbortSignal.abort();
+  await assert.rejects(made.images.claim(request, aborted), { code: 'cancelled' });
+});
