@@ -1,10 +1,13 @@
 import { fileURLToPath } from 'node:url';
+import type { ServiceClientConstructor } from '@grpc/grpc-js';
 import { NymphError } from '../errors.ts';
 
-/** containerd's content store, asked over its own socket. */
+/** What containerd knows of images and their blobs, asked over its own socket. */
 export interface ContentStore {
   /** Blobs of a namespace with all of these labels. @throws NymphError `source` if containerd does not answer */
   withLabels(namespace: string, labels: Record<string, string>, signal: AbortSignal): Promise<StoredContent[]>;
+  /** Names of the images of a namespace that begin at an index or manifest. @throws as `withLabels` */
+  namesOf(namespace: string, digest: string, signal: AbortSignal): Promise<string[]>;
   close(): void;
 }
 
@@ -13,7 +16,8 @@ export interface StoredContent {
   labels: Record<string, string>;
 }
 
-const PROTO = fileURLToPath(new URL('../../proto/containerd/services/content/v1/content.proto', import.meta.url));
+const PROTO = fileURLToPath(new URL('../../proto', import.meta.url));
+const FILES = ['content', 'images'].map((name) => `containerd/services/${name}/v1/${name}.proto`);
 /** It is on this machine: whoever waits longer waits for one that hangs, ms. */
 const ANSWER_TIMEOUT = 5_000;
 
@@ -34,18 +38,36 @@ export function createContentStore(address: string): ContentStore {
     const client = await connected();
     const filter = Object.entries(labels).map(([key, value]) => `labels.${quote(key)}==${quote(value)}`);
     const found: StoredContent[] = [];
-    const stream = client.list({ filters: [filter.join(',')] }, namespace);
-    const abort = () => stream.cancel();
+    await answered(client.content({ filters: [filter.join(',')] }, namespace), signal, async (stream) => {
+      for await (const { info } of stream) found.push(...info);
+    });
+    return found;
+  }
+
+  async function namesOf(namespace: string, digest: string, signal: AbortSignal): Promise<string[]> {
+    const client = await connected();
+    const names: string[] = [];
+    await answered(client.images({ filters: [`target.digest==${digest}`] }, namespace), signal, async (call) => {
+      for (const { name } of (await call.answer).images) names.push(name);
+    });
+    return names;
+  }
+
+  async function answered<Call extends Cancellable>(
+    call: Call,
+    signal: AbortSignal,
+    read: (call: Call) => Promise<void>,
+  ): Promise<void> {
+    const abort = () => call.cancel();
     signal.addEventListener('abort', abort, { once: true });
     try {
-      for await (const { info } of stream) found.push(...info);
-      return found;
+      await read(call);
     } catch (error) {
       throw new NymphError(
         'source',
         `containerd at ${address} does not tell what it has: ${(error as Error).message}`,
         {
-          hint: 'Name its socket as snapshotter.containerd in the configuration.',
+          hint: 'Name its socket as containerd.address in the configuration.',
           cause: error,
           retryable: true,
         },
@@ -55,36 +77,56 @@ export function createContentStore(address: string): ContentStore {
     }
   }
 
-  return { withLabels, close: () => void connecting?.then((client) => client.close()) };
+  return { withLabels, namesOf, close: () => void connecting?.then((client) => client.close()) };
+}
+
+interface Cancellable {
+  cancel(): void;
+}
+
+interface Filters {
+  filters: string[];
 }
 
 interface Client {
-  list(
-    request: { filters: string[] },
-    namespace: string,
-  ): AsyncIterable<{ info: StoredContent[] }> & { cancel(): void };
+  content(request: Filters, namespace: string): AsyncIterable<{ info: StoredContent[] }> & Cancellable;
+  images(request: Filters, namespace: string): { answer: Promise<{ images: { name: string }[] }> } & Cancellable;
   close(): void;
 }
 
 /** Loaded at the first question: most daemons never ask. */
 async function connect(address: string): Promise<Client> {
   const [grpc, { load }] = await Promise.all([import('@grpc/grpc-js'), import('@grpc/proto-loader')]);
-  const definition = await load(PROTO, { longs: Number, defaults: true });
-  const loaded = grpc.loadPackageDefinition(definition) as unknown as {
-    containerd: { services: { content: { v1: { Content: typeof grpc.Client } } } };
+  const definition = await load(FILES, { includeDirs: [PROTO], longs: Number, defaults: true });
+  const { containerd } = grpc.loadPackageDefinition(definition) as never as {
+    containerd: { services: Record<string, { v1: Record<string, ServiceClientConstructor> }> };
   };
-  const client = new loaded.containerd.services.content.v1.Content(
-    `unix://${address}`,
-    grpc.credentials.createInsecure(),
-    { 'grpc.default_authority': 'localhost' },
-  ) as unknown as { list: (...args: unknown[]) => ReturnType<Client['list']>; close(): void };
+  const open = (Service: ServiceClientConstructor) =>
+    new Service(`unix://${address}`, grpc.credentials.createInsecure(), { 'grpc.default_authority': 'localhost' });
+  const content = open(containerd.services.content.v1.Content);
+  const images = open(containerd.services.images.v1.Images);
+  const metadata = (namespace: string) => {
+    const made = new grpc.Metadata();
+    made.set('containerd-namespace', namespace);
+    return made;
+  };
+  const options = () => ({ deadline: Date.now() + ANSWER_TIMEOUT });
   return {
-    list(request, namespace) {
-      const metadata = new grpc.Metadata();
-      metadata.set('containerd-namespace', namespace);
-      return client.list(request, metadata, { deadline: Date.now() + ANSWER_TIMEOUT });
+    content: (request, namespace) => content.List(request, metadata(namespace), options()),
+    images(request, namespace) {
+      let cancel = () => {};
+      const answer = new Promise<{ images: { name: string }[] }>((resolve, reject) => {
+        const call = images.List(request, metadata(namespace), options(), (error: Error | null, result: never) =>
+          error ? reject(error) : resolve(result),
+        );
+        cancel = () => call.cancel();
+      });
+      return { answer, cancel: () => cancel() };
     },
-    close: () => client.close(),
+    close() {
+      content.close();
+      images.close();
+    },
   };
 }
 

@@ -1,21 +1,23 @@
-import type { ContentStore, StoredContent } from '../containerd/content.ts';
+import type { ContentStore } from '../containerd/content.ts';
 import { NymphError } from '../errors.ts';
 import { isDigest } from '../sources/digest.ts';
 import type { Layer } from './lazy.ts';
 import { type Origin, pinned } from './origin.ts';
 
 /**
- * Which image a bootstrap layer belongs to that containerd unpacked for a puller that did not say so. containerd's content
- * store knows: an image's config names the chain id of its uppermost layer, its manifest names the config, and both name
- * the registry and repository that they came from.
+ * Which image a bootstrap layer belongs to that containerd unpacked for a puller that did not say so. containerd knows:
+ * an image's config is labelled with the chain id of its uppermost layer, its manifest with the config, an index with its
+ * manifests; and the image has a name. Its blobs are labelled with the registry too, but without the port.
  */
 
 /** `<this><snapshotter>` on a config: the snapshot that its layers were unpacked into. */
 const UNPACKED = 'containerd.io/gc.ref.snapshot.';
 /** On a manifest: its config. */
 const CONFIG = 'containerd.io/gc.ref.content.config';
-/** `<this><host>`: repositories, comma separated. */
-const SOURCE = 'containerd.io/distribution.source.';
+/** `<this><number>` on an index: its manifests. */
+const CHILD = 'containerd.io/gc.ref.content.m.';
+/** Manifests of an index that are looked through. */
+const MOST_CHILDREN = 64;
 
 /** @param snapshotters names by which containerd may know us */
 export async function findOrigin(
@@ -28,21 +30,28 @@ export async function findOrigin(
   const [namespace, , chain] = layer.name.split('/');
   for (const snapshotter of snapshotters)
     for (const config of await store.withLabels(namespace, { [UNPACKED + snapshotter]: chain }, signal))
-      for (const manifest of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
-        const origin = originIn(manifest);
-        if (origin !== undefined) return origin;
+      for (const { digest } of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
+        if (!isDigest(digest)) continue;
+        for (const name of await namesOf(store, namespace, digest, signal)) {
+          const origin = pinned(name, digest);
+          if (origin !== undefined) return origin;
+        }
       }
   throw new NymphError('not-found', `containerd does not know where the image of ${layer.name} came from`, {
     hint: 'Pull it again; `nymph run-check` and docs/containerd.md say how a puller names the image.',
   });
 }
 
-function originIn({ digest, labels }: StoredContent): Origin | undefined {
-  if (!isDigest(digest)) return undefined;
-  for (const [key, repositories] of Object.entries(labels)) {
-    if (!key.startsWith(SOURCE)) continue;
-    const origin = pinned(`${key.slice(SOURCE.length)}/${repositories.split(',')[0]}@${digest}`, digest);
-    if (origin !== undefined) return origin;
-  }
-  return undefined;
+/** Names of images that are the manifest, or an index with it. */
+async function namesOf(
+  store: ContentStore,
+  namespace: string,
+  manifest: string,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const names = await store.namesOf(namespace, manifest, signal);
+  for (let i = 0; i < MOST_CHILDREN && names.length === 0; i++)
+    for (const { digest } of await store.withLabels(namespace, { [CHILD + i]: manifest }, signal))
+      names.push(...(await store.namesOf(namespace, digest, signal)));
+  return names;
 }

@@ -40,43 +40,36 @@ const layer = (id: number, more: Partial<Layer> = {}): Layer => ({
   ...more,
 });
 
-/** containerd's content store with these blobs. */
+/** What containerd would say that has these blobs and images. */
 function contentStore(
   blobs: { digest: string; labels: Record<string, string> }[],
-  namespace = 'default',
+  images: Record<string, string>,
 ): ContentStore {
   return {
-    withLabels: async (asked, labels) =>
-      asked === namespace
+    withLabels: async (namespace, labels) =>
+      namespace === 'default'
         ? blobs.filter((blob) => Object.entries(labels).every(([key, value]) => blob.labels[key] === value))
         : [],
+    namesOf: async (namespace, target) =>
+      namespace === 'default' ? Object.keys(images).filter((name) => images[name] === target) : [],
     close: () => {},
   };
 }
 
 test('the origin of an unpacked bootstrap layer is found by what containerd knows of its blobs', async () => {
   const config = { digest: digest('c'), labels: { 'containerd.io/gc.ref.snapshot.nydus': digest('3') } };
-  const manifest = {
-    digest: digest('d'),
-    labels: {
-      'containerd.io/gc.ref.content.config': digest('c'),
-      'containerd.io/distribution.source.registry.example:5000': 'team/app,team/copy',
-    },
-  };
-  const store = contentStore([config, manifest]);
-  const find = (from: ContentStore) => findOrigin(from, layer(3), ['nymph', 'nydus'], never);
-  assert.equal(await find(store), `registry.example:5000/team/app@${digest('d')}`);
-  await assert.rejects(find(contentStore([config])), { code: 'not-found' });
-  await assert.rejects(find(contentStore([config, manifest], 'k8s.io')), { code: 'not-found' });
-  await assert.rejects(
-    find(
-      contentStore([
-        config,
-        { ...manifest, labels: { ...manifest.labels, 'containerd.io/distribution.source.registry.example:5000': '' } },
-      ]),
-    ),
-    { code: 'not-found' },
-  );
+  const manifest = { digest: digest('d'), labels: { 'containerd.io/gc.ref.content.config': digest('c') } };
+  const index = { digest: digest('e'), labels: { 'containerd.io/gc.ref.content.m.2': digest('d') } };
+  const blobs = [config, manifest, index];
+  const find = (images: Record<string, string>, has = blobs, id = 3) =>
+    findOrigin(contentStore(has, images), layer(id), ['nymph', 'nydus'], never);
+  const name = 'registry.example:5000/team/app:nydus';
+  assert.equal(await find({ [name]: digest('d') }), `${name}@${digest('d')}`);
+  assert.equal(await find({ 'some import': digest('d'), [name]: digest('d') }), `${name}@${digest('d')}`);
+  assert.equal(await find({ other: digest('a'), [name]: digest('e') }), `${name}@${digest('d')}`, 'by its index');
+  await assert.rejects(find({ 'some import': digest('d') }), { code: 'not-found' });
+  await assert.rejects(find({ [name]: digest('d') }, [manifest]), { code: 'not-found' });
+  await assert.rejects(find({ [name]: digest('d') }, blobs, 4), { code: 'not-found' });
 });
 
 test('a directory is opened once for all, shut after the last, and never both at a time', async () => {
