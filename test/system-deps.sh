@@ -5,6 +5,15 @@ missing=
 for pair in docker-registry:docker-registry skopeo:skopeo fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio containerd:containerd runc:runc; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# A real S3 server, built where there is a Go that can (1.24 or later).
+versitygw=v1.8.0
+built=node_modules/.cache/go
+if command -v go >/dev/null 2>&1 && [ ! -x "$built/versitygw" ]; then
+  echo "building versitygw $versitygw"
+  mkdir -p "$built"
+  GOBIN="$(pwd)/$built" timeout 600 go install "github.com/versity/versitygw/cmd/versitygw@$versitygw" >/dev/null 2>&1 ||
+    echo "could not build versitygw; tests that need it are skipped" >&2
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
   echo "not installed:$missing; tests that need them are skipped" >&2
