@@ -48,6 +48,22 @@ test('a read brings its chunks, verified and in place, and says so', async () =>
   blob.close();
 });
 
+test('a source that says how much to take along is asked for that much', async () => {
+  for (const [amplify, least, most] of [
+    [0, 1, 1],
+    [16_384, 3, 12],
+  ]) {
+    const blob = makeBlob(sizes(20, 4096));
+    const source = { ...scriptedSource(blob.stored), amplify };
+    const fetcher = createFetcher(blob.cached, source, context({ amplify: 1 << 20 }));
+    await fetcher.need(10 * 4096, 1, never);
+    await fetcher.close();
+    const ready = countReady(blob.cached.ready);
+    assert.ok(ready >= least && ready <= most, `${ready} chunks with ${amplify} bytes`);
+    blob.close();
+  }
+});
+
 test('a chunk is fetched once, whoever asks', async () => {
   const blob = makeBlob(sizes(20, 50_000));
   const made = context();

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { type NydusdConfig, parseNydusdConfig } from '../../src/sources/nydusd/config.ts';
 import { formatReference, parseReference } from '../../src/sources/reference.ts';
+import { PROJECT } from '../fixtures.ts';
 import { known } from '../source-suite.ts';
 
 const SECRET = 'hidden-Secret/9';
@@ -230,6 +233,94 @@ describe('what is wrong names the key, never its value', () => {
     refuses(() => parseNydusdConfig('{"device":{"backend":{"type":"s3"}}}', 'n.json'), /backend\.config is missing/);
     refuses(() => parseNydusdConfig(`{"a":"${'x'.repeat(1 << 20)}"}`, 'n.json'), /more than 1048576 bytes/);
   });
+});
+
+/** All keys that nydusd 2.4 knows, by section. */
+const HTTP = ['skip_verify', 'ca_cert_files', 'timeout', 'connect_timeout', 'retry_limit', 'proxy'];
+const OBJECT = ['scheme', 'endpoint', 'bucket_name', 'object_prefix', 'access_key_id', 'access_key_secret', ...HTTP];
+const BACKENDS: Record<string, string[]> = {
+  localfs: ['blob_file', 'dir', 'alt_dirs', 'readahead', 'readahead_sec'],
+  oss: OBJECT,
+  s3: ['region', ...OBJECT],
+  'http-proxy': ['addr', 'path', ...HTTP],
+  registry: [
+    ...['scheme', 'host', 'repo', 'auth', 'registry_token', 'blob_url_scheme', 'blob_redirected_host', 'mirrors'],
+    ...HTTP,
+  ],
+};
+const PROXY = ['url', 'ping_url', 'fallback', 'check_interval', 'use_http', 'check_pause_elapsed'].concat(
+  'dragonfly_scheduler_endpoint',
+);
+const MIRROR = ['host', 'headers', 'ping_url', 'health_check_interval', 'failure_limit', 'auth_through'];
+const V1 = ['mode', 'digest_validate', 'iostats_files', 'enable_xattr', 'access_pattern', 'latest_read_files'].concat(
+  'amplify_io',
+  'fs_prefetch',
+);
+const V1_PREFETCH = ['enable', 'threads_count', 'merging_size', 'bandwidth_rate', 'prefetch_all', 'stream_prefetch'];
+const V1_CACHE = ['type', 'compressed', 'config', 'validate'];
+const V2 = ['id', 'external_backends', 'overlay'];
+const V2_RAFS = ['mode', 'batch_size', 'validate', 'enable_xattr', 'iostats_files', 'access_pattern'].concat(
+  'latest_read_files',
+  'prefetch',
+);
+const V2_PREFETCH = ['enable', 'threads', 'batch_size', 'bandwidth_limit', 'prefetch_all', 'stream_prefetch'];
+const V2_CACHE = ['type', 'compressed', 'validate', 'prefetch', 'filecache', 'fscache'];
+
+/** Settings with these keys, each of which is right. */
+function filled(keys: readonly string[]): Record<string, unknown> {
+  const values: Record<string, unknown> = {
+    dir: '/a',
+    blob_file: '/b',
+    alt_dirs: ['/c'],
+    scheme: 'http',
+    blob_url_scheme: 'http',
+    host: 'host.example',
+    endpoint: 'host.example',
+    auth: Buffer.from('a:b').toString('base64'),
+    addr: 'http://host.example',
+    url: 'http://host.example',
+    skip_verify: true,
+    ca_cert_files: ['/ca'],
+    timeout: 1,
+    connect_timeout: 1,
+    fallback: true,
+    use_http: true,
+    enable: true,
+    prefetch_all: true,
+    batch_size: 1,
+    amplify_io: 1,
+    headers: { a: 'b' },
+    type: 'localfs',
+    ...(keys === MIRROR ? { host: 'http://host.example' } : {}),
+  };
+  if (keys.includes('proxy')) values.proxy = filled(PROXY);
+  if (keys.includes('mirrors')) values.mirrors = [filled(MIRROR)];
+  if (keys.includes('fs_prefetch')) values.fs_prefetch = filled(V1_PREFETCH);
+  if (keys === V2_RAFS) values.prefetch = filled(V2_PREFETCH);
+  return Object.fromEntries(keys.map((key) => [key, values[key] ?? 'value']));
+}
+
+test('every key of nydusd is known in both versions, and stands in docs/nydusd.md', () => {
+  const page = readFileSync(join(PROJECT, 'docs', 'nydusd.md'), 'utf8');
+  const all = [BACKENDS, PROXY, MIRROR, V1, V1_PREFETCH, V1_CACHE, V2, V2_RAFS, V2_PREFETCH, V2_CACHE].flatMap(
+    (keys) => (Array.isArray(keys) ? keys : Object.values(keys).flat()),
+  );
+  for (const key of all) assert.match(page, new RegExp(`[\`. ]${key}[\`.]`), `docs/nydusd.md lacks ${key}`);
+  for (const [type, keys] of Object.entries(BACKENDS)) {
+    const config = filled(keys);
+    const old = v1(type, config, {
+      ...filled(V1),
+      device: { id: 'x', external_backends: [], backend: { type, config }, cache: filled(V1_CACHE) },
+    });
+    const cache = filled(V2_CACHE);
+    const now = { version: 2, ...filled(V2), backend: { type, [type]: config }, cache, rafs: filled(V2_RAFS) };
+    for (const { idle } of [old, parseNydusdConfig(JSON.stringify(now), 'n.json')])
+      assert.deepEqual(
+        idle.filter(({ why }) => why.includes('does not know')),
+        [],
+        type,
+      );
+  }
 });
 
 test('references with a configuration are read as they are written', () => {
