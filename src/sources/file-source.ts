@@ -39,6 +39,17 @@ export async function readSmallFile(
   limit: number,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
+  return (await readDigested(path, what, expected, limit, signal)).bytes;
+}
+
+/** {@link readSmallFile} with the digest, which is made while the file comes: no long pause for a large one. */
+export async function readDigested(
+  path: string,
+  what: string,
+  expected: { digest?: OciDigest; size?: number },
+  limit: number,
+  signal: AbortSignal,
+): Promise<{ bytes: Uint8Array; digest: OciDigest }> {
   if (expected.size !== undefined && expected.size > limit)
     throw corrupt(what, 'size', 0, `is ${expected.size}, more than ${limit}`);
   const { file, size } = await openRegular(path, what, signal);
@@ -53,16 +64,17 @@ export async function readSmallFile(
     throw wrong;
   }
   const bytes = Buffer.allocUnsafeSlow(size);
-  const digest = startDigest();
+  const state = startDigest();
   let at = 0;
   for await (const piece of pieces(file, 0, size, what, signal)) {
-    digest.update(piece);
+    state.update(piece);
     bytes.set(piece, at);
     at += piece.length;
   }
-  if (expected.digest && digest.digest() !== expected.digest)
+  const digest = state.digest();
+  if (expected.digest && digest !== expected.digest)
     throw new NymphError('corrupt', `${what} does not have its digest`, { hint: 'Copy the image anew.' });
-  return bytes;
+  return { bytes, digest };
 }
 
 /** The size of a regular file, bytes. */

@@ -174,7 +174,9 @@ describe('with a configuration of nydusd', { skip: cannotMount() }, () => {
     const registry = await startRegistry({ layouts: { app: layout } });
     t.after(registry.close);
     const [type, settings] = await places.s3(t, samples.app.blobs);
-    const config = writeConfig(join(daemon.directory, 'nydusd.json'), type, settings);
+    const config = writeConfig(join(daemon.directory, 'nydusd.json'), type, settings, {
+      fs_prefetch: { enable: true },
+    });
     const place = daemon.place('m');
     const reference = `${registry.host}/app:nydus`;
     const { status, err, json } = await daemon.nymph('mount', '--nydusd-config', config, reference, place);
@@ -182,6 +184,10 @@ describe('with a configuration of nydusd', { skip: cannotMount() }, () => {
     assert.deepEqual(pick(json, 'digest', 'reference'), {
       digest: manifest,
       reference: `nydusd:${config}:${reference}`,
+    });
+    await until(30_000, 'the image is not fetched, as the configuration wants it', async () => {
+      const { size, ready } = await daemon.client.image(manifest);
+      return ready === size ? true : undefined;
     });
     await isRight(place, samples.app, 'parallel');
     const pulled = await daemon.nymph('pull', `nydusd:${config}:${reference}`);

@@ -1,7 +1,8 @@
 import { parse, TomlError } from 'smol-toml';
 import { NymphError } from '../../errors.ts';
-import { type Backend, parseBackend } from './backend.ts';
+import type { Backend } from './backend.ts';
 import { type Fields, fieldsOf, type IdleKey } from './fields.ts';
+import { parseBackend } from './parse-backend.ts';
 
 /** What counts of a configuration of nydusd, and what does not. */
 export interface NydusdConfig {
@@ -78,9 +79,9 @@ export function parseNydusdConfig(text: string, file: string): NydusdConfig {
   place.object('cache')?.idle(CACHE_REASONS);
   const rafs = device === undefined ? top.object('rafs') : top;
   const amplify = rafs?.integer(device === undefined ? 'batch_size' : 'amplify_io', LARGEST_AMPLIFY);
-  const section2 = rafs?.object(device === undefined ? 'prefetch' : 'fs_prefetch');
+  const ahead = rafs?.object(device === undefined ? 'prefetch' : 'fs_prefetch');
   // In version 1 everything is fetched unless the file says otherwise.
-  const prefetch = section2 && parsePrefetch(section2, device !== undefined);
+  const prefetch = ahead && parsePrefetch(ahead, device !== undefined);
   for (const fields of new Set([top, place, rafs])) fields?.idle(REASONS);
   return {
     backend,

@@ -2,7 +2,7 @@ import { NymphError } from '../../errors.ts';
 import type { OciDigest } from '../../image/image.ts';
 import { OCI_MANIFEST } from '../descriptor.ts';
 import { sha256Digest } from '../digest.ts';
-import { readSmallFile } from '../file-source.ts';
+import { readDigested } from '../file-source.ts';
 import { BOOTSTRAP_LIMIT, FOLDER_BOOTSTRAP } from '../folder.ts';
 import { formatReference, type NydusdReference } from '../reference.ts';
 import type { RegistryNetwork } from '../registry/network.ts';
@@ -46,12 +46,12 @@ export function openNydusdRepository(
   }
 
   const bootstrap = (expected: { digest?: OciDigest; size?: number }, limit: number, signal: AbortSignal) =>
-    readSmallFile(inner.path, `bootstrap ${inner.path}`, expected, limit, signal);
+    readDigested(inner.path, `bootstrap ${inner.path}`, expected, limit, signal);
 
   const resolve = async (signal: AbortSignal): Promise<Manifest> => {
     await config.current();
-    const file = await bootstrap({}, BOOTSTRAP_LIMIT, signal);
-    const layers = [{ mediaType: FOLDER_BOOTSTRAP, digest: sha256Digest(file), size: file.length }];
+    const { bytes: file, digest } = await bootstrap({}, BOOTSTRAP_LIMIT, signal);
+    const layers = [{ mediaType: FOLDER_BOOTSTRAP, digest, size: file.length }];
     const artifactType = 'application/vnd.nymph.rafs.bootstrap.file';
     const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, artifactType, layers }));
     return { descriptor: { mediaType: OCI_MANIFEST, digest: sha256Digest(bytes), size: bytes.length }, bytes };
@@ -66,7 +66,7 @@ export function openNydusdRepository(
       if (manifest.descriptor.digest === digest) return manifest;
       throw new NymphError('not-found', `${name} has no manifest ${digest}: the bootstrap has changed`);
     },
-    get: async ({ digest, size }, limit, signal) => bootstrap({ digest, size }, limit, signal),
+    get: async ({ digest, size }, limit, signal) => (await bootstrap({ digest, size }, limit, signal)).bytes,
     open,
     close: async () => {},
   };
