@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../daemon/units.ts';
 import { formatPlatform, parsePlatform } from '../sources/platform.ts';
 import { VERSION } from '../version.ts';
@@ -173,6 +173,19 @@ export function buildProgram(chosen: Chosen): Command {
     .option('--to <size>', 'remove until this much is left, for example 10GiB', sizeArgument)
     .addHelpText('after', examples(['nymph prune --all', 'nymph prune --to 10GiB']))
     .action((options) => run(async (context) => (await import('./commands/prune.ts')).run(context, options)));
+
+  program
+    .command('setup')
+    .description('put nymph into containerd’s configuration; restarts nothing unless told to')
+    .addArgument(new Argument('<what>', 'containerd').choices(['containerd']))
+    .option('--dry-run', 'show what would change; write nothing')
+    .option('--cri', 'also make nymph the snapshotter of Kubernetes (CRI)')
+    .option('--undo', 'take out what nymph has put in')
+    .option('--restart', 'restart containerd afterwards, with systemctl; containers run on')
+    .option('--file <file>', 'containerd’s configuration (default: containerd.config of the configuration)')
+    .option('--for <version>', 'version of containerd (default: the one that is installed)')
+    .addHelpText('after', examples(['nymph setup containerd --dry-run', 'nymph setup containerd --cri --restart']))
+    .action((_what, options) => run(async (context) => (await import('./commands/setup.ts')).run(context, options)));
 
   return program;
 }

@@ -1,5 +1,5 @@
 import { openCache } from '../cache/open.ts';
-import { type ImageServiceProxy, serveImageService } from '../cri/proxy.ts';
+import type { ImageServiceProxy } from '../cri/proxy.ts';
 import { NymphError } from '../errors.ts';
 import { STORE } from '../fetch/carry.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
@@ -136,9 +136,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
       log('error', message, fields),
     );
-    const imageService = captured && (await serveCri(config, captured, logger));
     pool.warm(STORE, LOAD);
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
+    const imageService = await serveCri(config, captured, logger).catch((error) => {
+      log('error', 'the CRI socket is not served', { error });
+      return undefined;
+    });
     const snapshots: Snapshots | undefined = await serveSnapshots(
       config,
       imageMounts(service, mounts),
@@ -183,11 +186,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
 async function serveCri(
   { cri, containerd }: Config,
-  captured: CapturedCredentials,
+  captured: CapturedCredentials | undefined,
   log: Logger,
 ): Promise<ImageServiceProxy | undefined> {
-  if (cri.address === undefined) return undefined;
+  if (cri.address === undefined || !captured) return undefined;
   await claimSocket(cri.address);
+  // gRPC's messages are several MB of code that most daemons never need.
+  const { serveImageService } = await import('../cri/proxy.ts');
   return serveImageService({ address: cri.address, containerd: containerd.address, captured, log });
 }
 

@@ -23,6 +23,7 @@ test('every command has a description and an example of itself', () => {
     'build',
     'verify',
     'prune',
+    'setup',
   ];
   assert.deepEqual(names, wanted);
   for (const command of commands()) {
