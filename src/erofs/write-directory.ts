@@ -3,7 +3,8 @@ import { BLOCK_SIZE } from '../image/image.ts';
 const ENTRY_SIZE = 12;
 
 export interface DirectoryEntry {
-  name: Buffer;
+  /** Bytes as Latin-1 text. */
+  name: string;
   nid: number;
   /** EROFS `file_type`. */
   type: number;
@@ -19,9 +20,9 @@ export interface DirectoryShape {
 
 /**
  * Splits a directory into blocks, each with its entries and their names.
- * @param names `.` and `..` included, ascending by bytes, each 1…255 bytes
+ * @param names bytes as Latin-1 text, `.` and `..` included, ascending, each 1…255 bytes
  */
-export function shapeDirectory(names: readonly Buffer[]): DirectoryShape {
+export function shapeDirectory(names: readonly string[]): DirectoryShape {
   const starts = [0];
   let used = 0;
   for (let i = 0; i < names.length; i++) {
@@ -47,8 +48,7 @@ export function encodeDirectory(shape: DirectoryShape, entries: readonly Directo
       out.writeBigUInt64LE(BigInt(entries[i].nid), at);
       out.writeUInt16LE(name, at + 8);
       out[at + 10] = entries[i].type;
-      out.set(entries[i].name, start + name);
-      name += entries[i].name.length;
+      name += out.write(entries[i].name, start + name, 'latin1');
     }
   }
   return out;

@@ -6,7 +6,7 @@ import {
   LAYOUT_FLAT_INLINE,
   LAYOUT_FLAT_PLAIN,
 } from './inode.ts';
-import { type DirectoryEntry, type DirectoryShape, encodeDirectory, shapeDirectory } from './write-directory.ts';
+import { type DirectoryShape, encodeDirectory, shapeDirectory } from './write-directory.ts';
 import { encodeXattrs, xattrCount } from './write-xattr.ts';
 import type { Xattr } from './xattr.ts';
 
@@ -24,9 +24,15 @@ export interface ErofsNode {
   content: NodeContent;
 }
 
+export interface Child {
+  /** Bytes as Latin-1 text: small, and in order as the bytes are. */
+  name: string;
+  node: ErofsNode;
+}
+
 export type NodeContent =
   /** Children ascending by bytes, without `.` and `..`. */
-  | { kind: 'directory'; children: readonly { name: Buffer; node: ErofsNode }[] }
+  | { kind: 'directory'; children: readonly Child[] }
   | { kind: 'symlink'; target: Buffer }
   /** `device`: the number as EROFS keeps it, 32 bits; 0 for sockets and fifos. */
   | { kind: 'special'; device: number }
@@ -34,8 +40,7 @@ export type NodeContent =
   | { kind: 'file'; size: number; format: number; addresses: Uint8Array };
 
 const HEAD_SIZE = 64;
-const DOT = Buffer.from('.');
-const DOT_DOT = Buffer.from('..');
+const NO_DATA = Buffer.alloc(0);
 
 /** Where one inode is, in bytes from the start of the area. */
 interface Place {
@@ -76,7 +81,10 @@ export function writeInodes(root: ErofsNode, firstBlock: number, firstNid: numbe
     const { content } = node;
     const xattrs = encodeXattrs(node.xattrs);
     const head = HEAD_SIZE + xattrs.length;
-    const shape = content.kind === 'directory' ? shapeDirectory(namesOf(content.children)) : undefined;
+    const shape =
+      content.kind === 'directory'
+        ? shapeDirectory(withDots(content.children, node, parent).map(({ name }) => name))
+        : undefined;
     const size = shape?.size ?? (content.kind === 'symlink' ? content.target.length : 0);
     const tail = size % BLOCK_SIZE;
     const inline = tail > 0 && head + tail <= BLOCK_SIZE;
@@ -140,23 +148,19 @@ function writeInode(bytes: Buffer, at: Place, serial: number, dataBlock: number)
 function flatDataOf(at: Place, nidOf: (node: ErofsNode) => number): Buffer {
   const { content } = at.node;
   if (content.kind === 'symlink') return content.target;
-  if (content.kind !== 'directory') return Buffer.alloc(0);
-  const entry = (name: Buffer, node: ErofsNode): DirectoryEntry => ({
+  if (content.kind !== 'directory') return NO_DATA;
+  const entries = withDots(content.children, at.node, at.parent).map(({ name, node }) => ({
     name,
     nid: nidOf(node),
     type: FILE_TYPE_OF_MODE[node.mode >> 12],
-  });
-  const nodes = new Map(content.children.map(({ name, node }) => [name, node]));
-  nodes.set(DOT, at.node).set(DOT_DOT, at.parent);
-  return encodeDirectory(
-    at.shape!,
-    namesOf(content.children).map((name) => entry(name, nodes.get(name)!)),
-  );
+  }));
+  return encodeDirectory(at.shape!, entries);
 }
 
-/** Names of a directory with `.` and `..` at their places. */
-function namesOf(children: readonly { name: Buffer }[]): Buffer[] {
-  return [...children.map(({ name }) => name), DOT, DOT_DOT].sort(Buffer.compare);
+/** Children with `.` and `..` at their places. */
+function withDots(children: readonly Child[], node: ErofsNode, parent: ErofsNode): Child[] {
+  const all = [...children, { name: '.', node }, { name: '..', node: parent }];
+  return all.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 function roundUp(value: number, to: number): number {

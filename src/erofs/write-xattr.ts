@@ -3,6 +3,8 @@ import type { Xattr } from './xattr.ts';
 
 const HEADER_SIZE = 12;
 const ENTRY_HEADER_SIZE = 4;
+/** One for all: most inodes have no attributes. */
+const NO_AREA = Buffer.alloc(0);
 const ICOUNT_MAX = 0xffff;
 
 /** Prefix and `name_index`, the whole names before the prefixes that they begin with. */
@@ -20,7 +22,7 @@ const PREFIXES: readonly (readonly [string, number])[] = [
  * @throws NymphError `unsupported` for a name or size that EROFS cannot hold
  */
 export function encodeXattrs(xattrs: readonly Xattr[]): Buffer {
-  if (xattrs.length === 0) return Buffer.alloc(0);
+  if (xattrs.length === 0) return NO_AREA;
   const parts: Buffer[] = [Buffer.alloc(HEADER_SIZE)];
   for (const xattr of xattrs) {
     const { name, value } = xattr;

@@ -10,6 +10,7 @@ export type ChunkVisitor = (blob: number, chunk: number, k: number) => void;
 const STRUCTURE = 'RAFS chunk address';
 const ADDRESS_SIZE = 8;
 const CHUNK_FORMAT_INDEXES = 0x20;
+const NO_ADDRESSES = new Uint8Array();
 
 /**
  * Visits the chunks of a chunk based file, in order, and checks each address against the chunk table.
@@ -94,7 +95,10 @@ export function encodeChunks(
   size: number,
   chunkSize: number,
 ): { format: number; addresses: Uint8Array } {
-  const addresses = Buffer.alloc(chunks.length * ADDRESS_SIZE);
+  if (chunks.length === 0)
+    return { format: CHUNK_FORMAT_INDEXES | Math.log2(chunkSize / BLOCK_SIZE), addresses: NO_ADDRESSES };
+  // Out of a pool: most files have a chunk or two. Each byte is written below.
+  const addresses = Buffer.allocUnsafe(chunks.length * ADDRESS_SIZE);
   for (const [k, chunk] of chunks.entries()) {
     const at = k * ADDRESS_SIZE;
     addresses.writeUInt16LE(chunk ? chunk.index & 0xffff : 0, at);

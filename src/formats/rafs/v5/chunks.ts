@@ -93,8 +93,7 @@ export function collectChunks(
 
 function eachRecord(files: readonly FileV5[], visit: (at: number, file: FileV5, k: number) => void): void {
   for (const file of files) {
-    const { chunksAt, childCount } = file.inode;
-    for (let k = 0; k < childCount; k++) visit(chunksAt + k * CHUNK_RECORD_SIZE, file, k);
+    for (let k = 0; k < file.count; k++) visit(file.at + k * CHUNK_RECORD_SIZE, file, k);
   }
 }
 
@@ -111,13 +110,13 @@ function startOf(view: DataView, at: number): number {
 function checkRecord(
   view: DataView,
   at: number,
-  { inode }: FileV5,
+  file: FileV5,
   k: number,
   blobs: readonly BlobV5[],
   chunkSize: number,
 ): number {
   const fail = (field: string, offset: number, why: string) =>
-    corrupt(STRUCTURE, field, at + offset, `${why} (chunk ${k} of inode ${inode.index})`);
+    corrupt(STRUCTURE, field, at + offset, `${why} (chunk ${k} of inode ${file.index})`);
   const flags = view.getUint32(at + RECORD.flags, true);
   const unknown = flags & ~(COMPRESSED | HOLE | HAS_CRC);
   if (unknown !== 0) {
@@ -129,7 +128,7 @@ function checkRecord(
   const fileOffset = view.getUint32(at + FILE_OFFSET + 4, true) * 0x1_0000_0000 + low;
   if (fileOffset !== k * chunkSize) throw fail('file_offset', FILE_OFFSET, `${fileOffset}, not ${k * chunkSize}`);
   const size = view.getUint32(at + RECORD.uncompressedSize, true);
-  const wanted = Math.min(chunkSize, inode.size - k * chunkSize);
+  const wanted = Math.min(chunkSize, file.size - k * chunkSize);
   if (size !== wanted)
     throw fail('uncompressed_size', RECORD.uncompressedSize, `${size}, but the file needs ${wanted}`);
   if ((flags & HOLE) !== 0) return -1;

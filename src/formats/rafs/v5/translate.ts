@@ -47,10 +47,10 @@ export function translateV5(bytes: Uint8Array, blobId: string | undefined): Tran
   return { erofs: openErofs(image.bytes), superBlock, records, prefetch };
 }
 
-function fillFile({ inode, node }: FileV5, chunks: ChunksV5, chunkSize: number): void {
+function fillFile({ node, size, at, count }: FileV5, chunks: ChunksV5, chunkSize: number): void {
   const list: ChunkToWrite[] = [];
-  for (let k = 0; k < inode.childCount; k++) {
-    const found = chunks.find(inode.chunksAt + k * CHUNK_RECORD_SIZE);
+  for (let k = 0; k < count; k++) {
+    const found = chunks.find(at + k * CHUNK_RECORD_SIZE);
     if (found === undefined) {
       list.push(undefined);
       continue;
@@ -58,7 +58,7 @@ function fillFile({ inode, node }: FileV5, chunks: ChunksV5, chunkSize: number):
     const { index, block } = chunks.records[found.device];
     list.push({ blob: found.device, index: index[found.chunk], offset: block[found.chunk] * BLOCK_SIZE });
   }
-  node.content = { kind: 'file', size: inode.size, ...encodeChunks(list, inode.size, chunkSize) };
+  node.content = { kind: 'file', size, ...encodeChunks(list, size, chunkSize) };
 }
 
 /** Positions in the inode table become inode numbers; the first 0 ends the table. */

@@ -1,6 +1,6 @@
 import { DIGEST_SIZE } from '../../../codec/digest.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../../erofs/inode.ts';
-import type { ErofsNode } from '../../../erofs/write-inodes.ts';
+import type { Child, ErofsNode } from '../../../erofs/write-inodes.ts';
 import { canHoldXattr } from '../../../erofs/write-xattr.ts';
 import { corrupt } from '../../../errors.ts';
 import { encodeChunks } from '../chunk-addresses.ts';
@@ -12,8 +12,14 @@ import { readXattrs } from './xattrs.ts';
 
 /** A regular file that has chunks. */
 export interface FileV5 {
-  inode: InodeV5;
   node: ErofsNode;
+  /** Position in the inode table. */
+  index: number;
+  /** Bytes. */
+  size: number;
+  /** Where its chunk records are, and how many. */
+  at: number;
+  count: number;
 }
 
 export interface TreeV5 {
@@ -31,14 +37,6 @@ const TABLE = 'RAFS v5 inode table';
 const RECORD_UNIT = 8;
 const MIN_RECORD = 8192;
 const ROOT = 1;
-const SLASH = 0x2f;
-const DOT = 0x2e;
-
-/** The inode that a number belongs to. */
-interface Known {
-  inode: InodeV5;
-  node: ErofsNode;
-}
 
 /**
  * Reads the tree below the root: every record, name, attribute and digest is checked. Work and memory are bounded by the
@@ -50,7 +48,8 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
   const entries = superBlock.inodeTable.size / INDEX_SIZE;
   const nodes = new Array<ErofsNode | undefined>(entries + 1);
   const parents = new Uint32Array(entries + 1);
-  const byIno = new Map<number, Known>();
+  /** Positions of the first names. Compact: there may be millions. */
+  const byIno = new Map<number, number>();
   const files: FileV5[] = [];
   const checkDigest = createDigestCheck(bytes, superBlock.digester);
   let claimed = 0;
@@ -81,15 +80,16 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
     names++;
     const known = byIno.get(inode.ino);
     if (known !== undefined) {
-      requireSame(bytes, inode, known);
-      nodes[index] = known.node;
+      requireSame(bytes, inode, readInode(view, known, recordAt(known)));
+      nodes[index] = nodes[known];
       return inode;
     }
     if ((inode.mode & S_IFMT) !== S_IFDIR) checkDigest.ofFile(inode);
     const node = makeNode(inode);
     nodes[index] = node;
-    byIno.set(inode.ino, { inode, node });
-    if ((inode.mode & S_IFMT) === S_IFREG && inode.size > 0) files.push({ inode, node });
+    byIno.set(inode.ino, index);
+    if ((inode.mode & S_IFMT) === S_IFREG && inode.size > 0)
+      files.push({ node, index, size: inode.size, at: inode.chunksAt, count: inode.childCount });
     return inode;
   }
 
@@ -134,21 +134,21 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
 
   function readDirectory(inode: InodeV5): InodeV5[] {
     const { at, childIndex, childCount, index } = inode;
-    const children: { name: Buffer; node: ErofsNode }[] = [];
+    const children: Child[] = [];
     const directories: InodeV5[] = [];
     if (childCount > 0 && (childIndex <= ROOT || childIndex + childCount - 1 > entries)) {
       const why = `children ${childIndex} to ${childIndex + childCount - 1} of ${entries} (inode ${index})`;
       throw corrupt(STRUCTURE, 'child_index', at + 92, why);
     }
     const digests = checkDigest.ofDirectory(inode);
-    let last: Buffer | undefined;
+    let last = '';
     for (let child = childIndex; child < childIndex + childCount; child++) {
       if (nodes[child] !== undefined) {
         throw corrupt(STRUCTURE, 'child_index', at + 92, `inode ${child} is in two directories (inode ${index})`);
       }
       parents[child] = index;
       const found = enter(child);
-      const name = bytes.subarray(found.nameAt, found.nameAt + found.nameSize);
+      const name = bytes.toString('latin1', found.nameAt, found.nameAt + found.nameSize);
       checkName(name, last, found);
       last = name;
       digests.add(found);
@@ -171,16 +171,16 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
   return { root: nodes[ROOT]!, files, names, nodeOf: (index) => nodes[index] };
 }
 
-function checkName(name: Buffer, last: Buffer | undefined, inode: InodeV5): void {
+/** @param name and the one before it, as Latin-1 text */
+function checkName(name: string, last: string, inode: InodeV5): void {
   const fail = (why: string) => corrupt(STRUCTURE, 'name', inode.nameAt, `${why} (inode ${inode.index})`);
-  if (name.includes(0) || name.includes(SLASH)) throw fail('contains "/" or NUL');
-  if (name.length <= 2 && name[0] === DOT && name[name.length - 1] === DOT) throw fail('"." or ".."');
-  if (last !== undefined && Buffer.compare(last, name) >= 0) throw fail('names are not in strictly ascending order');
+  if (name.includes('\0') || name.includes('/')) throw fail('contains "/" or NUL');
+  if (name === '.' || name === '..') throw fail('"." or ".."');
+  if (name <= last) throw fail('names are not in strictly ascending order');
 }
 
 /** Further names of an inode have records of their own: all but name and parent must be the same. */
-function requireSame(bytes: Buffer, inode: InodeV5, known: Known): void {
-  const { inode: first } = known;
+function requireSame(bytes: Buffer, inode: InodeV5, first: InodeV5): void {
   const fail = (field: string, at: number) => {
     const why = `inode ${inode.index} is a hard link of inode ${first.index}, but says something else`;
     return corrupt(STRUCTURE, field, at, why);

@@ -112,10 +112,10 @@ function finish(rootDraft: Draft): SourceTree {
     const node = nodes.get(holder(current))!;
     if (node.content.kind !== 'directory') continue;
     const children = [...current.children].map(([name, child]) => ({
-      name: Buffer.from(name, 'latin1'),
+      name,
       node: nodes.get(holder(child))!,
     }));
-    children.sort((a, b) => Buffer.compare(a.name, b.name));
+    children.sort((a, b) => (a.name < b.name ? -1 : 1));
     node.nlink = 2 + children.filter((child) => child.node.content.kind === 'directory').length;
     node.content = { kind: 'directory', children };
   }
