@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { answers } from '../src/daemon/socket.ts';
-import { clearMounts, until } from './daemon.ts';
+import { clearMounts, type Outcome, run, until } from './daemon.ts';
 
 export interface TestContainerd {
   readonly directory: string;
@@ -14,6 +14,17 @@ export interface TestContainerd {
   log(): string;
   start(): Promise<void>;
   stop(): Promise<void>;
+  /** SIGKILL to it; what it runs lives on. */
+  kill(): Promise<void>;
+  /** Runs `ctr` against it, in namespace `default` unless the arguments say otherwise. */
+  ctr(...args: string[]): Promise<Outcome>;
+  /** The standard output of a `ctr` that succeeds. */
+  good(...args: string[]): Promise<string>;
+}
+
+export interface ContainerdOptions {
+  /** Directory with `containerd`, `ctr` and the shim; else they are on the PATH. */
+  programs?: string;
 }
 
 /** Why containerd cannot be tested here, or `false`. */
@@ -22,8 +33,13 @@ export function noContainerd(): string | false {
   return spawnSync('containerd', ['--version']).error ? 'not installed: containerd' : false;
 }
 
+/** Lines of configuration, as docs/containerd.md has them, for a snapshotter `name` on a socket. The first line is the version. */
+export function proxyPlugin(name: string, address: string, version: 2 | 3 = 2): string {
+  return `version = ${version}\n\n[proxy_plugins.${name}]\n  type = "snapshot"\n  address = "${address}"\n`;
+}
+
 /**
- * Starts the containerd that is on the PATH.
+ * Starts a containerd.
  * @param directory short: a socket's path is
  * @param toml its configuration, without root, state and addresses
  */
@@ -31,7 +47,9 @@ export async function testContainerd(
   t: { after(clean: () => Promise<void>): void },
   directory: string,
   toml: string,
+  { programs }: ContainerdOptions = {},
 ): Promise<TestContainerd> {
+  const env = { ...process.env, ...(programs && { PATH: `${programs}:${process.env.PATH}` }) };
   const config = join(directory, 'containerd.toml');
   const address = join(directory, 'containerd.sock');
   mkdirSync(directory, { recursive: true });
@@ -43,12 +61,12 @@ export async function testContainerd(
     directory,
     address,
     config,
-    version: /\bv?(\d+\.\d+\.\d+)/.exec(spawnSync('containerd', ['--version']).stdout.toString())?.[1] ?? '',
+    version: /\bv?(\d+\.\d+\.\d+)/.exec(spawnSync('containerd', ['--version'], { env }).stdout.toString())?.[1] ?? '',
     log: () => said.join(''),
     async start() {
       const args = ['--config', config, '--address', address];
       args.push('--root', join(directory, 'root'), '--state', join(directory, 'state'));
-      const started = spawn('containerd', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+      const started = spawn('containerd', args, { stdio: ['ignore', 'ignore', 'pipe'], env });
       child = started;
       started.stderr.on('data', (text) => said.push(String(text)));
       await until(30_000, 'containerd does not start', async () => {
@@ -56,17 +74,39 @@ export async function testContainerd(
         return (await answers(address)) || undefined;
       });
     },
-    async stop() {
-      if (!child || child.exitCode !== null || child.signalCode !== null) return;
-      const ended = new Promise((resolve) => child!.once('exit', resolve));
-      child.kill('SIGTERM');
-      await ended;
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    ctr: (...args) => run('ctr', ['--address', address, ...args], { env }),
+    async good(...args) {
+      const { status, out, err } = await containerd.ctr(...args);
+      if (status !== 0) throw new Error(`ctr ${args.join(' ')}: ${err}`);
+      return out.toString();
     },
   };
+
+  async function end(signal: NodeJS.Signals): Promise<void> {
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child!.once('exit', resolve));
+    child.kill(signal);
+    await ended;
+  }
+
   t.after(async () => {
+    await endTasks(containerd);
     await containerd.stop();
     await clearMounts(directory);
   });
   await containerd.start();
   return containerd;
+}
+
+/** Ends what still runs: its shims would outlive us, and their names are taken for every containerd of the machine. */
+async function endTasks(containerd: TestContainerd): Promise<void> {
+  if (!(await answers(containerd.address))) await containerd.start();
+  const names = async (...args: string[]) => (await containerd.good(...args, 'ls', '-q')).split('\n').filter(Boolean);
+  for (const namespace of await names('namespaces'))
+    for (const id of await names('-n', namespace, 'tasks')) {
+      await containerd.ctr('-n', namespace, 'tasks', 'kill', '--all', '--signal', 'SIGKILL', id);
+      await containerd.ctr('-n', namespace, 'tasks', 'delete', '--force', id);
+    }
 }

@@ -1,9 +1,10 @@
 /** Ordinary images, made of files by `tar`. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 
 /**
  * Writes an OCI layout with an image of one layer (tar, not compressed).
@@ -11,37 +12,80 @@ import { dirname, join } from 'node:path';
  * @returns the digest of its manifest
  */
 export function makePlainImage(layout: string, tag: string, files: Record<string, string>): string {
-  const tree = mkdtempSync(join(tmpdir(), 'nymph-plain-'));
-  try {
+  const layer = makeLayer((tree) => {
     for (const [path, text] of Object.entries(files)) {
       mkdirSync(dirname(join(tree, path)), { recursive: true });
       writeFileSync(join(tree, path), text);
     }
-    const tar = spawnSync('tar', ['-cf', '-', '-C', tree, '--owner=0', '--group=0', '.'], { maxBuffer: 1 << 30 });
+  });
+  return writeLayout(layout, tag, [{ tar: layer, stored: layer, type: '' }]);
+}
+
+/**
+ * The same with several layers, gzipped.
+ * @param layers fill an empty directory each; whiteouts are files `.wh.<name>` and `.wh..wh..opq` as in the tar
+ */
+export function makeLayeredImage(layout: string, tag: string, layers: ((tree: string) => void)[]): string {
+  return writeLayout(
+    layout,
+    tag,
+    layers.map((fill) => {
+      const tar = makeLayer(fill);
+      return { tar, stored: gzipSync(tar, { level: 1 }), type: '+gzip' };
+    }),
+  );
+}
+
+/** Copies programs of this machine and the libraries they load to the same places below `tree`. */
+export function copyPrograms(tree: string, ...programs: string[]): void {
+  for (const program of programs) {
+    const { stdout } = spawnSync('ldd', [program], { encoding: 'utf8' });
+    for (const path of [program, ...(stdout.match(/\/\S+(?= \()/g) ?? [])]) {
+      mkdirSync(dirname(join(tree, path)), { recursive: true });
+      cpSync(realpathSync(path), join(tree, path));
+    }
+  }
+}
+
+function makeLayer(fill: (tree: string) => void): Buffer {
+  const tree = mkdtempSync(join(tmpdir(), 'nymph-plain-'));
+  try {
+    fill(tree);
+    const options = ['--format=pax', '--xattrs', '--xattrs-include=*', '--numeric-owner'];
+    const tar = spawnSync('tar', ['-cf', '-', '-C', tree, ...options, '.'], { maxBuffer: 1 << 30 });
     if (tar.status !== 0) throw new Error(`tar: ${tar.stderr}`);
-    return writeLayout(layout, tag, tar.stdout);
+    return tar.stdout;
   } finally {
     rmSync(tree, { recursive: true });
   }
 }
 
-function writeLayout(layout: string, tag: string, layer: Buffer): string {
+interface PlainLayer {
+  tar: Buffer;
+  stored: Buffer;
+  /** What its media type ends with. */
+  type: string;
+}
+
+function writeLayout(layout: string, tag: string, layers: PlainLayer[]): string {
   const blobs = join(layout, 'blobs', 'sha256');
   mkdirSync(blobs, { recursive: true });
+  const digestOf = (bytes: Buffer) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const put = (mediaType: string, bytes: Buffer) => {
-    const hex = createHash('sha256').update(bytes).digest('hex');
-    writeFileSync(join(blobs, hex), bytes);
-    return { mediaType, digest: `sha256:${hex}`, size: bytes.length };
+    const digest = digestOf(bytes);
+    writeFileSync(join(blobs, digest.slice('sha256:'.length)), bytes);
+    return { mediaType, digest, size: bytes.length };
   };
   const json = (mediaType: string, value: object) => put(mediaType, Buffer.from(JSON.stringify(value)));
-  const layerDescriptor = put('application/vnd.oci.image.layer.v1.tar', layer);
+  const descriptors = layers.map(({ stored, type }) => put(`application/vnd.oci.image.layer.v1.tar${type}`, stored));
   const config = json('application/vnd.oci.image.config.v1+json', {
     architecture: { x64: 'amd64', arm64: 'arm64' }[process.arch as string] ?? process.arch,
     os: 'linux',
-    rootfs: { type: 'layers', diff_ids: [layerDescriptor.digest] },
+    config: { Env: ['PATH=/usr/bin:/bin'], Cmd: ['/bin/sh'] },
+    rootfs: { type: 'layers', diff_ids: layers.map(({ tar }) => digestOf(tar)) },
   });
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';
-  const manifest = json(mediaType, { schemaVersion: 2, mediaType, config, layers: [layerDescriptor] });
+  const manifest = json(mediaType, { schemaVersion: 2, mediaType, config, layers: descriptors });
   const annotations = { 'org.opencontainers.image.ref.name': tag };
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   writeFileSync(

@@ -133,10 +133,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const remount = await service.restore(inherited);
     await driver.start(createFlatFileSystem(blobs, trees.list, log));
     await remount();
-    const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
-      log('error', message, fields),
-    );
-    pool.warm(STORE, LOAD);
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
     const imageService = await serveCri(config, captured, logger).catch((error) => {
       log('error', 'the CRI socket is not served', { error });
@@ -151,6 +147,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       log('error', 'snapshots are not served', { error });
       return undefined;
     });
+    const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
+      log('error', message, fields),
+    );
+    pool.warm(STORE, LOAD);
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
     const { statistics } = context;
