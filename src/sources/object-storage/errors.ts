@@ -1,5 +1,5 @@
 import { NymphError } from '../../errors.ts';
-import { placeErrors } from '../http/errors.ts';
+import { parseRetryAfter, placeErrors } from '../http/errors.ts';
 import { type HttpResponse, readUpTo } from '../http/request.ts';
 
 /** An answer that is not a success, with what its XML says (S3 "Error Responses"; OSS has the same form). */
@@ -85,10 +85,10 @@ export function refusalError(
   const words = [code, refusal.message]
     .filter((word) => word !== '')
     .join(': ')
+    .replace(/https?:\/\/\S+/g, '[url]')
     .replace(/[^\x20-\x7e]/g, ' ')
     .slice(0, 200);
   const message = `${host} did not give ${what}: status ${status}${words ? ` (${words})` : ''}`;
-  const seconds = /^\s*(\d{1,5})\s*$/.exec(refusal.retryAfter ?? '')?.[1];
   const denied = (hint: string) => new NymphError('denied', message, { hint });
   if (EXPIRED.has(code))
     return denied(
@@ -108,6 +108,6 @@ export function refusalError(
     status === 408 || status === 429 || status >= 500 || code === 'RequestTimeout' || code === 'SlowDown';
   return new NymphError('source', message, {
     retryable,
-    ...(retryable && seconds ? { retryAfter: Number(seconds) * 1000 } : {}),
+    ...(retryable ? { retryAfter: parseRetryAfter(refusal.retryAfter) } : {}),
   });
 }

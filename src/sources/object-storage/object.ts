@@ -4,6 +4,7 @@ import { type HttpNetwork, send } from '../http/network.ts';
 import { openRanged } from '../http/ranged.ts';
 import { isRedirect, MAX_HOPS, redirectTarget, tooManyHops } from '../http/redirect.ts';
 import type { HttpResponse } from '../http/request.ts';
+import { cancelled } from '../retry.ts';
 import type { Source } from '../source.ts';
 import { type Bucket, encodeKey } from './bucket.ts';
 import { readRefusal, refusalError, STORAGE_ERRORS, type StorageRefusal } from './errors.ts';
@@ -74,6 +75,7 @@ export function openBucket(
         continue;
       }
       const refusal = await readRefusal(response);
+      if (signal.aborted) throw cancelled(what);
       learn(bucket, learnt, refusal);
       // Another request may have learnt it meanwhile: what counts is what this one knew.
       if (isDeepStrictEqual(known, learnt)) throw refusalError(refusal, what, url.host, bucket.name, settings);
