@@ -101,3 +101,21 @@ export function firstChunkAfter(chunks: ChunkTable, offset: number): number {
   }
   return low;
 }
+
+/** Chunks that are passed at most on the way to a place in a file: 4 GiB of the usual ones. */
+const MOST_PASSED = 4096;
+
+/**
+ * Where byte `position` of a file is in the blob, if its chunks stand there one after another from `start` on, as
+ * builders write them. Between chunks of RAFS v5 there are gaps.
+ */
+export function placeInFile(chunks: ChunkTable, start: number, position: number): number {
+  const first = firstChunkAfter(chunks, start);
+  const last = Math.min(first + MOST_PASSED, chunks.count);
+  let left = position;
+  for (let i = first; i < last; i++) {
+    if (left < chunks.size[i]) return chunks.offset[i] + left;
+    left -= chunks.size[i];
+  }
+  return start + position;
+}

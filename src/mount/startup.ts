@@ -3,6 +3,7 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/fetcher.ts';
 import { baseName, PROGRAM_HEADER_SIZE, type Program, readDynamic, readProgram } from '../formats/elf.ts';
 import { type LibraryIndex, LOADER_CACHE } from '../formats/rafs/libraries.ts';
+import { placeInFile } from '../image/image.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
@@ -58,7 +59,9 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     leaveToReads(served, offset, follow(watch, served, offset));
   }
 
-  function send(served: ServedBlob, offset: number, length: number): void {
+  /** @param offset of a file in the blob @param size bytes of the file from its start on */
+  function send(served: ServedBlob, offset: number, size: number): void {
+    const length = placeInFile(served.cached.chunks, offset, Math.max(0, size - 1)) + 1 - offset;
     leaveToReads(served, offset, served.fetcher.gather([{ offset, length }], never));
   }
 
@@ -71,13 +74,13 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
 
   async function follow(watch: Watched, served: ServedBlob, start: number): Promise<void> {
     const limit = served.cached.size - start;
-    const program = readProgram(await read(served, start, Math.min(PROGRAM_HEADER_SIZE, limit)));
+    const program = readProgram(await read(served, start, 0, Math.min(PROGRAM_HEADER_SIZE, limit)));
     if (program === undefined) return;
     const { interpreter } = program;
     const whole = interpreter === undefined ? WHOLE_LIBRARY : WHOLE_EXECUTABLE;
     if (interpreter !== undefined && interpreter.size <= NAME_SIZE) {
       want(watch, LOADER_CACHE);
-      want(watch, baseName(await read(served, start + interpreter.offset, interpreter.size)));
+      want(watch, baseName(await read(served, start, interpreter.offset, interpreter.size)));
     }
     // The names first: the libraries wait for them.
     const names = neededNames(served, start, program);
@@ -88,8 +91,8 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
   async function neededNames(served: ServedBlob, start: number, program: Program): Promise<string[]> {
     const { dynamic } = program;
     if (dynamic === undefined || dynamic.size > MOST_DYNAMIC) return [];
-    const names = readDynamic(program, await read(served, start + dynamic.offset, dynamic.size));
-    return Promise.all(names.map(async (offset) => baseName(await read(served, start + offset, NAME_SIZE))));
+    const names = readDynamic(program, await read(served, start, dynamic.offset, dynamic.size));
+    return Promise.all(names.map(async (offset) => baseName(await read(served, start, offset, NAME_SIZE))));
   }
 
   function want(watch: Watched, name: string): void {
@@ -100,8 +103,10 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
     look(watch, library.blob, library.offset);
   }
 
-  async function read(served: ServedBlob, offset: number, length: number): Promise<Uint8Array> {
-    return Buffer.concat(await blobs.read(served, offset, length, never));
+  /** @param start of the file in the blob @param offset in the file */
+  async function read(served: ServedBlob, start: number, offset: number, length: number): Promise<Uint8Array> {
+    const place = placeInFile(served.cached.chunks, start, offset);
+    return Buffer.concat(await blobs.read(served, place, length, never));
   }
 
   function expect(image: AttachedImage): void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { baseName, readDynamic, readProgram, startsProgram } from '../../src/formats/elf.ts';
+import { type ChunkTable, placeInFile } from '../../src/image/image.ts';
 
 /** An executable of one segment: header, interpreter, dynamic section, names. */
 function program(names: string[]): Buffer {
@@ -64,4 +65,19 @@ test('bytes that are no ELF file, or a damaged one, are nothing to go by', () =>
     assert.ok(Number.isSafeInteger(found.size));
     for (const offset of readDynamic(found, damaged)) assert.ok(offset < found.size);
   }
+});
+
+test('a place in a file is found behind the gaps between its chunks', () => {
+  const chunks: ChunkTable = {
+    count: 4,
+    offset: Float64Array.of(0, 8192, 20480, 32768),
+    size: Uint32Array.of(100, 8192, 8192, 50),
+    digest: new Uint8Array(4 * 32),
+    frame: Uint32Array.of(0, 1, 2, 3),
+    frameOffset: new Uint32Array(4),
+  };
+  const places = [0, 8191, 8192, 16383, 16384, 16433].map((position) => placeInFile(chunks, 8192, position));
+  assert.deepEqual(places, [8192, 16383, 20480, 28671, 32768, 32817]);
+  assert.equal(placeInFile(chunks, 8192, 2 ** 52), 8192 + 2 ** 52, 'a guess');
+  assert.equal(placeInFile(chunks, 40960, 5), 40965, 'behind all chunks');
 });
