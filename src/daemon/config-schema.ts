@@ -73,9 +73,9 @@ export const SETTINGS = {
       doc: 'Range requests for waiting reads at the same time, to one registry.',
     }),
     amplify: size('0', '64MiB', {
-      default: 80 * 1024,
-      defaultText: '`"80KiB"`',
-      doc: 'A read that must fetch also takes missing neighbours, up to this many stored bytes, half of them on each side; `"0"` fetches only what is read.',
+      default: 16 * 1024,
+      defaultText: '`"16KiB"`',
+      doc: 'A read that must fetch also takes what is missing behind it, up to this many stored bytes; `"0"` fetches only what is read.',
     }),
     window_max: size('1MiB', '1GiB', {
       default: 64 * 1024 * 1024,

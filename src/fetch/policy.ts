@@ -9,8 +9,10 @@ export interface FetchPolicy {
   maxPause: number;
   /** Background requests at once. */
   prefetchRequests: number;
-  /** A fault's request is extended by missing neighbours up to this many stored bytes, half on each side. */
+  /** A fault's request is extended by the missing frames that follow, up to this many stored bytes. */
   amplify: number;
+  /** A fault whose frame is farther ahead in a request under way than this many stored bytes gets a request of its own. */
+  detour: number;
   /** Frames are joined in one request over a gap of at most this many stored bytes. */
   gap: number;
   /** Largest window that is kept ahead of a sequential reader, uncompressed bytes. */
@@ -27,7 +29,8 @@ export const DEFAULT_POLICY: FetchPolicy = {
   pause: 50,
   maxPause: 5_000,
   prefetchRequests: 4,
-  amplify: 80 << 10,
+  amplify: 16 << 10,
+  detour: 160 << 10,
   gap: 32 << 10,
   windowMax: 64 << 20,
   prefetchRequest: 4 << 20,
