@@ -1,13 +1,15 @@
 import { join } from 'node:path';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
-import { MANIFEST_LIMIT, OCI_MANIFEST, parseIndex, parseJsonObject } from './descriptor.ts';
+import { isIndexType, MANIFEST_LIMIT, OCI_MANIFEST, parseIndex, parseJsonObject } from './descriptor.ts';
 import { digestHex, isDigest } from './digest.ts';
 import { openFileSource, readSmallFile } from './file-source.ts';
 import { formatReference, type LayoutReference } from './reference.ts';
 import type { Descriptor, Manifest, Repository } from './source.ts';
 
-const REF_NAME = 'org.opencontainers.image.ref.name';
+export const REF_NAME = 'org.opencontainers.image.ref.name';
+/** Manifests that are looked through for one that refers to another. */
+const MAX_LISTED = 1000;
 
 /** An OCI image layout (image-spec "Image Layout"). A reference without a tag means the only manifest. */
 export function openLayoutRepository(reference: LayoutReference): Repository {
@@ -31,16 +33,29 @@ export function openLayoutRepository(reference: LayoutReference): Repository {
     return { descriptor: { ...wanted, mediaType: named || OCI_MANIFEST, digest, size: bytes.length }, bytes };
   };
 
+  const readIndex = async (signal: AbortSignal): Promise<Descriptor[]> => {
+    const what = `OCI layout ${path} (index.json)`;
+    return parseIndex(await readSmallFile(join(path, 'index.json'), what, {}, MANIFEST_LIMIT, signal), what);
+  };
+
   return {
     kind: 'layout',
     reference: formatReference(reference),
     async resolve(signal) {
       if (reference.digest) return manifest({ digest: reference.digest }, signal);
-      const what = `OCI layout ${path} (index.json)`;
-      const index = await readSmallFile(join(path, 'index.json'), what, {}, MANIFEST_LIMIT, signal);
-      return manifest(choose(parseIndex(index, what), reference), signal);
+      return manifest(choose(await readIndex(signal), reference), signal);
     },
     manifest: (digest, signal) => manifest({ digest }, signal),
+    async referrers(digest, signal) {
+      const found: Descriptor[] = [];
+      for (const descriptor of (await readIndex(signal)).slice(0, MAX_LISTED)) {
+        if (isIndexType(descriptor.mediaType)) continue;
+        const { bytes } = await manifest(descriptor, signal);
+        const { subject } = parseJsonObject(bytes, `manifest ${descriptor.digest} in ${path}`);
+        if ((subject as { digest?: unknown } | undefined)?.digest === digest) found.push(descriptor);
+      }
+      return found;
+    },
     get: async ({ digest, size }, limit, signal) =>
       readSmallFile(blobPath(digest), nameOf(digest), { digest, size }, limit, signal),
     open: ({ digest, size }) => openFileSource('layout', blobPath(digest), nameOf(digest), size),

@@ -1,10 +1,20 @@
+import { NymphError } from '../errors.ts';
 import { openFolderRepository } from './folder.ts';
 import { openLayoutRepository } from './layout.ts';
+import { openLayoutTarget } from './layout-target.ts';
 import { openNydusdRepository } from './nydusd/repository.ts';
-import { type NydusdReference, parseReference, type Reference, type RegistryReference } from './reference.ts';
+import {
+  formatReference,
+  type NydusdReference,
+  parseReference,
+  type Reference,
+  type RegistryReference,
+} from './reference.ts';
 import { createRegistryNetwork, type NetworkOptions, type RegistryNetwork } from './registry/network.ts';
 import { openRegistryRepository } from './registry/repository.ts';
+import { openRegistryTarget } from './registry/target.ts';
 import type { Repository } from './source.ts';
+import type { Target } from './target.ts';
 
 export interface RepositoryOptions extends NetworkOptions {
   /** Shared by the repositories of one process; then the other options have no effect. Without it, one of its own is made. */
@@ -23,6 +33,18 @@ export function openRepository(reference: string | Reference, options: Repositor
   if (options.network) return openRemote(parsed, options.network);
   const network = createRegistryNetwork(options);
   return { ...openRemote(parsed, network), close: () => network.close() };
+}
+
+/**
+ * Opens a place to put images. No request is made yet.
+ * @throws NymphError `usage` for a reference that nothing can be put to
+ */
+export function openTarget(reference: Reference, network: RegistryNetwork): Target {
+  if (reference.kind === 'layout') return openLayoutTarget(reference);
+  if (reference.kind === 'registry') return openRegistryTarget(reference, network);
+  throw new NymphError('usage', `images cannot be put to ${formatReference(reference)}`, {
+    hint: 'Name a registry (`host/name:tag`) or an OCI layout (`oci:PATH:TAG`).',
+  });
 }
 
 function openRemote(reference: RegistryReference | NydusdReference, network: RegistryNetwork): Repository {

@@ -10,8 +10,8 @@ export interface Platform {
 }
 
 /** Marks of a Nydus manifest in an index that also holds the plain image. */
-const NYDUS_FEATURE = 'nydus.remoteimage.v1';
-const NYDUS_ARTIFACT = 'application/vnd.nydus.image.manifest.v1+json';
+export const NYDUS_FEATURE = 'nydus.remoteimage.v1';
+export const NYDUS_ARTIFACT = 'application/vnd.nydus.image.manifest.v1+json';
 
 const ALIASES: Record<string, string> = {
   x86_64: 'amd64',

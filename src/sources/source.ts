@@ -52,6 +52,11 @@ export interface Repository {
   resolve(signal: AbortSignal): Promise<Manifest>;
   /** A manifest by digest, verified (children of an index). */
   manifest(digest: OciDigest, signal: AbortSignal): Promise<Manifest>;
+  /**
+   * Manifests whose subject is the one with this digest (distribution-spec "Listing Referrers"). Nothing but the registry
+   * vouches for the list: as with a tag. Absent where there is no such thing.
+   */
+  referrers?(digest: OciDigest, signal: AbortSignal): Promise<Descriptor[]>;
   /** A whole object of at most `limit` bytes, verified against its digest. */
   get(descriptor: Pick<Descriptor, 'digest' | 'size'>, limit: number, signal: AbortSignal): Promise<Uint8Array>;
   /** Opens a large object for range reads. No request is made before the first `read`. */

@@ -12,11 +12,14 @@ export interface Timeouts {
 
 export const DEFAULT_TIMEOUTS: Timeouts = { connect: 10_000, header: 20_000, body: 20_000 };
 
+export type HttpMethod = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
+
 export interface HttpRequest {
-  method: 'GET' | 'POST';
+  method: HttpMethod;
   url: URL;
   headers: Record<string, string | string[]>;
-  body?: string;
+  /** A stream wants its `content-length` among the headers. */
+  body?: string | Uint8Array | AsyncIterable<Uint8Array>;
 }
 
 export interface HttpResponse {
@@ -59,7 +62,8 @@ export function sendRequest(
         path: request.url.pathname + request.url.search,
         method: request.method,
         headers: request.headers,
-        body: request.body,
+        // undici takes iterables, though its types do not say so.
+        body: request.body as string | Uint8Array | undefined,
         headersTimeout: timeouts.header,
         bodyTimeout: timeouts.body,
       },

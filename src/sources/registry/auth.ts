@@ -6,10 +6,16 @@ import { type Candidate, fingerprint } from './credential.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { basicHeader, fetchToken } from './tokens.ts';
 
-/** Knows what to put into `Authorization`, for each host and repository. */
+/** What is asked for: some registries answer 403, and no challenge, to a token that may only pull. */
+export interface Scope {
+  repository: string;
+  access: 'pull' | 'push';
+}
+
+/** Knows what to put into `Authorization`, for each host and scope. */
 export interface Authorizer {
   /** The header to send without being asked: of a host that asked before. Renewed before it expires. */
-  current(endpoint: RegistryEndpoint, repository: string, signal: AbortSignal): Promise<string | undefined>;
+  current(endpoint: RegistryEndpoint, scope: Scope, signal: AbortSignal): Promise<string | undefined>;
   /**
    * The header for a host that answered 401, or 403 to a header. Credentials are looked up again, and each is tried
    * once: they change while images are mounted, and a host may have several.
@@ -21,14 +27,14 @@ export interface Authorizer {
    */
   answer(
     endpoint: RegistryEndpoint,
-    repository: string,
+    scope: Scope,
     challenges: readonly string[],
     sent: string | undefined,
     refusals: Refusals,
     signal: AbortSignal,
   ): Promise<string | undefined>;
   /** Forgets a header that was refused although it is new. Returns a hint for people. */
-  refused(endpoint: RegistryEndpoint, repository: string): string;
+  refused(endpoint: RegistryEndpoint, scope: Scope): string;
 }
 
 /** What one question has tried in vain. */
@@ -82,13 +88,14 @@ const NONE: ReadonlySet<string> = new Set();
 export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const grants = new Map<string, Grant>();
   const now = parts.now ?? Date.now;
-  const keyOf = (endpoint: RegistryEndpoint, repository: string) => `${endpoint.url.href} ${repository}`;
+  const keyOf = (endpoint: RegistryEndpoint, { repository, access }: Scope) =>
+    `${endpoint.url.href} ${repository} ${access}`;
 
   /** What a credential gives; without one, an anonymous token. */
   const permit = async (
     { challenge }: Grant,
     endpoint: RegistryEndpoint,
-    repository: string,
+    { repository, access }: Scope,
     candidate: Candidate | undefined,
   ): Promise<Permit> => {
     const credential = candidate?.credential;
@@ -100,7 +107,7 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
     if (credential?.kind === 'bearer')
       return { header: `Bearer ${credential.token}`, credential: id, fixed: true, ...forEver };
     const send = (request: HttpRequest, signal: AbortSignal) => parts.send(endpoint, request, signal);
-    const scope = challenge.parameters.scope || `repository:${repository}:pull`;
+    const scope = challenge.parameters.scope || `repository:${repository}:${access === 'push' ? 'pull,push' : 'pull'}`;
     const asked = now();
     const token = await fetchToken(send, challenge, scope, credential, endpoint.url, AbortSignal.timeout(TIMEOUT));
     return {
@@ -116,27 +123,27 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const obtain = async (
     grant: Grant,
     endpoint: RegistryEndpoint,
-    repository: string,
+    scope: Scope,
     refused: ReadonlySet<string>,
   ): Promise<Permit | undefined> => {
     grant.problems = [];
     let denial: NymphError | undefined;
     let count = 0;
-    for await (const candidate of parts.findCredentials(endpoint.url.host, repository, grant.problems)) {
+    for await (const candidate of parts.findCredentials(endpoint.url.host, scope.repository, grant.problems)) {
       if (++count > MAX_CANDIDATES) break;
       if (refused.has(fingerprint(candidate.credential))) {
         grant.problems.push(`${candidate.from} was refused`);
         continue;
       }
       try {
-        return await permit(grant, endpoint, repository, candidate);
+        return await permit(grant, endpoint, scope, candidate);
       } catch (error) {
         if (!(error instanceof NymphError) || error.code !== 'denied') throw error;
         denial = error;
         grant.problems.push(`${candidate.from} was refused`);
       }
     }
-    if (count === 0 && !refused.has(ANONYMOUS)) return permit(grant, endpoint, repository, undefined);
+    if (count === 0 && !refused.has(ANONYMOUS)) return permit(grant, endpoint, scope, undefined);
     if (denial) throw denial;
     return undefined;
   };
@@ -144,10 +151,10 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const renew = (
     grant: Grant,
     endpoint: RegistryEndpoint,
-    repository: string,
+    scope: Scope,
     refused: ReadonlySet<string>,
   ): Promise<string | undefined> => {
-    grant.pending ??= obtain(grant, endpoint, repository, refused)
+    grant.pending ??= obtain(grant, endpoint, scope, refused)
       .then((permit) => {
         if (permit) Object.assign(grant, permit);
         return permit?.header;
@@ -167,24 +174,24 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   };
 
   return {
-    async current(endpoint, repository, signal) {
-      const grant = grants.get(keyOf(endpoint, repository));
+    async current(endpoint, scope, signal) {
+      const grant = grants.get(keyOf(endpoint, scope));
       if (!grant) return undefined;
       const time = now();
       const what = `waiting for an access token for ${endpoint.url.host}`;
       if (grant.header === undefined || time >= grant.expiresAt)
-        return orCancelled(renew(grant, endpoint, repository, NONE), signal, what);
+        return orCancelled(renew(grant, endpoint, scope, NONE), signal, what);
       if (time >= grant.renewAt) {
         // The old one is good for a while: a failure here is met again, by a request that needs the new one.
-        renew(grant, endpoint, repository, NONE).catch(() => {
+        renew(grant, endpoint, scope, NONE).catch(() => {
           grant.renewAt = now() + (grant.expiresAt - now()) / 2;
         });
       }
       return grant.header;
     },
 
-    async answer(endpoint, repository, challenges, sent, refusals, signal) {
-      const key = keyOf(endpoint, repository);
+    async answer(endpoint, scope, challenges, sent, refusals, signal) {
+      const key = keyOf(endpoint, scope);
       let grant = grants.get(key);
       const challenge = chooseChallenge(parseChallenges(challenges)) ?? grant?.challenge;
       if (!challenge)
@@ -207,14 +214,14 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
       if (grant.header !== undefined && !refusals.headers.has(grant.header) && now() < grant.expiresAt)
         return grant.header;
       const what = `logging in to ${endpoint.url.host}`;
-      const header = await orCancelled(renew(grant, endpoint, repository, refusals.credentials), signal, what);
+      const header = await orCancelled(renew(grant, endpoint, scope, refusals.credentials), signal, what);
       if (header !== undefined) refusals.obtained.add(header);
       return header;
     },
 
-    refused(endpoint, repository) {
-      const grant = grants.get(keyOf(endpoint, repository));
-      grants.delete(keyOf(endpoint, repository));
+    refused(endpoint, scope) {
+      const grant = grants.get(keyOf(endpoint, scope));
+      grants.delete(keyOf(endpoint, scope));
       return loginHint(endpoint, grant);
     },
   };

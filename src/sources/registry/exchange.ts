@@ -2,18 +2,24 @@ import { NymphError } from '../../errors.ts';
 import { safeUrl } from '../http/errors.ts';
 import { send } from '../http/network.ts';
 import { isRedirect, MAX_HOPS, redirectTarget, tooManyHops } from '../http/redirect.ts';
-import type { HttpRequest, HttpResponse } from '../http/request.ts';
+import { discard, type HttpMethod, type HttpRequest, type HttpResponse } from '../http/request.ts';
 import { cancelled } from '../retry.ts';
-import type { Refusals } from './auth.ts';
+import type { Refusals, Scope } from './auth.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { REGISTRY_ERRORS } from './errors.ts';
 import type { RegistryNetwork } from './network.ts';
 
 export interface Question {
   repository: string;
-  /** Below the repository: `blobs/sha256:…`. */
-  path: string;
+  /** Below the repository: `blobs/sha256:…`; or the address of an upload, as the registry gave it. */
+  path: string | URL;
   headers: Record<string, string>;
+  /** `GET` by default. */
+  method?: HttpMethod;
+  /** Made anew for each time that it is sent. */
+  body?: () => HttpRequest['body'];
+  /** `pull` by default. */
+  access?: Scope['access'];
   /** For errors: `blob sha256:…`. */
   what: string;
 }
@@ -38,18 +44,18 @@ export async function ask(
   question: Question,
   signal: AbortSignal,
 ): Promise<Answer> {
-  const { repository, what } = question;
-  const url = new URL(endpoint.url);
-  url.pathname = `${endpoint.url.pathname.replace(/\/$/, '')}/${repository}/${question.path}`;
-  if (endpoint.ns) url.searchParams.set('ns', endpoint.ns);
+  const { repository, what, access = 'pull' } = question;
+  const url = addressOf(endpoint, question);
+  const scope: Scope = { repository, access };
 
-  let authorization = await guarded(network.authorizer.current(endpoint, repository, signal), what, endpoint, signal);
+  let authorization = await guarded(network.authorizer.current(endpoint, scope, signal), what, endpoint, signal);
   const refusals: Refusals = { headers: new Set(), obtained: new Set(), credentials: new Set() };
   for (let login = 0; ; login++) {
     const answer = await walk(network, endpoint, url, question, authorization, signal);
     const { status } = answer.response;
     // Some say 403 to a login that has expired, or that may not read this repository while another may.
-    const refused = !answer.target && (status === 401 || (status === 403 && authorization !== undefined));
+    const own = !answer.target && url.origin === endpoint.url.origin;
+    const refused = own && (status === 401 || (status === 403 && authorization !== undefined));
     if (!refused) return answer;
     const challenges = answer.response.all('www-authenticate');
     const error = await REGISTRY_ERRORS.status(answer.response, what, endpoint.url.host);
@@ -57,15 +63,22 @@ export async function ask(
       login === MAX_LOGINS
         ? undefined
         : await guarded(
-            network.authorizer.answer(endpoint, repository, challenges, authorization, refusals, signal),
+            network.authorizer.answer(endpoint, scope, challenges, authorization, refusals, signal),
             what,
             endpoint,
             signal,
           );
     if (next === undefined)
-      throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, repository) });
+      throw new NymphError('denied', error.message, { hint: network.authorizer.refused(endpoint, scope) });
     authorization = next;
   }
+}
+
+function addressOf(endpoint: RegistryEndpoint, { path, repository }: Question): URL {
+  if (path instanceof URL) return path;
+  const url = new URL(`${endpoint.url.href.replace(/\/$/, '')}/${repository}/${path}`);
+  if (endpoint.ns) url.searchParams.set('ns', endpoint.ns);
+  return url;
 }
 
 /** Asks a target of an earlier redirect, as it is; no further redirects. */
@@ -88,13 +101,18 @@ async function walk(
   authorization: string | undefined,
   signal: AbortSignal,
 ): Promise<Answer> {
+  const { method = 'GET', body, what } = question;
   const own = { ...endpoint.headers, ...question.headers, ...(authorization ? { authorization } : {}) };
-  const { what } = question;
   let url = start;
   for (let hop = 0; hop <= MAX_HOPS; hop++) {
     const headers = url.origin === endpoint.url.origin ? { ...own } : { ...question.headers };
-    const response = await send(network, { method: 'GET', url, headers }, endpoint, REGISTRY_ERRORS, what, signal);
+    const request: HttpRequest = { method, url, headers, body: body?.() };
+    const response = await send(network, request, endpoint, REGISTRY_ERRORS, what, signal);
     if (!isRedirect(response)) return url === start ? { response } : { response, target: url };
+    if (method !== 'GET' && method !== 'HEAD') {
+      await discard(response);
+      throw new NymphError('source', `${url.host} redirects ${what}: content is sent to registries themselves only`);
+    }
     const next = await redirectTarget(response, url, what);
     if (next.origin !== endpoint.url.origin) moveTo(next, endpoint.redirected);
     network.log.debug({ from: url.host, to: safeUrl(next) }, 'redirected');

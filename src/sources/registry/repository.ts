@@ -7,6 +7,7 @@ import {
   MANIFEST_LIMIT,
   OCI_INDEX,
   OCI_MANIFEST,
+  parseIndex,
   parseJsonObject,
 } from '../descriptor.ts';
 import { isDigest, sha256Digest, startDigest } from '../digest.ts';
@@ -16,6 +17,7 @@ import { contentLength, type HttpResponse } from '../http/request.ts';
 import { formatReference, type RegistryReference } from '../reference.ts';
 import { cancelled, retry, SMALL_OBJECT_RETRY } from '../retry.ts';
 import type { Descriptor, Manifest, Repository } from '../source.ts';
+import { referrersTag } from '../target.ts';
 import { openBlob } from './blob.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { REGISTRY_ERRORS } from './errors.ts';
@@ -55,11 +57,39 @@ export function openRegistryRepository(reference: RegistryReference, network: Re
     });
   };
 
+  const fetchIndex = (path: string, what: string, signal: AbortSignal): Promise<Descriptor[]> => {
+    const headers = { accept: OCI_INDEX, 'accept-encoding': 'identity' };
+    return withRetries('resolve', signal, async (endpoint) => {
+      const { response } = await ask(network, endpoint, { repository, path, headers, what }, signal);
+      const bytes = await readBody(network, endpoint, response, what, undefined, MANIFEST_LIMIT, signal);
+      return parseIndex(bytes, what);
+    });
+  };
+
   return {
     kind: 'registry',
     reference: formatReference(reference),
     resolve: (signal) => fetchManifest(reference.digest ?? reference.tag ?? 'latest', reference.digest, signal),
     manifest: (digest, signal) => fetchManifest(digest, digest, signal),
+    async referrers(digest, signal) {
+      try {
+        return await fetchIndex(`referrers/${digest}`, `referrers of ${digest}`, signal);
+      } catch (error) {
+        // Registries that do not know the question answer in many ways.
+        if (
+          !(error instanceof NymphError) ||
+          error.retryable ||
+          !['not-found', 'source', 'corrupt'].includes(error.code)
+        )
+          throw error;
+      }
+      try {
+        return await fetchIndex(`manifests/${referrersTag(digest)}`, `referrers of ${digest}`, signal);
+      } catch (error) {
+        if (error instanceof NymphError && error.code === 'not-found') return [];
+        throw error;
+      }
+    },
     get({ digest, size }, limit, signal) {
       const what = `blob ${digest}`;
       if (size > limit) return Promise.reject(corrupt(what, 'size', 0, `is ${size}, more than ${limit}`));
