@@ -1,3 +1,4 @@
+import type { Choice } from '../daemon/api.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { type Blob, CODECS, contentSize } from '../image/image.ts';
 import type { OpenedImage } from '../mount/open.ts';
@@ -9,6 +10,8 @@ export interface Inspection {
   /** Where it was read: a registry, an OCI layout or a folder. */
   kind: string;
   digest: string;
+  /** How the reference led to it, if it names no Nydus image itself. */
+  choice?: Choice;
   mediaType: string;
   format: string;
   bootstrap: Pick<
@@ -47,6 +50,7 @@ export function inspectImage(opened: OpenedImage): Inspection {
     reference: opened.reference,
     kind: opened.kind,
     digest: manifest.descriptor.digest,
+    ...(opened.choice ? { choice: opened.choice } : {}),
     mediaType: manifest.descriptor.mediaType,
     format: opened.description.format,
     bootstrap: { size, flags, compressor, digester, chunkSize, buildTime, counts },

@@ -1,4 +1,5 @@
 import { styleText } from 'node:util';
+import type { Choice } from '../daemon/api.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -45,4 +46,11 @@ export function plural(value: number, noun: string): string {
 /** Part of a whole as `43%`; 100% only if nothing is missing. */
 export function percent(part: number, whole: number): string {
   return part >= whole ? '100%' : `${Math.floor((part / whole) * 100)}%`;
+}
+
+/** ` (…)` behind a reference that names an ordinary image, too: which one was taken. */
+export function choiceText(choice: Choice | undefined, digest: string): string {
+  if (choice === undefined) return '';
+  const from = choice.by === 'index' ? 'from its index' : `which refers to ${choice.ordinary}`;
+  return ` (its Nydus image ${digest}, ${from})`;
 }

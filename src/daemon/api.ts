@@ -64,8 +64,16 @@ export interface PullRequest {
   platform?: string;
 }
 
+/** How a reference led to a Nydus image that it does not name itself. */
+export interface Choice {
+  by: 'index' | 'referrer';
+  /** Digest of the ordinary manifest for the same platform, where there is one. */
+  ordinary?: string;
+}
+
 export interface PullResult {
   image: ImageInfo;
+  choice?: Choice;
   /** Stored bytes that came from the source in this pull, and ms that it took. */
   fetched: number;
   milliseconds: number;
@@ -107,6 +115,8 @@ export interface MountInfo {
   since: number;
   /** `ok`, or why reads fail. */
   state: string;
+  /** In the answer to who has mounted it. */
+  choice?: Choice;
 }
 
 export interface ImageInfo {

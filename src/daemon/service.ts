@@ -14,6 +14,7 @@ import type { ServedBlobs } from '../mount/served.ts';
 import type { Startup } from '../mount/startup.ts';
 import { verifyImage } from '../mount/verify.ts';
 import type {
+  Choice,
   Health,
   ImageInfo,
   MountInfo,
@@ -70,18 +71,19 @@ export function createService(parts: Parts): Service {
     platform: string | undefined,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-  ): Promise<AttachedImage> {
+  ): Promise<{ image: AttachedImage; choice?: Choice }> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
     const here = pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference)));
-    if (here !== undefined) return here;
+    if (here !== undefined) return { image: here };
     const found = await opener.resolve(reference, platform, progress, signal);
     const cached = await openCached(found.digest, found.reference, () => found.source);
-    if (cached !== undefined) return cached;
+    const { choice } = found;
+    if (cached !== undefined) return { image: cached, choice };
     const opened = await found.open(progress, signal);
     const image = await attach(opened, cache, blobs);
     startup.watch(image, opened.libraries);
-    return image;
+    return { image, choice };
   }
 
   /** @returns undefined if the cache does not have all of it in order */
@@ -109,13 +111,13 @@ export function createService(parts: Parts): Service {
   ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
-    const image = await open(reference, request.options?.platform, progress, signal);
+    const { image, choice } = await open(reference, request.options?.platform, progress, signal);
     const there = await mounts.find(directory);
     const via = request.options?.via ?? 'auto';
     if (there?.stored.digest === image.stored.digest && (via === 'auto' || via === there.stored.kind)) {
       // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
       await image.release();
-      return mountInfo(there, 'ok');
+      return { ...mountInfo(there, 'ok'), ...(choice ? { choice } : {}) };
     }
     const prefetch = request.options?.prefetch ?? parts.prefetch;
     if (prefetch !== 'none') startup.expect(image);
@@ -135,7 +137,7 @@ export function createService(parts: Parts): Service {
       digest: image.stored.digest,
       ms: Math.round(performance.now() - begun),
     });
-    return mountInfo(mounted, 'ok');
+    return { ...mountInfo(mounted, 'ok'), ...(choice ? { choice } : {}) };
   }
 
   async function background(image: AttachedImage, prefetch: 'none' | 'image' | 'all'): Promise<void> {
@@ -194,12 +196,13 @@ export function createService(parts: Parts): Service {
     const { reference } = request;
     const begun = performance.now();
     const before = fetchedBytes();
-    const attached = await open(reference, request.platform, progress, signal);
+    const { image: attached, choice } = await open(reference, request.platform, progress, signal);
     try {
       await fetchAll(attached, progress, signal);
       const milliseconds = Math.round(performance.now() - begun);
       log('info', 'pulled', { image: reference, ms: milliseconds });
-      return { image: await imageInfo(attached.stored), fetched: fetchedBytes() - before, milliseconds };
+      const fetched = fetchedBytes() - before;
+      return { image: await imageInfo(attached.stored), ...(choice ? { choice } : {}), fetched, milliseconds };
     } finally {
       // It syncs what was fetched, which nobody needs to wait for.
       attached.release().catch((error) => log('error', 'cannot give blobs back', { image: reference, error }));
@@ -216,7 +219,7 @@ export function createService(parts: Parts): Service {
     // Held for itself: the mount may go while its chunks are checked.
     const attached =
       mounted === undefined
-        ? await open(target, request.platform, progress, signal)
+        ? (await open(target, request.platform, progress, signal)).image
         : await reattachMounted(mounted.image.stored, cache, blobs, opener.sources(mounted.stored.reference));
     try {
       return await verifyImage(attached, request.cachedOnly === true, context, progress, signal);

@@ -1,19 +1,18 @@
-import type { Progress } from '../daemon/api.ts';
+import type { Choice, Progress } from '../daemon/api.ts';
 import { NymphError } from '../errors.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
-import { isIndexType, parseDescriptor, parseIndex, parseJsonObject } from '../sources/descriptor.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { openRepository } from '../sources/open.ts';
-import { machinePlatform, parsePlatform, selectManifest } from '../sources/platform.ts';
 import { formatReference, parseReference, pinnedDigest } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { OpenSource } from './attach.ts';
+import { chooseImage } from './choose.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput, Range } from './load-types.ts';
 
@@ -40,6 +39,7 @@ export interface FoundImage {
   digest: OciDigest;
   manifest: Manifest;
   layers: Descriptor[];
+  choice?: Choice;
   source: OpenSource;
   /**
    * Reads and checks the bootstrap.
@@ -74,9 +74,9 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     progress({ stage: 'resolving' });
     pool.warm(LOAD);
     const from = repository(reference);
-    const manifest = await imageManifest(from, platform, signal);
-    const layers = layersOf(manifest, from.reference);
-    const base = { reference: from.reference, kind: from.kind, manifest, layers, source: sourceOf(from) };
+    const chosen = await chooseImage(from, platform, opener.pinned(reference) !== undefined, signal);
+    const base = { reference: from.reference, kind: from.kind, ...chosen, source: sourceOf(from) };
+    const { manifest, layers } = chosen;
     return {
       ...base,
       digest: manifest.descriptor.digest,
@@ -90,35 +90,19 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     };
   }
 
-  return {
+  const opener: ImageOpener = {
     canonical: (reference) => formatReference(parseReference(reference, '/')),
     pinned: (reference) => pinnedDigest(parseReference(reference, '/')),
     resolve,
     sources: (reference) => sourceOf(repository(reference)),
     close: () => network.close(),
   };
+  return opener;
 }
 
 /** Without the size: that of a blob from a chunk dictionary is its builder's guess. */
 function sourceOf(from: Repository): OpenSource {
   return ({ digest }) => from.open({ digest });
-}
-
-async function imageManifest(from: Repository, platform: string | undefined, signal: AbortSignal): Promise<Manifest> {
-  const named = await from.resolve(signal);
-  if (!isIndexType(named.descriptor.mediaType)) return named;
-  const wanted = platform === undefined ? machinePlatform() : parsePlatform(platform);
-  const chosen = selectManifest(parseIndex(named.bytes, from.reference), wanted);
-  const manifest = await from.manifest(chosen.digest, signal);
-  if (isIndexType(manifest.descriptor.mediaType))
-    throw new NymphError('unsupported', `${from.reference}: an index within an index`);
-  return manifest;
-}
-
-function layersOf(manifest: Manifest, name: string): Descriptor[] {
-  const { layers } = parseJsonObject(manifest.bytes, name);
-  if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
-  return layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`));
 }
 
 async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {

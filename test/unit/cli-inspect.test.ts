@@ -74,7 +74,7 @@ test('run-check says why an image is not lazy, with status 6', async (t) => {
   await writeOrdinaryImage(directory);
   const ordinary = await nymph(['run-check', `oci:${directory}`]);
   assert.deepEqual({ status: ordinary.status, err: ordinary.err }, { status: 6, err: '' });
-  assert.match(ordinary.out, /^not lazy: .*nydus.*nydusify/i);
+  assert.match(ordinary.out, /^not lazy: .*nydus.*nymph convert/i);
   const json = await nymph(['run-check', `oci:${directory}`, '--json']);
   assert.equal(json.status, 6);
   assert.equal(JSON.parse(json.out).lazy, false);

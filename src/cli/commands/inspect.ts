@@ -18,6 +18,7 @@ function inspectionText(inspection: Inspection): string {
       ['reference', inspection.reference],
       ['read from', inspection.kind],
       ['digest', inspection.digest],
+      ['chosen', chosenText(inspection.choice)],
       ['media type', inspection.mediaType],
       ['format', `${inspection.format}, chunks of ${formatSize(bootstrap.chunkSize)}`],
       [
@@ -45,6 +46,12 @@ function inspectionText(inspection: Inspection): string {
     heading('blobs', inspection.blobs.length),
     ...(inspection.blobs.length === 0 ? [] : [blobTable(inspection.blobs)]),
   ].join('\n');
+}
+
+function chosenText(choice: Inspection['choice']): string | undefined {
+  if (choice === undefined) return undefined;
+  const { by, ordinary } = choice;
+  return by === 'index' ? `from an index, instead of ${ordinary}` : `as a referrer of ${ordinary}`;
 }
 
 function countsText(counts: Inspection['bootstrap']['counts']): string {

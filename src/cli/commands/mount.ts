@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { makeDirectory } from '../directories.ts';
 import { progressView } from '../progress.ts';
 import { canonicalReference } from '../reference.ts';
-import { printable } from '../text.ts';
+import { choiceText, printable } from '../text.ts';
 
 /** What to mount, as the command line has it. */
 export interface MountArguments {
@@ -37,7 +37,8 @@ export async function run(context: Context, image: MountArguments, options: Moun
     view.clear();
     context.print(
       { ...mount, ...(file === undefined ? {} : { withoutEffect: idle }) },
-      () => `mounted ${printable(mount.reference)} on ${printable(mount.directory)}`,
+      () =>
+        `mounted ${printable(mount.reference)} on ${printable(mount.directory)}${choiceText(mount.choice, mount.digest)}`,
     );
     if (idle.length > 0 && !context.globals.json) {
       const lines = idle.map(({ key, why }) => `  ${printable(key)}: ${why}`);

@@ -2,7 +2,7 @@ import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { Context } from '../context.ts';
 import { progressView } from '../progress.ts';
 import { canonicalReference } from '../reference.ts';
-import { printable } from '../text.ts';
+import { choiceText, printable } from '../text.ts';
 
 /** `nymph pull` */
 export async function run(context: Context, reference: string, options: { platform?: string }): Promise<undefined> {
@@ -17,7 +17,7 @@ export async function run(context: Context, reference: string, options: { platfo
     context.print(result, () => {
       const name = `${printable(result.image.reference)}@${result.image.digest}`;
       const whole = `${formatSize(result.image.size)} in the cache, ${formatSize(result.fetched)} fetched`;
-      return `pulled ${name}: ${whole} in ${formatDuration(result.milliseconds)}`;
+      return `pulled ${name}: ${whole} in ${formatDuration(result.milliseconds)}${choiceText(result.choice, result.image.digest)}`;
     });
   } catch (error) {
     view.clear();

@@ -2,7 +2,7 @@ import { NymphError } from '../../errors.ts';
 import { EXIT, type ExitCode } from '../../exit-status.ts';
 import type { Context } from '../context.ts';
 import { type OpenedImage, openImage } from '../open-image.ts';
-import { coloured, plural, printable } from '../text.ts';
+import { choiceText, coloured, plural, printable } from '../text.ts';
 
 /** `nymph run-check`: one sentence whether the image would be mounted lazily; exit status 6 if not. */
 export async function run(
@@ -13,9 +13,11 @@ export async function run(
   try {
     const opened = await openImage(context, reference, options.platform);
     const reason = lazyReason(opened);
+    const { choice } = opened;
+    const { digest } = opened.manifest.descriptor;
     context.print(
-      { reference: opened.reference, lazy: true, reason },
-      () => `${coloured('green', 'lazy')}: ${printable(reason)}`,
+      { reference: opened.reference, lazy: true, reason, ...(choice ? { choice } : {}) },
+      () => `${coloured('green', 'lazy')}: ${printable(reason)}${choiceText(choice, digest)}`,
     );
     return undefined;
   } catch (error) {

@@ -42,10 +42,15 @@ export function bootstrapLayer(layers: readonly Layer[]): Layer {
   return layer;
 }
 
+/** Whether a manifest with these layers is that of a Nydus image, in whatever version. */
+export function isNydusImage(layers: readonly Layer[]): boolean {
+  return layers.some((layer) => layer.annotations?.[BOOTSTRAP] === 'true');
+}
+
 function notNydus(layers: readonly Layer[]): NymphError {
   if (layers.some((layer) => layer.mediaType.startsWith('application/vnd.cncf.model.')))
     return new NymphError('unsupported', 'a ModelPack artifact, which is not served yet');
   return new NymphError('unsupported', 'an ordinary OCI image (no Nydus bootstrap layer)', {
-    hint: 'Convert it first: nydusify convert --source IMAGE --target IMAGE-nydus --fs-version 6',
+    hint: 'Convert it first: nymph convert IMAGE IMAGE-nydus',
   });
 }
