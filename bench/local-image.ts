@@ -2,9 +2,9 @@ import { createCipheriv } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeOciLayout } from '../src/build/oci-layout.ts';
 import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../src/formats/rafs/write/oci-layout.ts';
 import { makeManyFiles } from '../test/tree.ts';
 
 /** A tree on disk and a Nydus image of it. */

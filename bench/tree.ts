@@ -11,10 +11,10 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { writeOciLayout } from '../src/build/oci-layout.ts';
 import { type BuildOptions, buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import type { Compressor } from '../src/formats/rafs/write/compress.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../src/formats/rafs/write/oci-layout.ts';
 import { writeManifest } from '../test/manifest.ts';
 import { makeBigFile, makeManyFiles } from '../test/tree.ts';
 

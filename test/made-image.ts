@@ -1,9 +1,9 @@
 /** Images that tests build from a tree of their own: the tree stays as the truth to compare with. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeOciLayout } from '../src/build/oci-layout.ts';
 import { type BuildOptions, buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../src/formats/rafs/write/oci-layout.ts';
 
 export interface MadeImage {
   /** OCI layout that holds the image under `tag`. */

@@ -2,7 +2,7 @@
 # Installs the real programs that tests talk to, where that is possible; says what is missing where it is not.
 set -u
 missing=
-for pair in docker-registry:docker-registry skopeo:skopeo fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio containerd:containerd runc:runc; do
+for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio containerd:containerd runc:runc; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # A real S3 server, built where there is a Go that can (1.24 or later).

@@ -4,12 +4,12 @@ import { join, resolve } from 'node:path';
 import { NymphError } from '../errors.ts';
 import { type BuildOptions, type BuiltImage, buildRafsV6 } from '../formats/rafs/write/build.ts';
 import { walkDirectory } from '../formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../formats/rafs/write/oci-layout.ts';
 import type { SourceEntry } from '../formats/rafs/write/source.ts';
 import type { Platform } from '../sources/platform.ts';
 import { createThreadPool } from '../threads/pool.ts';
 import { holdableAttributes, type LeftOut } from './attributes.ts';
 import { createLayerTree } from './layers.ts';
+import { writeOciLayout } from './oci-layout.ts';
 import { openTarFile } from './tar-file.ts';
 import { workDirectory } from './work-directory.ts';
 

@@ -155,6 +155,29 @@ export function buildProgram(chosen: Chosen): Command {
       run(async (context) => (await import('./commands/build.ts')).run(context, source, options)),
     );
 
+  addOptions(
+    program
+      .command('convert')
+      .description('make a Nydus image of an ordinary one; needs no daemon')
+      .argument('<source>', 'ordinary image, in a registry or oci:PATH:TAG')
+      .argument('[destination]', 'where, host/name:tag or oci:PATH:TAG; without it, beside the source as its referrer')
+      .option('--platform <platform>', 'of an index; may be repeated (default: that of this machine)', platforms)
+      .addOption(new Option('--all-platforms', 'all of an index').conflicts('platform'))
+      .option('--index', 'let the destination mean both images, so that it serves ordinary clients too'),
+    packingOptions(),
+  )
+    .addHelpText(
+      'after',
+      examples([
+        'nymph convert registry.example/app:1 registry.example/app:1-nydus',
+        'nymph convert registry.example/app:1',
+        'nymph convert --index --all-platforms registry.example/app:1 registry.example/app:1',
+      ]),
+    )
+    .action((source, destination, options) =>
+      run(async (context) => (await import('./commands/convert.ts')).run(context, source, destination, options)),
+    );
+
   program
     .command('verify')
     .description('check every chunk of an image against its digest; wrong ones are fetched again')
@@ -197,6 +220,10 @@ function addOptions(command: Command, options: readonly Option[]): Command {
 
 function examples(lines: readonly string[]): string {
   return `\nExample${lines.length === 1 ? '' : 's'}:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+function platforms(text: string, before: string[] = []): string[] {
+  return [...before, formatPlatform(parsePlatform(text))];
 }
 
 function platform(): Option {

@@ -4,9 +4,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { writeOciLayout } from '../../src/build/oci-layout.ts';
 import { type BuildOptions, buildRafsV6 } from '../../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../../src/formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../../src/formats/rafs/write/oci-layout.ts';
 import { sharedFixture, unpackKinds } from '../fixtures.ts';
 import { flattenBlobs, mountFlat, unmountFlat } from '../flat.ts';
 import { checkTree, describe, writeManifest } from '../manifest.ts';

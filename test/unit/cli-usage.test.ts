@@ -21,6 +21,7 @@ test('every command has a description and an example of itself', () => {
     'status',
     'inspect',
     'build',
+    'convert',
     'verify',
     'prune',
     'setup',

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { writeOciLayout } from '../../src/build/oci-layout.ts';
 import { kernelChunkSize, readInode } from '../../src/erofs/inode.ts';
 import { walkTree } from '../../src/erofs/walk.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../../src/formats/rafs/bootstrap.ts';
@@ -24,7 +25,6 @@ import { decodeMember, findBootstrapInBlob, TAIL_SIZE } from '../../src/formats/
 import { type BuildOptions, type BuiltImage, buildRafsV6 } from '../../src/formats/rafs/write/build.ts';
 import { encodeChunkInfo } from '../../src/formats/rafs/write/chunk-info.ts';
 import { walkDirectory } from '../../src/formats/rafs/write/directory.ts';
-import { writeOciLayout } from '../../src/formats/rafs/write/oci-layout.ts';
 import { contentOf, type SourceEntry } from '../../src/formats/rafs/write/source.ts';
 import type { Image } from '../../src/image/image.ts';
 import { randomSeries } from '../manifest/read.ts';

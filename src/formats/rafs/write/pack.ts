@@ -7,11 +7,10 @@ import type { BlobWriter, FrameToWrite } from './blob-writer.ts';
 import type { WrittenChunk } from './chunk-info.ts';
 import type { Compressor } from './compress.ts';
 import type { CompressOutcome, CompressRequest } from './compress-job.ts';
-import { groupPieces, type PieceGroup } from './pieces.ts';
+import { type FileToPack, groupPieces, type PieceGroup } from './pieces.ts';
 import { lengthOf, type ReadOutcome, type ReadRequest } from './read-job.ts';
-import type { SourceFile } from './tree.ts';
 
-export interface PackOptions {
+export interface PackOptions<File extends FileToPack> {
   chunkSize: number;
   digester: DigestAlgorithm;
   compressor: Compressor;
@@ -20,9 +19,9 @@ export interface PackOptions {
   batchSize: number;
   pool: ThreadPool;
   /** Names the blob that a file goes to. */
-  writerOf(file: SourceFile): Promise<BlobWriter>;
+  writerOf(file: File): Promise<BlobWriter>;
   /** All chunks of a file have their places. */
-  packed(file: SourceFile, chunks: readonly WrittenChunk[]): void;
+  packed(file: File, chunks: readonly WrittenChunk[]): void;
   /** Told now and then: bytes of content that are stored. */
   progress?(bytes: number): void;
   signal?: AbortSignal;
@@ -53,7 +52,7 @@ interface Slot {
 }
 
 interface Packing {
-  group: PieceGroup;
+  group: PieceGroup<FileToPack>;
   slot: Slot;
   /** What is stored of it, by blob. */
   parts: {
@@ -69,14 +68,17 @@ interface Packing {
  * the calling thread decides which chunks are new and writes. What comes out depends on nothing but files and options.
  * @param files not empty, of content that can be read
  */
-export async function packFiles(files: readonly SourceFile[], options: PackOptions): Promise<Duplicates> {
+export async function packFiles<File extends FileToPack>(
+  files: readonly File[],
+  options: PackOptions<File>,
+): Promise<Duplicates> {
   const { chunkSize, digester, compressor, level, batchSize, pool } = options;
   const keepDigest = createDigestStore();
   const known = new Map<string, WrittenChunk>();
   const duplicates: Duplicates = { chunks: 0, bytes: 0 };
   const groupSize = Math.max(GROUP_SIZE, chunkSize);
   const slots = createSlots(groupSize);
-  const reading: { group: PieceGroup; slot: Slot; outcome: Promise<ReadOutcome> }[] = [];
+  const reading: { group: PieceGroup<File>; slot: Slot; outcome: Promise<ReadOutcome> }[] = [];
   const packing: Packing[] = [];
   let stored = 0;
   let chunks: WrittenChunk[] = [];

@@ -1,20 +1,32 @@
 import { NymphError } from '../../../errors.ts';
 import type { Piece } from './read-job.ts';
-import type { SourceFile } from './tree.ts';
+import type { SourceEntry } from './source.ts';
+
+/** A regular file whose content is to be stored. */
+export interface FileToPack {
+  /** For errors. */
+  path: Buffer;
+  size: number;
+  entry: Pick<SourceEntry, 'content'>;
+}
 
 /** Chunks to be that are read in one go: of one large file, or of many small ones. */
-export interface PieceGroup {
+export interface PieceGroup<File> {
   pieces: Piece[];
   /** The file of each piece, and whether it is the file's last. */
-  owners: { file: SourceFile; last: boolean }[];
+  owners: { file: File; last: boolean }[];
   size: number;
 }
 
 const GROUP_PIECES = 512;
 
 /** Cuts files into chunks and groups them, in order. @param limit bytes of a group, at least the chunk size */
-export function* groupPieces(files: readonly SourceFile[], chunkSize: number, limit: number): Generator<PieceGroup> {
-  let group: PieceGroup = { pieces: [], owners: [], size: 0 };
+export function* groupPieces<File extends FileToPack>(
+  files: readonly File[],
+  chunkSize: number,
+  limit: number,
+): Generator<PieceGroup<File>> {
+  let group: PieceGroup<File> = { pieces: [], owners: [], size: 0 };
   for (const file of files) {
     for (let offset = 0; offset < file.size; offset += chunkSize) {
       const length = Math.min(chunkSize, file.size - offset);
@@ -30,7 +42,7 @@ export function* groupPieces(files: readonly SourceFile[], chunkSize: number, li
   if (group.pieces.length > 0) yield group;
 }
 
-function pieceOf(file: SourceFile, offset: number, length: number): Piece {
+function pieceOf(file: FileToPack, offset: number, length: number): Piece {
   const { content } = file.entry;
   switch (content?.kind) {
     case 'bytes': {
