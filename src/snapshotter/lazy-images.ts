@@ -1,5 +1,6 @@
 import { mkdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../cache/health.ts';
 import { orCancelled } from '../sources/retry.ts';
 import type { Directories } from './directories.ts';
@@ -30,6 +31,8 @@ const LABEL_IMAGE = 'containerd.io/snapshot/nymph.image';
 const ORIGIN_FILE = 'origin';
 /** A pulled image stays mounted this long for its first container, ms. */
 const PULL_MS = 10 * 60_000;
+/** containerd names an image this soon after its last layer, ms. */
+const NAMING_MS = 3_000;
 /** Digits of a digest that name the directory: short, because mount options are. */
 const DIGITS = 16;
 
@@ -112,6 +115,26 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     return { directories, owner: { uid, gid } };
   }
 
+  /** A container will likely follow: its image is mounted meanwhile. */
+  function unpacked(layer: Layer): void {
+    if (!isBootstrap(layer)) return;
+    eventually(layer)
+      .then(pulled)
+      .catch((error) => log('info', 'an image is not mounted before its first container', { why: error.message }));
+  }
+
+  /** containerd gives an image its name a moment after its layers are unpacked. */
+  async function eventually(base: Layer): Promise<Origin> {
+    for (let pause = 25; ; pause *= 2) {
+      try {
+        return await origin(base, never);
+      } catch (error) {
+        if (pause > NAMING_MS) throw error;
+        await sleep(pause, undefined, { ref: false });
+      }
+    }
+  }
+
   async function origin(base: Layer, signal: AbortSignal): Promise<Origin> {
     const known = base.labels[LABEL_IMAGE] ?? originOf(base.labels) ?? (await remembered(base.id));
     if (known !== undefined) return known;
@@ -152,7 +175,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
         );
   }
 
-  return { claim, lowers, release: letGo, restore };
+  return { claim, lowers, unpacked, release: letGo, restore };
 }
 
 function isBootstrap({ labels, kind }: Layer): boolean {

@@ -189,6 +189,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const labels = requestLabels(given);
     store.commit(key, name, lazyness === undefined ? labels : { ...labels, [LABEL_LAZY]: lazyness }, parent);
     await durability.sync();
+    lazy?.unpacked(known(name));
   }
 
   async function remove(key: string): Promise<void> {

@@ -133,6 +133,8 @@ function lazyImages(t: { after: (f: () => void) => void }) {
     root,
     mounted,
     finds: 0,
+    /** How often containerd does not know the image yet. */
+    unknown: 0,
     failure: undefined as Error | undefined,
     images: createLazyImages({
       directories: { root, place: (id) => join(root, String(id)), fs: (id) => join(root, String(id), 'fs') },
@@ -144,7 +146,7 @@ function lazyImages(t: { after: (f: () => void) => void }) {
       unmount: async (directory) => void mounted.delete(directory),
       mounted: () => [...mounted.keys()],
       find: async () => {
-        made.finds++;
+        if (++made.finds <= made.unknown) throw new NymphError('not-found', 'no name yet');
         return ORIGIN;
       },
       log: () => {},
@@ -199,6 +201,17 @@ test('a bootstrap that containerd unpacked is looked up once, and remembered ove
   await images.release(5);
   assert.deepEqual([...mounted.keys()], ['/elsewhere']);
   assert.equal(existsSync(directory), false);
+});
+
+test('an image is mounted when its bootstrap was unpacked, as soon as containerd gives it a name', async (t) => {
+  const made = lazyImages(t);
+  made.unknown = 2;
+  mkdirSync(join(made.root, '3'));
+  made.images.unpacked(layer(2, { labels: DATA }));
+  made.images.unpacked(layer(3, { labels: BOOTSTRAP }));
+  while (made.mounted.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(made.finds, 3);
+  assert.deepEqual([...made.mounted.values()], [ORIGIN]);
 });
 
 test('an image that cannot be mounted fails whoever needs it, with the reason, and leaves nothing', async (t) => {
