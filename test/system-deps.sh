@@ -2,9 +2,10 @@
 # Installs the real programs that tests talk to, where that is possible; says what is missing where it is not.
 set -u
 missing=
-for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio containerd:containerd runc:runc; do
+for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl fio:fio containerd:containerd runc:runc fusermount:fuse3; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2 ' || missing="$missing libfuse2"
 # A real S3 server, built where there is a Go that can (1.24 or later).
 versitygw=v1.8.0
 built=node_modules/.cache/go

@@ -7,6 +7,7 @@ export interface GlobalOptions {
   config?: string;
   root?: string;
   address?: string;
+  driver?: string;
   json?: boolean;
   verbose?: boolean;
 }
@@ -29,7 +30,7 @@ export async function createContext(options: GlobalOptions): Promise<Context> {
   const globals = { ...options };
   for (const name of ['config', 'root', 'address'] as const)
     if (globals[name] !== undefined) globals[name] = resolve(globals[name]);
-  const config = await loadConfig(globals.config, { root: globals.root, address: globals.address });
+  const config = await loadConfig(globals.config, globals);
   let controller: AbortController | undefined;
   const interruption = () => {
     controller ??= abortOnSignals();

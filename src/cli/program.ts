@@ -24,6 +24,12 @@ export function buildProgram(chosen: Chosen): Command {
     .option('--config <file>', 'configuration file (default: /etc/nymph/config.toml, if it is there)')
     .option('--root <directory>', 'directory of the cache, stronger than the configuration')
     .option('--address <socket>', 'control socket of the daemon, stronger than the configuration')
+    .addOption(
+      new Option('--driver <driver>', 'how a daemon that is started speaks FUSE: fuse-native needs no root').choices([
+        'kernel',
+        'fuse-native',
+      ]),
+    )
     .option('--json', 'print one JSON document')
     .option('--verbose', 'print the causes of an error')
     .configureHelp({ showGlobalOptions: true, styleTitle: (title) => title })

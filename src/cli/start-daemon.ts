@@ -62,9 +62,14 @@ async function answers(client: ControlClient): Promise<boolean> {
 
 /** `logged`: size of the log before, so that only what this start says is shown. */
 async function spawnDaemon(context: Context, file: string): Promise<{ child: ChildProcess; logged: number }> {
-  const { config: configFile, root, address } = context.globals;
+  const { config: configFile, root, address, driver } = context.globals;
   const args = [...process.execArgv, process.argv[1]];
-  for (const [option, value] of Object.entries({ '--config': configFile, '--root': root, '--address': address }))
+  for (const [option, value] of Object.entries({
+    '--config': configFile,
+    '--root': root,
+    '--address': address,
+    '--driver': driver,
+  }))
     if (value !== undefined) args.push(option, value);
   try {
     await mkdir(context.config.root, { recursive: true, mode: 0o700 });

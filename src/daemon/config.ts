@@ -20,6 +20,8 @@ export const DEFAULT_CONFIG_FILE = '/etc/nymph/config.toml';
 export interface ConfigOverrides {
   root?: string;
   address?: string;
+  /** `fuse.driver`. */
+  driver?: string;
 }
 
 type Table = Record<string, unknown>;
@@ -53,6 +55,11 @@ export function parseConfig(text: string, name: string, overrides: ConfigOverrid
   const findings: Finding[] = [];
   const values = readSections(document, findings);
   for (const key of ['root', 'address'] as const) if (overrides[key] !== undefined) values.top[key] = overrides[key];
+  if (overrides.driver !== undefined) {
+    const driver = SETTINGS.fuse.driver.read(overrides.driver);
+    if ('wrong' in driver) throw new NymphError('usage', `--driver ${driver.wrong}`);
+    values.fuse.driver = driver.value;
+  }
   const tooLong = wrongAddress(String(values.top.address ?? ''));
   if (tooLong !== undefined && overrides.address !== undefined)
     throw new NymphError('usage', `--address ${tooLong}`, { hint: 'Take a shorter path.' });

@@ -1,3 +1,4 @@
+import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/open.ts';
 import type { ImageServiceProxy } from '../cri/proxy.ts';
 import { NymphError } from '../errors.ts';
@@ -6,19 +7,16 @@ import type { FetchContext } from '../fetch/fetcher.ts';
 import { createGate } from '../fetch/gate.ts';
 import { DEFAULT_POLICY } from '../fetch/policy.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
-import { createKernelDriver } from '../fuse/kernel-driver.ts';
+import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
-import { mountFuse, unmountFuse } from '../mount/fuse.ts';
 import { LOAD } from '../mount/load.ts';
 import { createMounts, type Mounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
-import { createTrees } from '../mount/trees.ts';
-import { erofsWay, treeWay, type Ways } from '../mount/ways.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
-import { createThreadPool } from '../threads/pool.ts';
+import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
@@ -34,8 +32,8 @@ export interface DaemonOptions {
   config: Config;
   logger: Logger;
   version: string;
-  /** Descriptor of /dev/fuse. */
-  fuseFd: number;
+  /** Descriptor of /dev/fuse; undefined with the driver `fuse-native`. */
+  fuseFd: number | undefined;
   /** True if an earlier daemon served on this descriptor. */
   inherited: boolean;
   /** Process id of the supervisor, while there is one. */
@@ -57,12 +55,8 @@ export interface Daemon {
 
 /** Puts the parts together and starts to serve: cache, FUSE, mounts of an earlier daemon, control API. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { config, logger, fuseFd, inherited } = options;
+  const { config, logger, inherited } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
-  if (config.fuse.driver !== 'kernel')
-    throw new NymphError('unsupported', `fuse.driver = "${config.fuse.driver}" is not built yet`, {
-      hint: 'Take the line away: the kernel driver is the default.',
-    });
   const cache = await openCache(config.root, { quota: config.cache.quota, log });
   const pool = createThreadPool();
   const context: FetchContext = {
@@ -84,13 +78,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     refused: (blob, reason) => cache.refused(blob, reason),
     program: (blob, offset) => startup.arrived(blob, offset),
   };
-  const driver = createKernelDriver({
-    fuseFd,
-    threads: config.fuse.threads,
-    inherited,
-    log,
-    onEnd: (error) => options.onEnd(error ?? 'the FUSE mount was taken away'),
+  const connection = await connect(options, cache, pool, log).catch(async (error) => {
+    await cache.close();
+    throw error;
   });
+  const { driver } = connection;
   const blobs = createServedBlobs(cache, driver, context);
   const startup = createStartup(blobs, log);
   const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
@@ -98,12 +90,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     { ...registryOptions(config), ...(captured ? { captured } : {}), log: logger },
     pool,
   );
-  const trees = createTrees(cache, driver);
-  const ways: Ways = {
-    erofs: erofsWay(cache, config.fuse.mountpoint, options.lookUp),
-    fuse: treeWay(cache, trees, pool, { directory: config.fuse.mountpoint, fd: fuseFd }, options.lookUp),
-  };
-  const mounts = createMounts(cache, ways, log);
+  const mounts = createMounts(cache, connection.ways, log);
   const begun = Date.now();
   const health = (): Health => ({
     version: options.version,
@@ -126,12 +113,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
   let mounted = false;
   try {
-    if (!inherited) await mountFuse(fuseFd, config.fuse.mountpoint);
+    await connection.open();
     mounted = true;
     options.onMounted();
     // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
     const remount = await service.restore(inherited);
-    await driver.start(createFlatFileSystem(blobs, trees.list, log));
+    await driver.start(createFlatFileSystem(blobs, connection.trees, log));
     await remount();
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
     const imageService = await serveCri(config, captured, logger).catch((error) => {
@@ -173,12 +160,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         await driver.stop();
         await pool.close();
         await cache.close();
-        if (final) await unmountFuse(config.fuse.mountpoint);
+        if (final) await connection.close();
       },
     };
   } catch (error) {
     // With an inherited connection readers wait for the next daemon; a fresh one has none.
-    if (mounted && !inherited) await unmountFuse(config.fuse.mountpoint);
+    if (mounted && !inherited) await connection.close();
     await cache.close().catch(() => undefined);
     throw error;
   }
@@ -211,6 +198,25 @@ function imageMounts(service: Service, mounts: Mounts): ImageMounts {
     },
     mounted: () => mounts.list().map(({ stored }) => stored.directory),
   };
+}
+
+async function connect(
+  { config, fuseFd, inherited, lookUp, onEnd }: DaemonOptions,
+  cache: Cache,
+  pool: ThreadPool,
+  log: FetchContext['log'],
+): Promise<Connection> {
+  if (fuseFd === undefined) return nativeConnection(log, cache);
+  const options = {
+    fuseFd,
+    threads: config.fuse.threads,
+    inherited,
+    log,
+    onEnd: (error?: string) => onEnd(error ?? 'the FUSE mount was taken away'),
+    directory: config.fuse.mountpoint,
+    lookUp,
+  };
+  return kernelConnection(options, cache, pool);
 }
 
 function routes(service: Service, health: () => Health, onStop: () => void): Routes {

@@ -1,4 +1,4 @@
-/** The daemon's process: started by the supervisor with /dev/fuse as descriptor 3. */
+/** The daemon's process: started by the supervisor, with the kernel driver's /dev/fuse as descriptor 3. */
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
 import { exitStatus } from '../exit-status.ts';
@@ -13,20 +13,26 @@ import { lookUp, supervisorPid, tell } from './supervisor-link.ts';
 const STOP_MS = 10_000;
 
 const { values } = parseArgs({
-  options: { config: { type: 'string' }, root: { type: 'string' }, address: { type: 'string' } },
+  options: {
+    config: { type: 'string' },
+    root: { type: 'string' },
+    address: { type: 'string' },
+    driver: { type: 'string' },
+  },
 });
 const inherited = process.env[INHERITED_ENV] === '1';
 /** FUSE threads block in the kernel: exit(3) would wait for them for ever. */
 const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
 
-closeOnExec(FUSE_FD);
 let daemon: Daemon | undefined;
 let stopping = false;
 
-const config = await loadConfig(values.config, { root: values.root, address: values.address }).catch((error) => {
+const config = await loadConfig(values.config, values).catch((error) => {
   process.stderr.write(`nymph: ${(error as Error).message}\n`);
   process.exit(exitStatus(error));
 });
+const fuseFd = config.fuse.driver === 'kernel' ? FUSE_FD : undefined;
+if (fuseFd !== undefined) closeOnExec(fuseFd);
 const logger = createLogger({ level: config.log.level, format: config.log.format });
 
 process.on('SIGTERM', () => void stop(0, 'asked to stop'));
@@ -41,7 +47,7 @@ try {
     config,
     logger,
     version: VERSION,
-    fuseFd: FUSE_FD,
+    fuseFd,
     inherited,
     supervisor: supervisorPid,
     lookUp,

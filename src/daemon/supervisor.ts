@@ -30,6 +30,8 @@ export interface SupervisorOptions {
   /** The daemon's entry point and its arguments. */
   script: string;
   arguments: string[];
+  /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
+  fuse?: boolean;
   /** One line for the log. */
   log: (message: string) => void;
   /** Times in ms: first pause before a restart (doubling up to the last), grace of a stop. */
@@ -50,7 +52,8 @@ const LIVED_MS = 30_000;
  */
 export async function supervise(options: SupervisorOptions): Promise<number> {
   const { firstPause = 50, lastPause = 5_000, grace = 15_000 } = options;
-  let fuse = openSync('/dev/fuse', 'r+');
+  const open = () => (options.fuse === false ? undefined : openSync('/dev/fuse', 'r+'));
+  let fuse = open();
   let inherited = false;
   let lost = false;
   let served = false;
@@ -72,12 +75,12 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     for (let pause = firstPause; ; ) {
       const begun = Date.now();
       const daemon = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
-        stdio: ['ignore', 'inherit', 'inherit', fuse, 'ipc'],
+        stdio: ['ignore', 'inherit', 'inherit', fuse ?? 'ignore', 'ipc'],
         env: { ...process.env, ...ENVIRONMENT, ...(inherited ? { [INHERITED_ENV]: '1' } : {}) },
       });
       child = daemon;
       daemon.on('message', (message: DaemonMessage) => {
-        if (message.type === 'mounted') inherited = true;
+        if (message.type === 'mounted') inherited = fuse !== undefined;
         else if (message.type === 'ready') served = true;
         else if (message.type === 'lost') lost = true;
         else void lookUp(daemon, message.id, message.paths);
@@ -86,8 +89,8 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
       if (lost) {
-        closeSync(fuse);
-        fuse = openSync('/dev/fuse', 'r+');
+        if (fuse !== undefined) closeSync(fuse);
+        fuse = open();
         inherited = lost = false;
       }
       if (Date.now() - begun > LIVED_MS) pause = firstPause;
@@ -102,7 +105,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   } finally {
     process.off('SIGTERM', stop);
     process.off('SIGINT', stop);
-    closeSync(fuse);
+    if (fuse !== undefined) closeSync(fuse);
   }
 }
 

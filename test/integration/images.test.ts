@@ -1,6 +1,6 @@
 /**
- * Images of the upstream builders through the whole program, by EROFS and as FUSE trees, compared with their manifests
- * inode by inode and byte by byte.
+ * Images of the upstream builders through the whole program, by EROFS, as FUSE trees, and by fuse-native, compared with
+ * their manifests inode by inode and byte by byte.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -12,9 +12,12 @@ import type { MountInfo } from '../../src/daemon/api.ts';
 import { cannotMount, mountsBelow, type TestDaemon, testDaemon } from '../daemon.ts';
 import { APP_LAYOUT, APP_MANIFEST, sharedFixture, unpackKinds } from '../fixtures.ts';
 import { type CompareOptions, checkTree, type Difference, describe as tell } from '../manifest.ts';
+import { NATIVE_CANNOT, noNativeDriver } from '../native.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
 
 const skip = cannotMount();
+const noNative = await noNativeDriver();
+const NATIVE = '[fuse]\ndriver = "fuse-native"\n';
 const KNOWN_APP = ['/srv', '/srv/pages'].map((path) => ({ path, field: 'mtime' }));
 
 interface Sample {
@@ -32,14 +35,16 @@ const VIAS = ['erofs', 'fuse'] as const;
 type Via = (typeof VIAS)[number];
 
 /** The tree is right, by EROFS and by FUSE, by each way of reading, from an empty cache each time. */
-async function checkImage(daemon: TestDaemon, sample: Sample): Promise<void> {
-  for (const via of VIAS) for (const how of sample.hows ?? HOWS) await checkReading(daemon, sample, via, how);
+async function checkImage(daemon: TestDaemon, sample: Sample, vias: readonly Via[] = VIAS): Promise<void> {
+  for (const via of vias) for (const how of sample.hows ?? HOWS) await checkReading(daemon, sample, via, how);
 }
 
 async function checkReading(daemon: TestDaemon, sample: Sample, via: Via, how: CompareOptions['how']): Promise<void> {
   const place = daemon.place('m');
   await mountBy(daemon, sample, via, place);
-  const differences = await checkTree(place, sample.manifest, { how, exceptions: sample.exceptions });
+  const { fuse } = await daemon.client.status();
+  const exceptions = [...(sample.exceptions ?? []), ...(fuse.driver === 'fuse-native' ? NATIVE_CANNOT : [])];
+  const differences = await checkTree(place, sample.manifest, { how, exceptions });
   assert.deepEqual(first(differences), [], `${sample.name}, by ${via}, ${how}`);
   assert.equal((await daemon.nymph('umount', place)).status, 0);
   const pruned = await daemon.nymph('prune', '--all');
@@ -99,8 +104,8 @@ describe('images', { skip }, () => {
     registries.push(started);
     return started;
   };
-  const daemonFor = (t: { after(clean: () => Promise<void>): void }, host: string) =>
-    testDaemon(t, { toml: `[registry]\nplain_http = ["${host}"]\n` });
+  const daemonFor = (t: { after(clean: () => Promise<void>): void }, host: string, toml = '') =>
+    testDaemon(t, { toml: `${toml}[registry]\nplain_http = ["${host}"]\n` });
   const app = (host: string): Sample => ({
     name: 'app',
     reference: `${host}/app:nydus`,
@@ -130,6 +135,13 @@ describe('images', { skip }, () => {
       const gaps = await checkKills(daemon, app(slow.host), 3, via);
       t.diagnostic(`ms from kill -9 to served again: ${gaps.join(', ')}`);
     });
+
+  test('by fuse-native: a converted image, and every kind of inode', { skip: noNative }, async (t) => {
+    const { host } = await registry();
+    const daemon = await daemonFor(t, host, NATIVE);
+    await checkImage(daemon, app(host), ['fuse']);
+    await checkImage(daemon, kindsSample, ['fuse']);
+  });
 
   test('an encrypted image is refused by name, and nothing is left', async (t) => {
     const daemon = await testDaemon(t);
@@ -198,6 +210,27 @@ describe('images', { skip }, () => {
     const daemon = await daemonFor(t, slow.host);
     slow.faults.bandwidth = 1 << 20;
     await checkKills(daemon, { ...app(slow.host), name: 'v5', reference: `${slow.host}/shared/app:nydus5` }, 3);
+  });
+
+  test('by fuse-native: images of the shared set', { skip: shared || noNative }, async (t) => {
+    const { host } = await registry();
+    const daemon = await daemonFor(t, host, NATIVE);
+    const manifest = sharedFixture('manifests', 'kinds.jsonl')!;
+    const rafs = sharedFixture('rafs')!;
+    for (const name of readdirSync(rafs).filter((entry) => !/encrypt|targz-ref/.test(entry)))
+      await checkImage(daemon, { name, reference: `rafs:${join(rafs, name)}`, manifest, hows: ['parallel'] }, ['fuse']);
+    for (const tag of ['nydus', 'batch', 'nydus5'])
+      await checkImage(
+        daemon,
+        {
+          name: `shared/app:${tag}`,
+          reference: `${host}/shared/app:${tag}`,
+          manifest: sharedFixture('manifests', 'app.jsonl')!,
+          exceptions: KNOWN_APP,
+          hows: ['random'],
+        },
+        ['fuse'],
+      );
   });
 
   test('ordinary images are refused by name', { skip: shared }, async (t) => {

@@ -18,13 +18,17 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
     return await supervise({
       script: daemonScript(),
       arguments: daemonArguments(context),
+      fuse: context.config.fuse.driver === 'kernel',
       log: logger(context),
     });
   } catch (error) {
     const { path, code } = error as NodeJS.ErrnoException;
     if (path !== '/dev/fuse') throw error;
     throw new NymphError('mount', `cannot open /dev/fuse: ${code}`, {
-      hint: code === 'ENOENT' || code === 'ENODEV' ? 'Load the module: `modprobe fuse`.' : 'Run as root.',
+      hint:
+        code === 'ENOENT' || code === 'ENODEV'
+          ? 'Load the module: `modprobe fuse`.'
+          : 'Run as root, or as yourself with `--driver fuse-native`.',
       cause: error,
     });
   }
@@ -63,7 +67,8 @@ function daemonScript(): string {
 }
 
 function daemonArguments({ globals }: Context): string[] {
-  const options = { '--config': globals.config, '--root': globals.root, '--address': globals.address };
+  const { config, root, address, driver } = globals;
+  const options = { '--config': config, '--root': root, '--address': address, '--driver': driver };
   return Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [name, value]));
 }
 
