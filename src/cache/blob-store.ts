@@ -15,7 +15,8 @@ import {
 } from './entry.ts';
 import { cacheError, messageOf } from './health.ts';
 import { BLOB_ID, keyOf, MAX_VARIANTS, OCI_DIGEST, parseKey } from './layout.ts';
-import { checkTables, type Ledger, ledgerOf, mergeLedgers } from './ledger.ts';
+import { checkTables, type Ledger, ledgerOf } from './ledger.ts';
+import { mergeLedgers } from './merge-ledgers.ts';
 import { readiness } from './readiness.ts';
 import { createSerialTasks } from './serial.ts';
 import type { Trash } from './trash.ts';

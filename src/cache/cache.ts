@@ -1,4 +1,4 @@
-import type { Blob, ChunkTable, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
+import type { Blob, ChunkTable, Cipher, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
 import type { ReadyMap } from './ready-map.ts';
 
 /**
@@ -10,6 +10,7 @@ import type { ReadyMap } from './ready-map.ts';
  *   <root>/blobs/<key>/data         sparse file in the blob's own address space
  *   <root>/blobs/<key>/ready        readiness bits, with what is known to be synced
  *   <root>/blobs/<key>/chunks       the ledger: chunk and frame tables of all images that use the blob
+ *   <root>/blobs/<key>/dictionaries what frames in the midst of a gzip stream are inflated with; with such frames only
  *   <root>/images/<hex>/bootstrap   complete local bootstrap, <hex> = the manifest's digest
  *   <root>/images/<hex>/image.json  what the catalogue says of the image, for the case that the catalogue is damaged
  *   <root>/tmp, <root>/trash        what is being made, and what is being removed: emptied at the next start
@@ -94,6 +95,10 @@ export interface CachedBlob {
   /** The ledger. Replaced, never changed in place, when another image adds chunks: do not keep indexes across awaits. */
   readonly chunks: ChunkTable;
   readonly frames: FrameTable;
+  /** The key of the frames, where they are encrypted. */
+  readonly cipher?: Cipher;
+  /** Descriptor of `dictionaries`, where frames have contexts. */
+  readonly dictionaries?: number;
 }
 
 /** Uncompressed bytes of a blob's chunks in all, and of those that are here. */

@@ -2,6 +2,7 @@ import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { corrupt } from '../errors.ts';
 import type { CachedBlob, Readiness } from './cache.ts';
+import { growDictionaries, makeDictionaries, openDictionaries } from './dictionaries.ts';
 import { type Disk, replaceWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
 import { keyOf, type Layout } from './layout.ts';
@@ -44,6 +45,7 @@ export interface OpenEntry {
   references: number;
   readonly data: FileHandle;
   readonly readyFile: FileHandle;
+  readonly dictionaries: FileHandle | undefined;
   /** Ends the background verification. */
   readonly stop: AbortController;
   rechecked: Promise<void>;
@@ -75,7 +77,10 @@ export async function createEntry(
     const { ino, variant } = record;
     const encoded = encodeLedger({ ino, variant, ledger });
     await writeWhole(disk, join(temporary, 'chunks'), encoded);
-    const entry = assemble(place, record, ledger, encoded.length, data, readyFile, ready, map, counted);
+    const dictionaries = await makeDictionaries(disk, temporary, ledger);
+    if (dictionaries) handles.push(dictionaries);
+    const files = { data, readyFile, dictionaries };
+    const entry = assemble(place, record, ledger, encoded.length, files, ready, map, counted);
     await count(record, entry);
     await disk.rename(temporary, entryDirectory(place, record));
     return entry;
@@ -104,7 +109,9 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
     const map = createReadyMap(ledger.size);
     const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
     addReadyBytes(map, state.trusted);
-    const entry = assemble(place, record, ledger, bytes, data, readyFile, state.ready, map, counted);
+    const dictionaries = await openDictionaries(place.disk, directory, ledger);
+    if (dictionaries) handles.push(dictionaries);
+    const entry = assemble(place, record, ledger, bytes, { data, readyFile, dictionaries }, state.ready, map, counted);
     await count(record, entry);
     if (state.doubtful.some((byte) => byte !== 0)) startRecheck(place, entry, state.doubtful);
     return entry;
@@ -163,14 +170,16 @@ export async function closeEntry(entry: OpenEntry): Promise<void> {
   await entry.persister.finish();
   await entry.data.close();
   await entry.readyFile.close();
+  await entry.dictionaries?.close();
 }
 
 /** Puts a larger ledger in place: on disk first. */
 export async function growLedger(place: Place, record: EntryRecord, entry: OpenEntry, ledger: Ledger): Promise<void> {
   const { ino, variant } = record;
+  if (entry.dictionaries) await growDictionaries(place.disk, entry.dictionaries, ledger);
   const encoded = encodeLedger({ ino, variant, ledger });
   await replaceWhole(place.disk, join(entryDirectory(place, record), 'chunks'), encoded);
-  entry.ledger = ledger;
+  entry.ledger = written(ledger);
   entry.ledgerBytes = encoded.length;
   entry.blob.chunks = ledger.chunks;
   entry.blob.frames = ledger.frames;
@@ -180,19 +189,24 @@ export function entryDirectory(place: Place, record: { key: string }): string {
   return join(place.layout.blobs, record.key);
 }
 
+/** Without what is in the `dictionaries` file now: it may be large. */
+function written({ dictionaries: _, ...ledger }: Ledger): Ledger {
+  return ledger;
+}
+
 function assemble(
   place: Place,
   record: EntryRecord,
   ledger: Ledger,
   ledgerBytes: number,
-  data: FileHandle,
-  readyFile: FileHandle,
+  files: Pick<OpenEntry, 'data' | 'readyFile' | 'dictionaries'>,
   ready: ReadyFile,
   map: ReadyMap,
   counted: () => void,
 ): OpenEntry {
   const { disk, health } = place;
-  const { id, digest, digestAlgorithm, size, chunks, frames } = ledger;
+  const { id, digest, digestAlgorithm, size, chunks, frames, cipher } = ledger;
+  const { data, dictionaries } = files;
   const entry: OpenEntry = {
     blob: {
       key: record.key,
@@ -206,6 +220,8 @@ function assemble(
       ready: map,
       chunks,
       frames,
+      cipher,
+      dictionaries: dictionaries?.fd,
     },
     persister: createPersister({
       disk,
@@ -219,11 +235,10 @@ function assemble(
         counted();
       },
     }),
-    ledger,
+    ledger: written(ledger),
     ledgerBytes,
     references: 0,
-    data,
-    readyFile,
+    ...files,
     stop: new AbortController(),
     rechecked: Promise.resolve(),
   };
@@ -232,7 +247,8 @@ function assemble(
 
 async function count(record: EntryRecord, entry: OpenEntry): Promise<void> {
   const [data, ready] = await Promise.all([entry.data.stat(), entry.readyFile.stat()]);
-  record.bytes = (data.blocks + ready.blocks) * 512 + Math.ceil(entry.ledgerBytes / 4096) * 4096;
+  const tables = entry.ledgerBytes + entry.ledger.dictionarySize;
+  record.bytes = (data.blocks + ready.blocks) * 512 + Math.ceil(tables / 4096) * 4096;
 }
 
 /** Bits of the blocks that chunks cover. */

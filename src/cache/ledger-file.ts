@@ -16,14 +16,21 @@ import { checkTables, type Ledger } from './ledger.ts';
  *   40   64  blob id, hex
  *   104  64  digest of the stored object, hex
  *   168  4   variant: N of the key `<id>~N`, 1 for `<id>`
- *   172  4   zero
- *   176      frame offsets f × f64, chunk offsets c × f64, frame sizes, decoded sizes f × u32, chunk sizes, frames, frame
- *            offsets c × u32, chunk digests c × 32, codecs f × u8
+ *   172  4   bit 0: frames have contexts, x = f, otherwise 0. Bit 1: there is a key, k = 1, otherwise 0
+ *   176      bytes of the `dictionaries` file (with contexts) f64, dictionary offsets x × f64, frame offsets f × f64,
+ *            chunk offsets c × f64, frame sizes, decoded sizes f × u32, chunk sizes, frames, frame offsets c × u32,
+ *            dictionary sizes x × u32, chunk digests c × 32, dictionary digests x × 32, key and iv k × 48,
+ *            bits, values x × u8, codecs f × u8
  *   end  32  BLAKE3 of all before (SHA-256 would hold the thread five times as long)
  */
 const MAGIC = 'NYMPHLGR';
 const VERSION = 1;
 const HEADER_SIZE = 176;
+const FLAGS_OFFSET = 172;
+const HAS_CONTEXTS = 1;
+const HAS_CIPHER = 2;
+const KEY_SIZE = 32;
+const IV_SIZE = 16;
 const ALGORITHMS: readonly DigestAlgorithm[] = ['sha256', 'blake3'];
 const STRUCTURE = 'chunk ledger';
 
@@ -33,43 +40,77 @@ export interface StoredLedger {
   ledger: Ledger;
 }
 
-const sizeOf = (chunks: number, frames: number) =>
-  HEADER_SIZE + frames * (8 + 4 + 4 + 1) + chunks * (8 + 4 + 4 + 4 + DIGEST_SIZE) + DIGEST_SIZE;
+/** What decides the size of the file. */
+interface Shape {
+  chunks: number;
+  frames: number;
+  flags: number;
+}
 
-type Tables = Pick<Ledger, 'chunks' | 'frames'>;
+function sizeOf({ chunks, frames, flags }: Shape): number {
+  const contexts = (flags & HAS_CONTEXTS) === 0 ? 0 : 8 + frames * (8 + 4 + DIGEST_SIZE + 1 + 1);
+  const cipher = (flags & HAS_CIPHER) === 0 ? 0 : KEY_SIZE + IV_SIZE;
+  return (
+    HEADER_SIZE + frames * (8 + 4 + 4 + 1) + chunks * (8 + 4 + 4 + 4 + DIGEST_SIZE) + contexts + cipher + DIGEST_SIZE
+  );
+}
+
+type Tables = Pick<Ledger, 'chunks' | 'frames' | 'cipher'> & { dictionarySize: Float64Array };
 
 /** Views of the arrays in file order: the widest first, so that each is aligned. */
-function tablesIn(buffer: ArrayBuffer, chunks: number, frames: number): Tables {
+function tablesIn(buffer: ArrayBuffer, { chunks, frames, flags }: Shape): Tables {
   let at = HEADER_SIZE;
   const take = <T>(make: new (buffer: ArrayBuffer, at: number, length: number) => T, length: number, width: number) => {
     const view = new make(buffer, at, length);
     at += length * width;
     return view;
   };
+  const inMidst = (flags & HAS_CONTEXTS) !== 0;
+  const contexts = inMidst ? frames : 0;
+  const dictionarySize = take(Float64Array, inMidst ? 1 : 0, 8);
+  const dictionaryOffset = take(Float64Array, contexts, 8);
   const frameOffset = take(Float64Array, frames, 8);
   const chunkOffset = take(Float64Array, chunks, 8);
+  const frameSize = take(Uint32Array, frames, 4);
+  const decodedSize = take(Uint32Array, frames, 4);
+  const chunkTable = {
+    count: chunks,
+    offset: chunkOffset,
+    size: take(Uint32Array, chunks, 4),
+    frame: take(Uint32Array, chunks, 4),
+    frameOffset: take(Uint32Array, chunks, 4),
+  };
+  const dictionarySizes = take(Uint32Array, contexts, 4);
+  const digest = take(Uint8Array, chunks * DIGEST_SIZE, 1);
+  const dictionaryDigest = take(Uint8Array, contexts * DIGEST_SIZE, 1);
+  const cipher =
+    (flags & HAS_CIPHER) === 0 ? undefined : { key: take(Uint8Array, KEY_SIZE, 1), iv: take(Uint8Array, IV_SIZE, 1) };
+  const bits = take(Uint8Array, contexts, 1);
+  const value = take(Uint8Array, contexts, 1);
+  const codec = take(Uint8Array, frames, 1);
   return {
+    dictionarySize,
     frames: {
       count: frames,
       offset: frameOffset,
-      size: take(Uint32Array, frames, 4),
-      decodedSize: take(Uint32Array, frames, 4),
-      codec: new Uint8Array(buffer, sizeOf(chunks, frames) - DIGEST_SIZE - frames, frames),
+      size: frameSize,
+      decodedSize,
+      codec,
+      ...(inMidst && {
+        contexts: { bits, value, dictionaryOffset, dictionarySize: dictionarySizes, dictionaryDigest },
+      }),
     },
-    chunks: {
-      count: chunks,
-      offset: chunkOffset,
-      size: take(Uint32Array, chunks, 4),
-      frame: take(Uint32Array, chunks, 4),
-      frameOffset: take(Uint32Array, chunks, 4),
-      digest: take(Uint8Array, chunks * DIGEST_SIZE, 1),
-    },
+    chunks: { ...chunkTable, digest },
+    ...(cipher && { cipher }),
   };
 }
 
 export function encodeLedger({ ino, variant, ledger }: StoredLedger): Uint8Array {
-  const { chunks, frames } = ledger;
-  const bytes = Buffer.from(new ArrayBuffer(sizeOf(chunks.count, frames.count)));
+  const { chunks, frames, cipher } = ledger;
+  const { contexts } = frames;
+  const flags = (contexts ? HAS_CONTEXTS : 0) | (cipher ? HAS_CIPHER : 0);
+  const shape = { chunks: chunks.count, frames: frames.count, flags };
+  const bytes = Buffer.from(new ArrayBuffer(sizeOf(shape)));
   bytes.write(MAGIC, 0, 'latin1');
   bytes.writeUInt32LE(VERSION, 8);
   bytes.writeUInt32LE(ALGORITHMS.indexOf(ledger.digestAlgorithm), 12);
@@ -80,7 +121,8 @@ export function encodeLedger({ ino, variant, ledger }: StoredLedger): Uint8Array
   bytes.write(ledger.id, 40, 64, 'latin1');
   bytes.write(ledger.digest.slice('sha256:'.length), 104, 64, 'latin1');
   bytes.writeUInt32LE(variant, 168);
-  const tables = tablesIn(bytes.buffer as ArrayBuffer, chunks.count, frames.count);
+  bytes.writeUInt32LE(flags, FLAGS_OFFSET);
+  const tables = tablesIn(bytes.buffer as ArrayBuffer, shape);
   tables.frames.offset.set(frames.offset.subarray(0, frames.count));
   tables.frames.size.set(frames.size.subarray(0, frames.count));
   tables.frames.decodedSize.set(frames.decodedSize.subarray(0, frames.count));
@@ -90,6 +132,19 @@ export function encodeLedger({ ino, variant, ledger }: StoredLedger): Uint8Array
   tables.chunks.frame.set(chunks.frame.subarray(0, chunks.count));
   tables.chunks.frameOffset.set(chunks.frameOffset.subarray(0, chunks.count));
   tables.chunks.digest.set(chunks.digest.subarray(0, chunks.count * DIGEST_SIZE));
+  if (contexts && tables.frames.contexts) {
+    const to = tables.frames.contexts;
+    tables.dictionarySize[0] = ledger.dictionarySize;
+    to.bits.set(contexts.bits.subarray(0, frames.count));
+    to.value.set(contexts.value.subarray(0, frames.count));
+    to.dictionaryOffset.set(contexts.dictionaryOffset.subarray(0, frames.count));
+    to.dictionarySize.set(contexts.dictionarySize.subarray(0, frames.count));
+    to.dictionaryDigest.set(contexts.dictionaryDigest.subarray(0, frames.count * DIGEST_SIZE));
+  }
+  if (cipher && tables.cipher) {
+    tables.cipher.key.set(cipher.key);
+    tables.cipher.iv.set(cipher.iv);
+  }
   bytes.set(digestOf('blake3', bytes.subarray(0, -DIGEST_SIZE)), bytes.length - DIGEST_SIZE);
   return bytes;
 }
@@ -108,17 +163,23 @@ export function decodeLedger(bytes: Uint8Array): StoredLedger {
   if (view.toString('latin1', 0, 8) !== MAGIC) throw corrupt(STRUCTURE, 'magic', 0, 'not a ledger');
   const version = view.readUInt32LE(8);
   if (version !== VERSION) throw corrupt(STRUCTURE, 'version', 8, `${version} is not known`);
-  const chunks = view.readUInt32LE(32);
-  const frames = view.readUInt32LE(36);
-  if (view.length !== sizeOf(chunks, frames)) throw corrupt(STRUCTURE, 'counts', 32, 'contradict the size of the file');
+  const shape = {
+    chunks: view.readUInt32LE(32),
+    frames: view.readUInt32LE(36),
+    flags: view.readUInt32LE(FLAGS_OFFSET),
+  };
+  if ((shape.flags & ~(HAS_CONTEXTS | HAS_CIPHER)) !== 0) throw corrupt(STRUCTURE, 'flags', FLAGS_OFFSET, 'not known');
+  if (view.length !== sizeOf(shape)) throw corrupt(STRUCTURE, 'counts', 32, 'contradict the size of the file');
   const digestAlgorithm = ALGORITHMS[view.readUInt32LE(12)];
   if (!digestAlgorithm) throw corrupt(STRUCTURE, 'digest algorithm', 12, 'is not known');
+  const { dictionarySize, ...tables } = tablesIn(aligned.buffer as ArrayBuffer, shape);
   const ledger: Ledger = {
     id: view.toString('latin1', 40, 104),
     digest: `sha256:${view.toString('latin1', 104, 168)}`,
     digestAlgorithm,
     size: Number(view.readBigUInt64LE(24)),
-    ...tablesIn(aligned.buffer as ArrayBuffer, chunks, frames),
+    ...tables,
+    dictionarySize: dictionarySize[0] ?? 0,
   };
   checkTables(ledger);
   return { ino: Number(view.readBigUInt64LE(16)), variant: view.readUInt32LE(168), ledger };

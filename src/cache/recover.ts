@@ -29,7 +29,7 @@ export async function recoverBlobs(
       const name = parseKey(key);
       if (!name) throw corrupt('cache directory', 'name', 0, 'not the name of an entry');
       const row = rows.get(key) ?? (await adopt(catalogue, directory, key));
-      const files = ['data', 'ready', 'chunks'].map((file) => join(directory, file));
+      const files = ['data', 'ready', 'chunks', 'dictionaries'].map((file) => join(directory, file));
       await stat(files[0]);
       records.push({ ...name, ...row, bytes: await bytesOnDisk(...files) });
       rows.delete(key);

@@ -29,9 +29,12 @@ export interface Carriage {
 interface Part {
   start: number;
   end: number;
-  buffer: Uint8Array<ArrayBuffer>;
-  filled: number;
   flights: Flight[];
+}
+
+/** A part that the stream has come to. */
+interface Filling extends Part {
+  buffer: Uint8Array<ArrayBuffer>;
 }
 
 export interface Outcome {
@@ -45,7 +48,8 @@ export interface Outcome {
 /**
  * One request for a run of frames: streams their range, cuts it, hands each group to a work thread as soon as it is
  * complete, and settles its flights. Flights that did not arrive, or arrived wrong, are left unsettled.
- * @param flights ascending by frame offset, not empty; gaps between them are read and dropped.
+ * @param flights ascending by frame offset, not empty; gaps between them are read and dropped, and what several frames
+ *   have in common is read once.
  * @returns the error that ended the stream early, if one did, the flights whose bytes were wrong, and the stream.
  */
 export async function carry(
@@ -58,16 +62,33 @@ export async function carry(
   const { source, statistics } = carriage;
   const parts = group(flights);
   const from = parts[0].start;
-  const to = parts[parts.length - 1].end;
+  const to = parts.reduce((end, part) => Math.max(end, part.end), 0);
   const jobs: Promise<void>[] = [];
   const bad: Flight[] = [];
   let badReason: string | undefined;
   let error: unknown;
   let stream: AsyncIterable<Uint8Array> | undefined;
-  let current = 0;
+  let next = 0;
   let position = from;
+  let filling: Filling[] = [];
 
-  function dispatch(part: Part): void {
+  /** Copies a piece into all parts that it belongs to; those that are complete go on their way. */
+  function take(piece: Uint8Array): void {
+    const end = position + piece.length;
+    for (; next < parts.length && parts[next].start < end; next++) {
+      const part = parts[next];
+      filling.push({ ...part, buffer: new Uint8Array(part.end - part.start) });
+    }
+    for (const part of filling) {
+      const start = Math.max(position, part.start);
+      part.buffer.set(piece.subarray(start - position, Math.min(end, part.end) - position), start - part.start);
+      if (part.end <= end) dispatch(part);
+    }
+    filling = filling.filter((part) => part.end > end);
+    position = end;
+  }
+
+  function dispatch(part: Filling): void {
     const open = part.flights.filter((flight) => !flight.settled);
     if (open.length === 0) return;
     // A fault may have caught up with a prefetch: its frames are decoded first.
@@ -86,28 +107,10 @@ export async function carry(
     stream = await source.read(from, to - from, signal);
     for await (const piece of stream) {
       statistics.bytes[source.name] = (statistics.bytes[source.name] ?? 0) + piece.length;
-      let taken = 0;
-      while (taken < piece.length && current < parts.length) {
-        const part = parts[current];
-        if (position < part.start) {
-          // The gap between two parts.
-          const skip = Math.min(part.start - position, piece.length - taken);
-          taken += skip;
-          position += skip;
-          continue;
-        }
-        const size = Math.min(part.end - position, piece.length - taken);
-        part.buffer.set(piece.subarray(taken, taken + size), part.filled);
-        part.filled += size;
-        taken += size;
-        position += size;
-        if (position === part.end) {
-          dispatch(part);
-          current++;
-        }
-      }
+      take(piece);
       progress(position);
-      if (priority === 'prefetch') await carriage.pool.below(carriage.backlog);
+      // Readers come first; but what arrives faster than it can be decoded must not pile up for them either.
+      await carriage.pool.below(priority === 'prefetch' ? carriage.backlog : 4 * carriage.backlog);
     }
     if (position !== to)
       error = new NymphError('source', `${source.name} ended ${to - position} bytes early`, { retryable: true });
@@ -124,10 +127,8 @@ function group(flights: Flight[]): Part[] {
   const parts: Part[] = [];
   let members: Flight[] = [];
   const finish = () => {
-    const start = members[0].frame.offset;
     const last = members[members.length - 1].frame;
-    const end = last.offset + last.size;
-    parts.push({ start, end, buffer: new Uint8Array(end - start), filled: 0, flights: members });
+    parts.push({ start: members[0].frame.offset, end: last.offset + last.size, flights: members });
     members = [];
   };
   for (const flight of flights) {
@@ -148,7 +149,7 @@ function group(flights: Flight[]): Part[] {
 
 async function store(
   { blob, pool, statistics, program, refused }: Carriage,
-  part: Part,
+  part: Filling,
   flights: Flight[],
   priority: Priority,
 ): Promise<{ flight: Flight; reason: string }[]> {
@@ -157,6 +158,7 @@ async function store(
     size: frame.size,
     decodedSize: frame.decodedSize,
     codec: frame.codec,
+    ...(frame.context && { context: frame.context }),
     chunks: frame.chunks.map(({ offset, size, frameOffset }) => ({ offset, size, frameOffset })),
   }));
   const job: StoreJob = {
@@ -166,6 +168,8 @@ async function store(
     digests: packDigests(flights),
     fd: blob.fd,
     ready: blob.ready.words.buffer,
+    ...(blob.dictionaries !== undefined && { dictionaries: blob.dictionaries }),
+    ...(blob.cipher && { cipher: blob.cipher }),
   };
   const results = await pool.run(STORE, job, { priority, bytes: part.buffer.length, transfer: [part.buffer.buffer] });
   const wrong: { flight: Flight; reason: string }[] = [];

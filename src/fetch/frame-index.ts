@@ -1,6 +1,6 @@
 import { isReady, type ReadyMap } from '../cache/ready-map.ts';
-import { type ChunkTable, CODECS, type FrameTable, firstChunkAfter } from '../image/image.ts';
-import type { StoreChunk } from './store-types.ts';
+import { type ChunkTable, CODECS, type ContextTable, type FrameTable, firstChunkAfter } from '../image/image.ts';
+import type { FrameContext, StoreChunk } from './store-types.ts';
 
 /** The tables of a blob's ledger as they were at one moment, with the chunks of each frame at hand. */
 export interface FrameIndex {
@@ -64,6 +64,7 @@ export interface Frame {
   size: number;
   decodedSize: number;
   codec: (typeof CODECS)[number];
+  context?: FrameContext;
   /** With 32 bytes of digest each: a view of the table. */
   chunks: (StoreChunk & { digest: Uint8Array })[];
 }
@@ -85,6 +86,17 @@ export function frameAt(index: FrameIndex, frame: number): Frame {
     size: frames.size[frame],
     decodedSize: frames.decodedSize[frame],
     codec: CODECS[frames.codec[frame]],
+    ...(frames.contexts && { context: contextAt(frames.contexts, frame) }),
     chunks: list,
+  };
+}
+
+function contextAt(contexts: ContextTable, frame: number): FrameContext {
+  return {
+    bits: contexts.bits[frame],
+    value: contexts.value[frame],
+    dictionaryOffset: contexts.dictionaryOffset[frame],
+    dictionarySize: contexts.dictionarySize[frame],
+    dictionaryDigest: contexts.dictionaryDigest.slice(frame * 32, frame * 32 + 32),
   };
 }

@@ -1,12 +1,15 @@
 /** The store job: decode, verify, write, then set the bits. */
-import { writeSync, writevSync } from 'node:fs';
+import { readSync, writeSync, writevSync } from 'node:fs';
 import { attachReadyMap, type ReadyMap, setReady } from '../cache/ready-map.ts';
+import { decrypt } from '../codec/decrypt.ts';
 import { digestEquals, digestOf } from '../codec/digest.ts';
 import { decodeFrame } from '../codec/frame.ts';
+import { inflateFrom } from '../codec/inflate.ts';
+import { NymphError } from '../errors.ts';
 import { startsProgram } from '../formats/elf.ts';
 import { BLOCK_SIZE } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
-import type { FrameResult, StoreFrame, StoreJob } from './store-types.ts';
+import type { FrameContext, FrameResult, StoreFrame, StoreJob } from './store-types.ts';
 
 /** A chunk that is what its digest says. */
 interface Piece {
@@ -41,8 +44,10 @@ export function run(job: StoreJob): JobResult<FrameResult[]> {
 function check(job: StoreJob, frame: StoreFrame, first: number): Checked {
   let decoded: Uint8Array;
   try {
-    decoded = decodeFrame(frame.codec, new Uint8Array(job.stored, frame.at, frame.size), frame.decodedSize);
+    decoded = decode(job, frame);
   } catch (error) {
+    // Our own disk is not the source's fault.
+    if (error instanceof NymphError && error.code === 'cache') throw error;
     return { right: [], reason: (error as Error).message };
   }
   // Each chunk counts for itself: what another image says of the rest of the frame must not keep it from its readers.
@@ -55,6 +60,35 @@ function check(job: StoreJob, frame: StoreFrame, first: number): Checked {
     else checked.reason ??= `chunk at ${chunk.offset} has another ${job.digestAlgorithm} digest`;
   }
   return checked;
+}
+
+function decode({ stored, cipher, dictionaries }: StoreJob, frame: StoreFrame): Uint8Array {
+  const { codec, decodedSize, context } = frame;
+  const encoded = new Uint8Array(stored, frame.at, frame.size);
+  if (context) {
+    const { bits, value } = context;
+    return inflateFrom({ bits, value, dictionary: readDictionary(dictionaries, context) }, encoded, decodedSize);
+  }
+  const plain = cipher ? decrypt(cipher, encoded, codec === 'none' ? decodedSize : undefined) : encoded;
+  return decodeFrame(codec, plain, decodedSize);
+}
+
+/** @throws NymphError `cache` if the disk has it no more */
+function readDictionary(file: number | undefined, context: FrameContext): Uint8Array {
+  const { dictionaryOffset, dictionarySize, dictionaryDigest } = context;
+  const bytes = new Uint8Array(dictionarySize);
+  if (dictionarySize === 0) return bytes;
+  let found = 0;
+  let why = 'damaged';
+  try {
+    found = file === undefined ? 0 : readSync(file, bytes, 0, dictionarySize, dictionaryOffset);
+  } catch (error) {
+    why = (error as Error).message;
+  }
+  if (found === dictionarySize && digestEquals(dictionaryDigest, 0, digestOf('blake3', bytes))) return bytes;
+  throw new NymphError('cache', `a dictionary of a gzip layer is gone from the cache: ${why}`, {
+    hint: 'Unmount the image and mount it again: it is read anew then.',
+  });
 }
 
 /** Writes what is not written yet, then sets the bits. */

@@ -1,4 +1,4 @@
-import type { Codec, DigestAlgorithm } from '../image/image.ts';
+import type { Cipher, Codec, DigestAlgorithm } from '../image/image.ts';
 
 /** A chunk to be cut out of a decoded frame, checked, and written. */
 export interface StoreChunk {
@@ -9,12 +9,22 @@ export interface StoreChunk {
   frameOffset: number;
 }
 
+/** How to inflate a frame that begins in the midst of a gzip stream: a row of the ContextTable. */
+export interface FrameContext {
+  bits: number;
+  value: number;
+  dictionaryOffset: number;
+  dictionarySize: number;
+  dictionaryDigest: Uint8Array;
+}
+
 export interface StoreFrame {
   /** Where the stored frame begins in the job's buffer. */
   at: number;
   size: number;
   decodedSize: number;
   codec: Codec;
+  context?: FrameContext;
   chunks: StoreChunk[];
 }
 
@@ -28,6 +38,10 @@ export interface StoreJob {
   /** Descriptor of the blob's data file, and its readiness map. */
   fd: number;
   ready: SharedArrayBuffer;
+  /** Descriptor of the dictionaries, for frames with a context. */
+  dictionaries?: number;
+  /** The frames are encrypted. */
+  cipher?: Cipher;
 }
 
 /** What became of one frame. */

@@ -20,7 +20,10 @@ export const BLOCK_SIZE = 4096;
 /** `sha256:<64 hex>`: an OCI digest. */
 export type OciDigest = `sha256:${string}`;
 
-/** Frames, ascending by `offset`, never overlapping. All offsets and sizes in bytes. */
+/**
+ * Frames, strictly ascending by `offset`. They overlap only where there are `contexts`, and then as little as
+ * {@link coverageLimit} says. All offsets and sizes in bytes.
+ */
 export interface FrameTable {
   readonly count: number;
   /** Where the frame starts in the stored object. */
@@ -31,7 +34,27 @@ export interface FrameTable {
   readonly decodedSize: Uint32Array;
   /** Index into {@link CODECS}. */
   readonly codec: Uint8Array;
+  /** Present where all frames are pieces of one gzip stream that begin in its midst (ZRAN). */
+  readonly contexts?: ContextTable;
 }
+
+/** How to inflate frames that begin in the midst of a deflate stream: a row for each frame. */
+export interface ContextTable {
+  /** Bits of the byte before the frame that belong to it: how many (0 to 7), and their value. */
+  readonly bits: Uint8Array;
+  readonly value: Uint8Array;
+  /**
+   * The last bytes that were decoded before the frame (none, or up to {@link MAX_DICTIONARY}): where they are among the
+   * blob's dictionaries, and how many. Together no more than these have.
+   */
+  readonly dictionaryOffset: Float64Array;
+  readonly dictionarySize: Uint32Array;
+  /** 32 bytes a frame: BLAKE3 of its dictionary. */
+  readonly dictionaryDigest: Uint8Array;
+}
+
+/** The window of deflate (RFC 1951), bytes. */
+export const MAX_DICTIONARY = 32 << 10;
 
 /** Chunks, ascending by `offset`, never overlapping, each offset a multiple of {@link BLOCK_SIZE}. */
 export interface ChunkTable {
@@ -60,6 +83,18 @@ export interface Blob {
   readonly digestAlgorithm: DigestAlgorithm;
   readonly chunks: ChunkTable;
   readonly frames: FrameTable;
+  /** The bytes that `frames.contexts` refers to; with contexts only. Up to 32 MiB for each GB of a layer. */
+  readonly dictionaries?: Uint8Array;
+  /** The frames are encrypted with this. */
+  readonly cipher?: Cipher;
+}
+
+/** AES-128-XTS; the unit is a whole frame. */
+export interface Cipher {
+  /** 32 bytes: both halves. */
+  readonly key: Uint8Array;
+  /** 16 bytes, the same for every frame. */
+  readonly iv: Uint8Array;
 }
 
 /** A range of a blob in its uncompressed address space, bytes. */

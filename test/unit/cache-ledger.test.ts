@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkTables, type Ledger, ledgerOf, mergeLedgers } from '../../src/cache/ledger.ts';
+import { checkTables, type Ledger, ledgerOf } from '../../src/cache/ledger.ts';
 import { decodeLedger, encodeLedger } from '../../src/cache/ledger-file.ts';
+import { mergeLedgers } from '../../src/cache/merge-ledgers.ts';
 import { NymphError } from '../../src/errors.ts';
 import type { Blob, ChunkTable, FrameTable } from '../../src/image/image.ts';
 import { contradict, makeSample, ociDigest, partOf } from './cache-kit.ts';
