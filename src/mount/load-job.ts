@@ -2,14 +2,21 @@
 import { hash } from 'node:crypto';
 import { NymphError } from '../errors.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../formats/rafs/bootstrap.ts';
-import { type ChunkInfo, chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../formats/rafs/chunk-info.ts';
+import {
+  type ChunkInfo,
+  chunkInfoFromBlob,
+  chunkInfoFromMeta,
+  chunkInfoRange,
+  type ObjectRange,
+  tocRange,
+} from '../formats/rafs/chunk-info.ts';
 import { describeBootstrap } from '../formats/rafs/describe.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
 import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
-import { type LoadInput, type LoadOutcome, type LoadRequest, type Range, rangeKey } from './load-types.ts';
+import { type LoadInput, type LoadOutcome, type LoadRequest, rangeKey } from './load-types.ts';
 
 /** An inode takes some 100 bytes: this is more than any image has. */
 const BOOTSTRAP_LIMIT = 1 << 30;
@@ -20,9 +27,9 @@ interface Found {
   blobId?: string;
 }
 
-export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
-  const needed: Range[] = [];
-  const read = (range: Range): Uint8Array | undefined => {
+export function run({ input, sizes, ranges }: LoadRequest): JobResult<LoadOutcome> {
+  const needed: ObjectRange[] = [];
+  const read = (range: ObjectRange): Uint8Array | undefined => {
     const bytes = ranges.get(rangeKey(range));
     if (bytes === undefined) needed.push(range);
     return bytes;
@@ -31,7 +38,7 @@ export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
   if (found === undefined) return { output: { type: 'need', ranges: needed } };
   // A copy of its own: what it was found in is larger, and goes.
   const bootstrap = openBootstrap(new Uint8Array(found.bytes), found.blobId);
-  const chunkInfo = chunkInfos(bootstrap, found, read);
+  const chunkInfo = chunkInfos(bootstrap, found, sizes, read);
   if (needed.length > 0) return { output: { type: 'need', ranges: needed } };
   const result = readImage(bootstrap, { chunkInfo });
   const description = describeBootstrap(bootstrap, result);
@@ -39,10 +46,11 @@ export function run({ input, ranges }: LoadRequest): JobResult<LoadOutcome> {
   const bytes = bootstrap.erofs.bytes as Uint8Array<ArrayBuffer>;
   const bootstrapDigest: OciDigest = `sha256:${hash('sha256', bytes, 'hex')}`;
   const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description, libraries };
-  return { output: { type: 'done', loaded }, transfer: [bytes.buffer] };
+  const dictionaries = result.image.blobs.flatMap((blob) => blob.dictionaries?.buffer ?? []) as ArrayBuffer[];
+  return { output: { type: 'done', loaded }, transfer: [bytes.buffer, ...dictionaries] };
 }
 
-type Read = (range: Range) => Uint8Array | undefined;
+type Read = (range: ObjectRange) => Uint8Array | undefined;
 
 function find(input: LoadInput, read: Read): Found | undefined {
   if (input.kind === 'bootstrap') return { bytes: input.bytes, blobMeta: new Map() };
@@ -58,17 +66,28 @@ function find(input: LoadInput, read: Read): Found | undefined {
     });
   if (member.compressedSize > BOOTSTRAP_LIMIT)
     throw new NymphError('unsupported', `the bootstrap in blob ${blobId} is larger than ${BOOTSTRAP_LIMIT} bytes`);
-  const stored = read({ blobId, offset: member.offset, length: member.compressedSize });
+  const stored = read({ id: blobId, offset: member.offset, length: member.compressedSize });
   return stored && { bytes: decodeMember(member, stored, BOOTSTRAP_LIMIT), blobMeta: new Map(), blobId };
 }
 
-function chunkInfos(bootstrap: Bootstrap, { blobMeta }: Found, read: Read): Map<string, ChunkInfo> {
+function chunkInfos(
+  bootstrap: Bootstrap,
+  { blobMeta }: Found,
+  sizes: ReadonlyMap<string, number>,
+  read: Read,
+): Map<string, ChunkInfo> {
   const infos = new Map<string, ChunkInfo>();
   for (const blob of bootstrap.blobs.filter((entry) => entry.needsChunkInfo)) {
-    const meta = blobMeta.get(blob.id);
-    const range = meta ? undefined : read({ blobId: blob.id, ...chunkInfoRange(blob) });
-    if (meta) infos.set(blob.id, chunkInfoFromMeta(blob, meta));
-    else if (range) infos.set(blob.id, chunkInfoFromBlob(blob, range));
+    const meta = blobMeta.get(blob.separate?.id ?? blob.id);
+    if (meta) {
+      infos.set(blob.id, chunkInfoFromMeta(blob, meta));
+      continue;
+    }
+    const range = tocRange(blob, sizes);
+    const toc = range && read(range);
+    const bytes = read(chunkInfoRange(blob));
+    if (bytes && (!range || toc))
+      infos.set(blob.id, chunkInfoFromBlob(blob, bytes, range && toc && { range, bytes: toc }));
   }
   return infos;
 }

@@ -1,3 +1,4 @@
+import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import type { Image, OciDigest } from '../image/image.ts';
@@ -11,21 +12,16 @@ export type LoadInput =
   /** A blob that has its bootstrap inside: the object's end, and its size. */
   | { kind: 'tail'; bytes: Uint8Array; blobId: string; objectSize: number };
 
-/** A range of a blob's object that the loader needs, bytes. */
-export interface Range {
-  blobId: string;
-  offset: number;
-  length: number;
-}
-
 export interface LoadRequest {
   input: LoadInput;
+  /** Bytes of objects, by id, as far as they are known. */
+  sizes: ReadonlyMap<string, number>;
   /** Ranges that an earlier run asked for, by {@link rangeKey}. */
   ranges: Map<string, Uint8Array>;
 }
 
 /** The image, or what has to be read before it can be told. */
-export type LoadOutcome = { type: 'done'; loaded: LoadedImage } | { type: 'need'; ranges: Range[] };
+export type LoadOutcome = { type: 'done'; loaded: LoadedImage } | { type: 'need'; ranges: ObjectRange[] };
 
 export interface LoadedImage {
   image: Image;
@@ -36,4 +32,4 @@ export interface LoadedImage {
   libraries: LibraryIndex;
 }
 
-export const rangeKey = (range: Range) => `${range.blobId}:${range.offset}+${range.length}`;
+export const rangeKey = (range: ObjectRange) => `${range.id}:${range.offset}+${range.length}`;

@@ -1,5 +1,6 @@
 import type { Choice, Progress } from '../daemon/api.ts';
 import { NymphError } from '../errors.ts';
+import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
@@ -14,7 +15,7 @@ import type { ThreadPool } from '../threads/pool.ts';
 import type { OpenSource } from './attach.ts';
 import { chooseImage } from './choose.ts';
 import { LOAD, loadImage } from './load.ts';
-import type { LoadInput, Range } from './load-types.ts';
+import type { LoadInput } from './load-types.ts';
 
 /** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
 export interface ImageOpener {
@@ -82,8 +83,10 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
         report({ stage: 'reading bootstrap' });
-        const fetchRange = ({ blobId, offset, length }: Range) => readRange(from, blobId, offset, length, openSignal);
-        const loaded = await loadImage(pool, await bootstrapInput(from, layers, openSignal), fetchRange, openSignal);
+        const fetchRange = (range: ObjectRange) => readRange(from, range, openSignal);
+        const sizes = new Map(layers.map(({ digest, size }) => [digest.slice('sha256:'.length), size]));
+        const input = await bootstrapInput(from, layers, openSignal);
+        const loaded = await loadImage(pool, input, sizes, fetchRange, openSignal);
         requireVerifiable(loaded.image, from.reference);
         return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
       },
@@ -124,20 +127,18 @@ async function bootstrapInput(from: Repository, layers: Descriptor[], signal: Ab
   const [{ digest, size }] = blobs;
   const blobId = digest.slice('sha256:'.length);
   const length = Math.min(TAIL_SIZE, size);
-  const bytes = await readRange(from, blobId, size - length, length, signal);
+  const bytes = await readRange(from, { id: blobId, offset: size - length, length }, signal);
   return { kind: 'tail', bytes, blobId, objectSize: size };
 }
 
 async function readRange(
   from: Repository,
-  blobId: string,
-  offset: number,
-  length: number,
+  { id, offset, length }: ObjectRange,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let at = 0;
-  for await (const piece of await from.open({ digest: `sha256:${blobId}` }).read(offset, length, signal)) {
+  for await (const piece of await from.open({ digest: `sha256:${id}` }).read(offset, length, signal)) {
     bytes.set(piece, at);
     at += piece.length;
   }

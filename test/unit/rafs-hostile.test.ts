@@ -185,20 +185,62 @@ function smallAddress(bytes: Buffer): number {
   return at + 64;
 }
 
-for (const [name, features] of [
-  ['ZRAN', 0x8],
-  ['SEPARATE', 0x10],
-  ['TARFS', 0x40],
-  ['ENCRYPTED', 0x100],
-  ['EXTERNAL', 0x800],
-  ['0x9000', 0x9000],
+for (const [name, features, code] of [
+  ['TARFS', 0x40, 'unsupported'],
+  ['EXTERNAL', 0x800, 'unsupported'],
+  ['0x9000', 0x9000, 'unsupported'],
+  ['ZRAN without CHUNK_INFO_V2', 0x18, 'corrupt'],
+  ['ZRAN without SEPARATE', 0xc, 'corrupt'],
+  ['ZRAN and BATCH', 0x9c, 'corrupt'],
+  ['SEPARATE and ENCRYPTED', 0x110, 'corrupt'],
+  ['cipher', 0x100, 'corrupt'],
 ] as const) {
   test(`a blob with ${name} is refused by name`, () => {
     const spec = testImage();
     spec.blobs[0].features |= features;
-    refused(buildBootstrap(spec), new RegExp(name), 'unsupported');
+    refused(buildBootstrap(spec), new RegExp(name), code);
   });
 }
+
+test('an image in tarfs mode is refused by name', () => {
+  const bytes = buildBootstrap(testImage());
+  bytes[1152 + 1] |= 0x2;
+  refused(bytes, /TARFS/, 'unsupported');
+});
+
+test('ciphers and keys that cannot be are refused', () => {
+  const encrypted = (change: (entry: Buffer) => void) => {
+    const spec = testImage();
+    spec.blobs[0].features |= 0x100;
+    const bytes = buildBootstrap(spec);
+    const at = bytes.readUInt32LE(1152 + 8);
+    const entry = bytes.subarray(at, at + 256);
+    entry.writeUInt32LE(1, 216);
+    entry[168] = 1;
+    change(entry);
+    return bytes;
+  };
+  refused(
+    encrypted((entry) => entry.writeUInt32LE(2, 216)),
+    /cipher 2/,
+    'unsupported',
+  );
+  refused(
+    encrypted((entry) => entry.fill(7, 168, 200)),
+    /key/,
+    'corrupt',
+  );
+  refused(
+    encrypted((entry) => entry.writeUInt32LE(entry.readUInt32LE(84) & ~0x100, 84)),
+    /cipher/,
+    'corrupt',
+  );
+  refused(
+    encrypted(() => {}),
+    /not encrypted/,
+    'corrupt',
+  );
+});
 
 test('unknown super-block flags are named', () => {
   const bytes = buildBootstrap(testImage());
@@ -301,7 +343,7 @@ test('a batch is one frame', () => {
 test('chunk information from the blob is decoded and held against the blob table', () => {
   const { bytes, stored, header } = batchImage();
   const [entry] = openBootstrap(bytes).blobs;
-  assert.deepEqual(chunkInfoRange(entry), { offset: 1000, length: stored.length + 4096 });
+  assert.deepEqual(chunkInfoRange(entry), { id: entry.id, offset: 1000, length: stored.length + 4096 });
   assert.equal(chunkInfoFromBlob(entry, Buffer.concat([stored, header])).count, 3);
   assert.throws(() => chunkInfoFromBlob(entry, stored), { code: 'corrupt' });
   const huge = { ...entry, chunkInfo: { ...entry.chunkInfo, uncompressedSize: 2 ** 40 } };

@@ -1,7 +1,9 @@
 /** Reads whole trees for tests: manifest rows from a bootstrap, file contents through the tables and a local blob. */
 import { createHash } from 'node:crypto';
+import { decrypt } from '../../src/codec/decrypt.ts';
 import { digestEquals, digestOf } from '../../src/codec/digest.ts';
 import { decodeFrame } from '../../src/codec/frame.ts';
+import { inflateFrom } from '../../src/codec/inflate.ts';
 import {
   type Inode,
   LAYOUT_CHUNK_BASED,
@@ -84,16 +86,40 @@ function sha256OfFile(
 
 /** One chunk, decoded from its frame and verified. */
 export function readChunk(blob: Blob, chunk: number, read: ReadStored): Uint8Array {
-  const { chunks, frames } = blob;
+  const { chunks } = blob;
   const frame = chunks.frame[chunk];
-  const stored = read(blob.id, frames.offset[frame], frames.size[frame]);
-  const decoded = decodeFrame(CODECS[frames.codec[frame]], stored, frames.decodedSize[frame]);
+  const decoded = readFrame(blob, frame, read);
   const start = chunks.frameOffset[chunk];
   const bytes = decoded.subarray(start, start + chunks.size[chunk]);
   if (!digestEquals(chunks.digest, chunk, digestOf(blob.digestAlgorithm, bytes))) {
     throw new Error(`chunk ${chunk} of blob ${blob.id} has another digest`);
   }
   return bytes;
+}
+
+/** Decoded frames of gzip streams by blob and frame: each holds many chunks. */
+const inflated = new WeakMap<Blob, Map<number, Uint8Array>>();
+
+function readFrame(blob: Blob, frame: number, read: ReadStored): Uint8Array {
+  const { frames, cipher } = blob;
+  const size = frames.decodedSize[frame];
+  const codec = CODECS[frames.codec[frame]];
+  if (frames.contexts === undefined) {
+    const stored = read(blob.id, frames.offset[frame], frames.size[frame]);
+    return decodeFrame(codec, cipher ? decrypt(cipher, stored, codec === 'none' ? size : undefined) : stored, size);
+  }
+  const known = inflated.get(blob) ?? new Map<number, Uint8Array>();
+  inflated.set(blob, known);
+  let decoded = known.get(frame);
+  if (decoded === undefined) {
+    const { contexts } = frames;
+    const offset = contexts.dictionaryOffset[frame];
+    const dictionary = blob.dictionaries!.subarray(offset, offset + contexts.dictionarySize[frame]);
+    const start = { bits: contexts.bits[frame], value: contexts.value[frame], dictionary };
+    decoded = inflateFrom(start, read(blob.id, frames.offset[frame], frames.size[frame]), size);
+    known.set(frame, decoded);
+  }
+  return decoded;
 }
 
 /** `[major, minor]` of the kernel's 32-bit device number. */
@@ -109,14 +135,19 @@ export function checkImage(image: Image): void {
   for (const blob of image.blobs) {
     const { chunks, frames } = blob;
     if (blob.size % 4096 !== 0) fail('size');
-    let free = 0;
+    let end = 0;
+    const limit = frames.contexts === undefined ? image.chunkSize : 32 << 20;
     for (let i = 0; i < frames.count; i++) {
-      if (frames.offset[i] < free || frames.size[i] < 1 || frames.decodedSize[i] < 1) fail(`frame ${i}`);
-      if (frames.codec[i] >= CODECS.length || frames.decodedSize[i] > image.chunkSize) fail(`frame ${i}`);
-      free = frames.offset[i] + frames.size[i];
+      if (i > 0 && frames.offset[i] <= frames.offset[i - 1]) fail(`frame ${i}`);
+      // With contexts, no more than four over one byte.
+      const before = frames.contexts === undefined ? i - 1 : i - 4;
+      if (before >= 0 && frames.offset[i] < frames.offset[before] + frames.size[before]) fail(`frame ${i}`);
+      if (frames.size[i] < 1 || frames.decodedSize[i] < 1 || frames.decodedSize[i] > limit) fail(`frame ${i}`);
+      if (frames.codec[i] >= CODECS.length) fail(`frame ${i}`);
+      end = Math.max(end, frames.offset[i] + frames.size[i]);
     }
-    if (free > blob.storedSize) fail('frames outside the data');
-    free = 0;
+    if (end > blob.storedSize) fail('frames outside the data');
+    let free = 0;
     for (let i = 0; i < chunks.count; i++) {
       if (chunks.offset[i] < free || chunks.offset[i] % 4096 !== 0 || chunks.size[i] < 1) fail(`chunk ${i}`);
       if (chunks.frame[i] >= frames.count) fail(`frame of chunk ${i}`);

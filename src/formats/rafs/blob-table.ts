@@ -1,15 +1,20 @@
 import { readU64 } from '../../erofs/fields.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { corrupt } from '../../errors.ts';
-import { BLOCK_SIZE, CODECS, type Codec, type DigestAlgorithm } from '../../image/image.ts';
+import { BLOCK_SIZE, type Cipher, CODECS, type Codec, type DigestAlgorithm } from '../../image/image.ts';
 import {
   BLOB_ALIGNED,
   BLOB_BATCH,
   BLOB_CAP_TAR_TOC,
   BLOB_CHUNK_INFO_V2,
-  BLOB_FEATURES,
+  BLOB_ENCRYPTED,
+  BLOB_EXTERNAL,
   BLOB_HAS_TAR_HEADER,
-  bitNames,
+  BLOB_SEPARATE,
+  BLOB_TARFS,
+  BLOB_ZRAN,
+  CONVERT_AGAIN,
+  TARFS_REASON,
   unsupported,
 } from './flags.ts';
 import { BLOB_ENTRY_SIZE, type RafsSuperBlock } from './super-block.ts';
@@ -33,10 +38,20 @@ export interface BlobEntry {
   /** ToC at the end of the object with its tar header; 0 and zeros where not known. */
   tocSize: number;
   tocDigest: Uint8Array;
-  /** The chunk information array in the object; its header of 4096 bytes follows. */
+  /** The object that holds the chunk information and the ToC, where it is not the one with the data. */
+  separate?: SeparateObject;
+  /** The chunk information array in its object; its header of 4096 bytes follows. */
   chunkInfo: { codec: Codec; offset: number; compressedSize: number; uncompressedSize: number };
   /** True if the bootstrap alone does not say where the chunks are: `readImage` needs the chunk information. */
   needsChunkInfo: boolean;
+  /** Chunks, chunk information and its header are encrypted. */
+  cipher?: Cipher;
+}
+
+/** An object beside a blob's data: 64 lower-case hex characters, of its SHA-256, and bytes. */
+export interface SeparateObject {
+  id: string;
+  size: number;
 }
 
 const STRUCTURE = 'RAFS blob table';
@@ -47,9 +62,10 @@ const MAX_UNCOMPRESSED_SIZE = 2 ** 44;
 const MAX_COMPRESSED_SIZE = 2 ** 40;
 const INCOMPATIBLE_FEATURES = 0xffff;
 const KNOWN_INCOMPATIBLE = 0x0fff;
-/** ZRAN, SEPARATE, TARFS, ENCRYPTED, EXTERNAL: data that is not in a nydus blob, or not readable without a key. */
-const REFUSED_FEATURES = 0x8 | 0x10 | 0x40 | 0x100 | 0x800;
+const EXTERNAL_REASON =
+  'EXTERNAL: its bytes are in a foreign object, and the image has a CRC-32C for each chunk but no digest to verify it';
 const INTERNAL_FEATURE = 0x80000000;
+const AES_128_XTS = 1;
 const DIGESTERS: readonly DigestAlgorithm[] = ['blake3', 'sha256'];
 /** Stands for the id of the blob that carries the bootstrap itself. */
 const PLACEHOLDER_ID = 'x'.repeat(ID_SIZE);
@@ -86,7 +102,7 @@ function readEntry(erofs: Erofs, at: number, index: number, chunkSize: number): 
   const u32 = (field: number) => view.getUint32(at + field, true);
   const u64 = (field: number, name: string) => readU64(view, at + field, STRUCTURE, name);
   const features = u32(84);
-  checkFeatures(features, u32(216), index, at);
+  checkFeatures(features, index, at);
   if (u32(64) !== index) throw corrupt(STRUCTURE, 'blob_index', at + 64, `${u32(64)}, not ${index}`);
   if (u32(68) !== chunkSize) throw corrupt(STRUCTURE, 'chunk_size', at + 68, `${u32(68)}, not ${chunkSize}`);
   const chunkCount = u32(72);
@@ -114,15 +130,44 @@ function readEntry(erofs: Erofs, at: number, index: number, chunkSize: number): 
     tocSize: u32(104),
     tocDigest: bytes.slice(at + 136, at + 168),
     chunkInfo,
-    needsChunkInfo: (features & BLOB_BATCH) !== 0,
+    needsChunkInfo: (features & (BLOB_BATCH | BLOB_ZRAN)) !== 0,
+    ...((features & BLOB_SEPARATE) !== 0 && {
+      separate: {
+        id: Buffer.from(bytes.subarray(at + 168, at + 200)).toString('hex'),
+        size: u64(200, 'blob_meta_size'),
+      },
+    }),
+    ...cipherOf(features, u32(216), bytes, index, at),
   };
 }
 
-function checkFeatures(features: number, cipher: number, index: number, at: number): void {
-  const refused = (features & REFUSED_FEATURES) | (cipher === 0 ? 0 : 0x100);
-  if (refused !== 0) {
-    const names = bitNames(refused, BLOB_FEATURES).join(', ');
-    throw unsupported(`RAFS blob ${index}: ${names} is not supported`, 'Convert the image again without it.');
+/** The key, with the fields of the separate object: an encrypted blob has none. */
+function cipherOf(
+  features: number,
+  algorithm: number,
+  bytes: Uint8Array,
+  index: number,
+  at: number,
+): { cipher?: Cipher } {
+  if (algorithm > AES_128_XTS) {
+    throw unsupported(`RAFS blob ${index}: cipher ${algorithm} is not known`, 'The image needs a newer nymph.');
+  }
+  if ((algorithm !== 0) !== ((features & BLOB_ENCRYPTED) !== 0)) {
+    throw corrupt(STRUCTURE, 'cipher', at + 216, `${algorithm}, which contradicts the features`);
+  }
+  if (algorithm === 0) return {};
+  const key = bytes.slice(at + 168, at + 200);
+  // OpenSSL refuses such keys, and so do builders.
+  if (Buffer.compare(key.subarray(0, 16), key.subarray(16)) === 0) {
+    throw corrupt(STRUCTURE, 'key', at + 168, 'both halves are the same');
+  }
+  return { cipher: { key, iv: bytes.slice(at + 200, at + 216) } };
+}
+
+function checkFeatures(features: number, index: number, at: number): void {
+  if ((features & BLOB_TARFS) !== 0) throw unsupported(`RAFS blob ${index}: ${TARFS_REASON}`, CONVERT_AGAIN);
+  if ((features & BLOB_EXTERNAL) !== 0) {
+    throw unsupported(`RAFS blob ${index}: ${EXTERNAL_REASON}`, 'Mount the artifact that it refers to instead.');
   }
   const unknown = features & INCOMPATIBLE_FEATURES & ~KNOWN_INCOMPATIBLE;
   if (unknown !== 0) {
@@ -133,13 +178,18 @@ function checkFeatures(features: number, cipher: number, index: number, at: numb
   }
   if ((features & INTERNAL_FEATURE) !== 0) throw corrupt(STRUCTURE, 'features', at + 84, 'a bit that is never stored');
   if ((features & BLOB_ALIGNED) === 0) throw corrupt(STRUCTURE, 'features', at + 84, 'not ALIGNED');
-  if ((features & BLOB_BATCH) !== 0 && (features & BLOB_CHUNK_INFO_V2) === 0) {
-    throw corrupt(STRUCTURE, 'features', at + 84, 'BATCH without CHUNK_INFO_V2');
+  const contradict = (why: string) => corrupt(STRUCTURE, 'features', at + 84, why);
+  const has = (bits: number) => (features & bits) === bits;
+  if ((has(BLOB_BATCH) || has(BLOB_ZRAN)) && !has(BLOB_CHUNK_INFO_V2)) {
+    throw contradict(`${has(BLOB_BATCH) ? 'BATCH' : 'ZRAN'} without CHUNK_INFO_V2`);
   }
+  if (has(BLOB_ZRAN) && !has(BLOB_SEPARATE)) throw contradict('ZRAN without SEPARATE');
+  if (has(BLOB_SEPARATE | BLOB_ENCRYPTED)) throw contradict('SEPARATE and ENCRYPTED, which use the same fields');
+  if (has(BLOB_ZRAN | BLOB_BATCH)) throw contradict('ZRAN and BATCH');
 }
 
 function dataSize(features: number, chunkInfoOffset: number, compressedSize: number, at: number): number {
-  if ((features & BLOB_CAP_TAR_TOC) === 0) return compressedSize;
+  if ((features & BLOB_CAP_TAR_TOC) === 0 || (features & BLOB_SEPARATE) !== 0) return compressedSize;
   const size = chunkInfoOffset - ((features & BLOB_HAS_TAR_HEADER) !== 0 ? TAR_HEADER_SIZE : 0);
   if (size < 0 || size > MAX_COMPRESSED_SIZE)
     throw corrupt(STRUCTURE, 'ci_offset', at + 112, 'below 512 or above 2^40');

@@ -23,8 +23,13 @@ export const SUPER_BLOCK_FLAGS: BitNames = [
 
 export const BLOB_ALIGNED = 0x1;
 export const BLOB_CHUNK_INFO_V2 = 0x4;
+export const BLOB_ZRAN = 0x8;
+export const BLOB_SEPARATE = 0x10;
+export const BLOB_TARFS = 0x40;
 export const BLOB_BATCH = 0x80;
+export const BLOB_ENCRYPTED = 0x100;
 export const BLOB_CHUNKDICT_GENERATED = 0x200;
+export const BLOB_EXTERNAL = 0x800;
 export const BLOB_HAS_TAR_HEADER = 0x10000000;
 export const BLOB_CAP_TAR_TOC = 0x40000000;
 
@@ -32,19 +37,22 @@ export const BLOB_FEATURES: BitNames = [
   [BLOB_ALIGNED, 'ALIGNED'],
   [0x2, 'INLINED_FS_META'],
   [BLOB_CHUNK_INFO_V2, 'CHUNK_INFO_V2'],
-  [0x8, 'ZRAN'],
-  [0x10, 'SEPARATE'],
+  [BLOB_ZRAN, 'ZRAN'],
+  [BLOB_SEPARATE, 'SEPARATE'],
   [0x20, 'INLINED_CHUNK_DIGEST'],
-  [0x40, 'TARFS'],
+  [BLOB_TARFS, 'TARFS'],
   [BLOB_BATCH, 'BATCH'],
-  [0x100, 'ENCRYPTED'],
+  [BLOB_ENCRYPTED, 'ENCRYPTED'],
   [BLOB_CHUNKDICT_GENERATED, 'IS_CHUNKDICT_GENERATED'],
   [0x400, 'IS_SEPARATED_WITH_PREFETCH_FILES'],
-  [0x800, 'EXTERNAL'],
+  [BLOB_EXTERNAL, 'EXTERNAL'],
   [BLOB_HAS_TAR_HEADER, 'HAS_TAR_HEADER'],
   [0x20000000, 'HAS_TOC'],
   [BLOB_CAP_TAR_TOC, 'CAP_TAR_TOC'],
 ];
+
+export const TARFS_REASON = 'TARFS mode: its chunks have no digests, so nothing of it can be verified';
+export const CONVERT_AGAIN = 'Convert the image again, with nydusify or `nydus-image create --type tar-rafs`.';
 
 /** Names of the bits that are set; what has no name is shown in hex, all in one. */
 export function bitNames(value: number, names: BitNames): string[] {

@@ -18,14 +18,17 @@ const BOOTSTRAP = `${PREFIX}nydus-bootstrap`;
 const FS_VERSION = `${PREFIX}nydus-fs-version`;
 /** RAFS v5 and v6. */
 const FS_VERSIONS: readonly string[] = ['5', '6'];
-const ENCRYPTED = `${PREFIX}nydus-encrypted-blob`;
-const REFERENCE = `${PREFIX}nydus-ref`;
+const ENCRYPTION_KEYS = 'org.opencontainers.image.enc.keys.';
 
 /**
  * The bootstrap layer of a Nydus image.
  * @throws NymphError `unsupported`, with a sentence that says what the image is instead.
  */
 export function bootstrapLayer(layers: readonly Layer[]): Layer {
+  if (layers.some((candidate) => isEncrypted(candidate)))
+    throw new NymphError('unsupported', 'an image with layers that are encrypted for certain recipients (ocicrypt)', {
+      hint: 'Decrypt it first, with a tool that has the key: `ctr-enc images decrypt`, or `skopeo copy --decryption-key`.',
+    });
   const layer = layers.findLast((candidate) => candidate.annotations?.[BOOTSTRAP] === 'true');
   if (layer === undefined) throw notNydus(layers);
   const version = layer.annotations?.[FS_VERSION];
@@ -33,18 +36,20 @@ export function bootstrapLayer(layers: readonly Layer[]): Layer {
     throw new NymphError('unsupported', `a Nydus image in format version "${version}", which is not served`, {
       hint: 'Convert it with nydusify 2.x and `--fs-version 6`.',
     });
-  if (layers.some((candidate) => candidate.annotations?.[ENCRYPTED] === 'true'))
-    throw new NymphError('unsupported', 'an encrypted Nydus image, which is not served yet');
-  if (layers.some((candidate) => candidate.annotations?.[REFERENCE] !== undefined))
-    throw new NymphError('unsupported', 'a Nydus image that refers to gzip layers (ZRAN), which is not served yet', {
-      hint: 'Convert it again without `--oci-ref`.',
-    });
   return layer;
 }
 
 /** Whether a manifest with these layers is that of a Nydus image, in whatever version. */
 export function isNydusImage(layers: readonly Layer[]): boolean {
   return layers.some((layer) => layer.annotations?.[BOOTSTRAP] === 'true');
+}
+
+/**
+ * Encrypted as a whole, with keys wrapped for recipients. `nydus-image -E` encrypts chunks; their key is in the
+ * bootstrap, and such images are safe only where this layer is encrypted so, too.
+ */
+function isEncrypted({ mediaType, annotations = {} }: Layer): boolean {
+  return mediaType.endsWith('+encrypted') || Object.keys(annotations).some((key) => key.startsWith(ENCRYPTION_KEYS));
 }
 
 function notNydus(layers: readonly Layer[]): NymphError {

@@ -2,7 +2,7 @@ import { readU64 } from '../../erofs/fields.ts';
 import { COMPAT_RAFS_V6, EROFS_MAGIC, SUPER_BLOCK_OFFSET } from '../../erofs/super-block.ts';
 import { corrupt } from '../../errors.ts';
 import { BLOCK_SIZE, type Codec, type DigestAlgorithm } from '../../image/image.ts';
-import { type BitNames, SB_AES_128_XTS, SB_TARFS, SUPER_BLOCK_FLAGS, unsupported } from './flags.ts';
+import { CONVERT_AGAIN, SB_TARFS, SUPER_BLOCK_FLAGS, TARFS_REASON, unsupported } from './flags.ts';
 
 /** Bytes `[offset, offset + size)` of the bootstrap; inside it. */
 export interface Region {
@@ -43,10 +43,6 @@ const DIGEST_FLAGS: readonly (readonly [bit: number, algorithm: DigestAlgorithm]
   [0x4, 'blake3'],
   [0x8, 'sha256'],
 ];
-const REFUSED_FLAGS: BitNames = [
-  [SB_TARFS, 'TARFS mode'],
-  [SB_AES_128_XTS, 'ENCRYPTED data (aes-128-xts)'],
-];
 const KNOWN_FLAGS = SUPER_BLOCK_FLAGS.reduce((all, [bit]) => all | bit, 0);
 /** Reserved for bits that readers may ignore. */
 const COMPATIBLE_FLAGS = 0xfc000000;
@@ -77,10 +73,7 @@ export function rafsVersion(bytes: Uint8Array): 5 | 6 {
 export function readRafsSuperBlock(view: DataView): RafsSuperBlock {
   const flags = view.getUint32(OFFSET, true);
   const algorithms = readAlgorithms(STRUCTURE, OFFSET, flags, view.getUint32(OFFSET + 4, true));
-  for (const [bit, name] of REFUSED_FLAGS) {
-    if ((flags & bit) !== 0)
-      throw unsupported(`RAFS image: ${name} is not supported`, 'Convert the image again without it.');
-  }
+  if ((flags & SB_TARFS) !== 0) throw unsupported(`RAFS image: ${TARFS_REASON}`, CONVERT_AGAIN);
   const chunkSize = readChunkSize(STRUCTURE, OFFSET + 20, view.getUint32(OFFSET + 20, true));
   const u64 = (at: number, field: string) => readU64(view, OFFSET + at, STRUCTURE, field);
   const region = (field: string, offset: number, size: number, unit: number, align: number): Region => {

@@ -1,5 +1,5 @@
 import { BLOCK_SIZE, CODECS, type Codec } from '../../../image/image.ts';
-import { BATCH_CONTEXT_SIZE, CHUNK_INFO_ENTRY_SIZE, CHUNK_INFO_HEADER_SIZE } from '../chunk-info.ts';
+import { CHUNK_INFO_ENTRY_SIZE, CHUNK_INFO_HEADER_SIZE, CONTEXT_SIZE } from '../chunk-info.ts';
 
 /** A chunk that was stored. Offsets and sizes in bytes. */
 export interface WrittenChunk {
@@ -45,7 +45,7 @@ export function encodeChunkInfo(chunks: readonly WrittenChunk[], batches: readon
     return array;
   }
   const contexts = chunks.length * CHUNK_INFO_ENTRY_SIZE;
-  const array = Buffer.alloc(contexts + batches.length * BATCH_CONTEXT_SIZE);
+  const array = Buffer.alloc(contexts + batches.length * CONTEXT_SIZE);
   for (const [i, chunk] of chunks.entries()) {
     const at = i * CHUNK_INFO_ENTRY_SIZE;
     const flags = (chunk.compressed ? FLAG_COMPRESSED : 0) | (chunk.batch >= 0 ? FLAG_BATCH : 0);
@@ -57,8 +57,8 @@ export function encodeChunkInfo(chunks: readonly WrittenChunk[], batches: readon
     array.writeUInt32LE(chunk.batch, at + 20);
   }
   for (const [i, batch] of batches.entries()) {
-    array.writeUInt32LE(batch.storedSize, contexts + i * BATCH_CONTEXT_SIZE);
-    array.writeUInt32LE(batch.size, contexts + i * BATCH_CONTEXT_SIZE + 4);
+    array.writeUInt32LE(batch.storedSize, contexts + i * CONTEXT_SIZE);
+    array.writeUInt32LE(batch.size, contexts + i * CONTEXT_SIZE + 4);
   }
   return array;
 }
@@ -89,7 +89,7 @@ export function encodeChunkInfoHeader(fields: {
   header.writeBigUInt64LE(BigInt(fields.size), 32);
   if (fields.batches > 0) {
     header.writeBigUInt64LE(BigInt(fields.entries * CHUNK_INFO_ENTRY_SIZE), 40);
-    header.writeBigUInt64LE(BigInt(fields.batches * BATCH_CONTEXT_SIZE), 48);
+    header.writeBigUInt64LE(BigInt(fields.batches * CONTEXT_SIZE), 48);
     header.writeUInt32LE(fields.batches, 56);
   }
   header.writeUInt32LE(MAGIC, CHUNK_INFO_HEADER_SIZE - 4);
