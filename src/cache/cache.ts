@@ -1,4 +1,4 @@
-import type { Blob, ChunkTable, Cipher, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
+import type { Blob, BlobTrait, ChunkTable, Cipher, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
 import type { ReadyMap } from './ready-map.ts';
 
 /**
@@ -117,7 +117,15 @@ export interface StoredImage {
   inodes: number;
   chunkSize: number;
   /** Cache keys and stored sizes, in the order of the device table. */
-  blobs: { key: string; id: string; digest: OciDigest; size: number; storedSize: number }[];
+  blobs: {
+    key: string;
+    id: string;
+    digest: OciDigest;
+    size: number;
+    storedSize: number;
+    /** Earlier versions did not keep them. */
+    traits?: BlobTrait[];
+  }[];
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';
   verifiable: boolean;

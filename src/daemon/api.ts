@@ -130,7 +130,8 @@ export interface ImageInfo {
   /** Stored (compressed) bytes in the registry. */
   storedSize: number;
   mounts: string[];
-  blobs: { id: string; size: number; ready: number; storedSize: number }[];
+  /** `traits`: `zran` (chunks are in a gzip layer), `encrypted`, `batch` (small chunks are stored together). */
+  blobs: { id: string; size: number; ready: number; storedSize: number; traits: string[] }[];
   verifiable: boolean;
 }
 

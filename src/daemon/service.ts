@@ -160,8 +160,8 @@ export function createService(parts: Parts): Service {
 
   async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
     const sizes: ImageInfo['blobs'] = [];
-    for (const { key, id, size, storedSize } of stored.blobs) {
-      sizes.push({ id, storedSize, ...((await cache.peek(key)) ?? { size, ready: 0 }) });
+    for (const { key, id, size, storedSize, traits = [] } of stored.blobs) {
+      sizes.push({ id, storedSize, traits, ...((await cache.peek(key)) ?? { size, ready: 0 }) });
     }
     const sum = (pick: (blob: (typeof sizes)[number]) => number) =>
       sizes.reduce((total, blob) => total + pick(blob), 0);

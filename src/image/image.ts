@@ -118,6 +118,17 @@ export interface Image {
   readonly verifiable: boolean;
 }
 
+/** What is particular about how a blob is stored. */
+export type BlobTrait = 'zran' | 'encrypted' | 'batch';
+
+export function blobTraits({ chunks, frames, cipher }: Pick<Blob, 'chunks' | 'frames' | 'cipher'>): BlobTrait[] {
+  const traits: BlobTrait[] = [];
+  if (frames.contexts !== undefined) traits.push('zran');
+  else if (frames.count < chunks.count) traits.push('batch');
+  if (cipher !== undefined) traits.push('encrypted');
+  return traits;
+}
+
 /** Uncompressed bytes that an image's chunks hold. */
 export function contentSize(image: Image): number {
   let total = 0;

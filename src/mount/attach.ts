@@ -2,7 +2,7 @@ import type { Cache, StoredImage } from '../cache/cache.ts';
 import { coveredBlocks } from '../cache/readiness.ts';
 import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
-import type { OciDigest } from '../image/image.ts';
+import { blobTraits, type OciDigest } from '../image/image.ts';
 import type { Source } from '../sources/source.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { checkBootstrap } from './bootstrap.ts';
@@ -45,6 +45,7 @@ export async function attach(opened: OpenedImage, cache: Cache, served: ServedBl
         digest: blob.digest,
         size: blob.size,
         storedSize: blob.storedSize,
+        traits: blobTraits(blob),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,

@@ -73,7 +73,7 @@ export const IMAGE: ImageInfo = {
   ready: 2 ** 20,
   storedSize: 2 ** 20,
   mounts: ['/mnt/app'],
-  blobs: [{ id: 'cd'.repeat(32), size: 3 * 2 ** 20, ready: 2 ** 20, storedSize: 2 ** 20 }],
+  blobs: [{ id: 'cd'.repeat(32), size: 3 * 2 ** 20, ready: 2 ** 20, storedSize: 2 ** 20, traits: ['zran'] }],
   verifiable: true,
 };
 

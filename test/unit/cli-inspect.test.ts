@@ -79,11 +79,15 @@ test('run-check says why an image is not lazy, with status 6', async (t) => {
   assert.equal(json.status, 6);
   assert.equal(JSON.parse(json.out).lazy, false);
   assert.equal((await nymph(['inspect', `oci:${directory}`])).status, 6);
+});
 
-  const kinds = unpackKinds(join(directory, 'kinds'));
+test('run-check says what is particular about blobs', async (t) => {
+  const kinds = unpackKinds(join(await scratch(t), 'kinds'));
   const encrypted = await nymph(['run-check', `rafs:${dirname(kinds.encryptedBootstrap)}`]);
-  assert.equal(encrypted.status, 6);
-  assert.match(encrypted.out, /^not lazy: .*encrypt/i);
+  assert.equal(encrypted.status, 0, encrypted.err);
+  assert.match(encrypted.out, /^lazy: .*1 blob \(encrypted\)/);
+  const batches = await nymph(['run-check', `rafs:${dirname(kinds.bootstrap)}`]);
+  assert.match(batches.out, /^lazy: .*1 blob \(batch\)/);
 });
 
 test('an image that is not there is no answer about laziness', async (t) => {

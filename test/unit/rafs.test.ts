@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -14,6 +14,7 @@ import {
 import { describeBootstrap } from '../../src/formats/rafs/describe.ts';
 import { type BootstrapLayer, unpackBootstrapLayer } from '../../src/formats/rafs/layer.ts';
 import { decodeMember, findBootstrapInBlob, TAIL_SIZE } from '../../src/formats/rafs/toc.ts';
+import { encryptImage } from '../encrypted-image.ts';
 import { APP_LAYOUT, APP_MANIFEST, sharedFixture, unpackKinds } from '../fixtures.ts';
 import { type Row, readManifest } from '../manifest/rows.ts';
 import { checkImage, type ReadStored, rowsOf } from './rafs-reading.ts';
@@ -102,6 +103,17 @@ test('every kind of file of a batched image agrees with its manifest, down to ev
 
 test('a batched image without chunk information is refused', () => {
   assert.throws(() => readImage(openBootstrap(readFileSync(kinds.bootstrap))), { name: 'NymphError' });
+});
+
+test('an image with every kind of chunk, encrypted, agrees with its manifest, down to every byte', () => {
+  const folder = join(temporary, 'encrypted');
+  const [id] = readdirSync(kinds.blobs);
+  encryptImage(readFileSync(kinds.bootstrap), readFileSync(join(kinds.blobs, id)), folder);
+  const blobs = blobReader(join(folder, 'blobs'));
+  const { bootstrap, result } = read(readFileSync(join(folder, 'bootstrap')), blobs);
+  assert.ok(result.image.blobs[0].cipher);
+  assert.notEqual(bootstrap.blobs[0].id, id);
+  compare(rowsOf(bootstrap, result.image, blobs), readManifest(kinds.manifest), true);
 });
 
 test('the description names what inspect prints, and can be sent as JSON', () => {

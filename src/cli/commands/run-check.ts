@@ -1,5 +1,6 @@
 import { NymphError } from '../../errors.ts';
 import { EXIT, type ExitCode } from '../../exit-status.ts';
+import { blobTraits } from '../../image/image.ts';
 import type { Context } from '../context.ts';
 import { type OpenedImage, openImage } from '../open-image.ts';
 import { choiceText, coloured, plural, printable } from '../text.ts';
@@ -33,5 +34,7 @@ export async function run(
 
 function lazyReason({ image, description }: OpenedImage): string {
   const trust = image.verifiable ? 'every chunk verified' : 'not every chunk can be verified';
-  return `Nydus image (${description.format}), ${plural(image.blobs.length, 'blob')}, ${trust}`;
+  const traits = [...new Set(image.blobs.flatMap(blobTraits))];
+  const particular = traits.length === 0 ? '' : ` (${traits.join(', ')})`;
+  return `Nydus image (${description.format}), ${plural(image.blobs.length, 'blob')}${particular}, ${trust}`;
 }

@@ -61,7 +61,7 @@ function statusText({ health, cache, fuse, fetch, mounts, images }: Status): str
 function imageText(image: ImageInfo): string {
   const blobs = image.blobs.map((blob): [string, string] => [
     blob.id.slice(0, 12),
-    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored`,
+    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored${traits(blob.traits)}`,
   ]);
   return [
     fields([
@@ -76,6 +76,10 @@ function imageText(image: ImageInfo): string {
     ]),
     section('blobs', blobs),
   ].join('\n');
+}
+
+function traits(list: readonly string[]): string {
+  return list.length === 0 ? '' : ` (${list.join(', ')})`;
 }
 
 function section(title: string, rows: readonly (readonly [string, string | undefined])[]): string {
