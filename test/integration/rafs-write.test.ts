@@ -10,6 +10,7 @@ import { walkDirectory } from '../../src/formats/rafs/write/directory.ts';
 import { sharedFixture, unpackKinds } from '../fixtures.ts';
 import { flattenBlobs, mountFlat, unmountFlat } from '../flat.ts';
 import { checkTree, describe, writeManifest } from '../manifest.ts';
+import { randomTree } from '../random-tree.ts';
 import { makeBigFile, makeKinds, makeManyFiles } from '../tree.ts';
 
 /** Why the kernel cannot mount a bootstrap from a plain file here, or null. */
@@ -81,6 +82,25 @@ for (const [name, options] of SHAPES)
     if (fsck.error) t.diagnostic('fsck.erofs is not installed');
     else assert.equal(fsck.status, 0, String(fsck.stderr));
   });
+
+test('the kernel shows trees at random as they were built', async (t) => {
+  const reason = missing();
+  if (reason) return t.skip(reason);
+  const directory = scratch(t);
+  for (const [seed, options] of SHAPES.entries()) {
+    const { entries, rows } = randomTree(seed + 1, options[1].chunkSize ?? 1 << 20);
+    const place = join(directory, String(seed));
+    const blobs = join(place, 'blobs');
+    const built = await buildRafsV6(entries, { bootstrap: join(place, 'boot'), blobs, ...options[1] });
+    const { target } = await mountBuilt(built.bootstrap, blobs, place);
+    const shown = new Map<string, unknown>();
+    writeManifest(target, (line) => {
+      const row = JSON.parse(line);
+      shown.set(JSON.stringify(row.path), row);
+    });
+    assert.deepEqual(shown, rows, `seed ${seed + 1}, ${options[0]}`);
+  }
+});
 
 test("an image made by upstream's builder, written again, is the same tree", async (t) => {
   const reason = missing();
