@@ -6,8 +6,8 @@ import type { BasicAuth, TokenAuth } from './faults.ts';
 export interface TokenDesk {
   /** Answers a request for a token. */
   serve(request: IncomingMessage, response: ServerResponse, url: URL, auth: TokenAuth): Promise<void>;
-  /** True if the request may read the repository. */
-  allows(request: IncomingMessage, auth: TokenAuth | BasicAuth, repository: string): boolean;
+  /** True if the request may do that with the repository: `pull`, or `pull,push`. */
+  allows(request: IncomingMessage, auth: TokenAuth | BasicAuth, repository: string, access: string): boolean;
   /** Makes every token that was given worthless. */
   revoke(): void;
 }
@@ -30,20 +30,22 @@ export function createTokenDesk(): TokenDesk {
         JSON.stringify({ [request.method === 'POST' ? 'access_token' : 'token']: token, expires_in: lifetime }),
       );
     },
-    allows(request, auth, repository) {
+    allows(request, auth, repository, access) {
       const header = request.headers.authorization ?? '';
       if (auth.kind === 'basic') return header === basic(auth.username, auth.password);
       const grant = tokens.get(header.replace(/^Bearer /, ''));
-      return grant !== undefined && grant.until > Date.now() && grant.scope === `repository:${repository}:pull`;
+      return (
+        grant !== undefined && grant.until > Date.now() && grant.scope.startsWith(`repository:${repository}:${access}`)
+      );
     },
     revoke: () => tokens.clear(),
   };
 }
 
 /** The `WWW-Authenticate` header of a 401. */
-export function challenge(auth: TokenAuth | BasicAuth, url: string, repository: string): string {
+export function challenge(auth: TokenAuth | BasicAuth, url: string, repository: string, access: string): string {
   if (auth.kind === 'basic') return 'Basic realm="test, registry"';
-  return `Bearer realm="${url}/token",service="test registry",scope="repository:${repository}:pull"`;
+  return `Bearer realm="${url}/token",service="test registry",scope="repository:${repository}:${access}"`;
 }
 
 function mayHaveToken(request: IncomingMessage, form: URLSearchParams, auth: TokenAuth): boolean {

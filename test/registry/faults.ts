@@ -15,6 +15,10 @@ export interface Faults {
   status?: Times & Where & { code: number; retryAfter?: string };
   /** What goes wrong with blobs' bodies and headers. */
   blob?: BlobFault & Times;
+  /** What goes wrong with content that is sent to it. */
+  upload?: UploadFault & Times;
+  /** `absent`: it does not know the referrers API. */
+  referrers?: 'absent';
   /** Headers that are added to or changed in answers to blob requests. */
   headers?: Record<string, string>;
 }
@@ -77,6 +81,12 @@ export type BlobFault =
   /** `Content-Encoding: gzip`. */
   | { kind: 'gzip' };
 
+export type UploadFault =
+  /** The connection is cut after so many bytes of a request; what came until then is kept, or the upload is forgotten. */
+  | { kind: 'cut'; after: number; keeps: boolean }
+  /** Requests of more bytes are answered with 413. */
+  | { kind: 'too-large'; most: number };
+
 /** What a registry did. Numbers since its start; a test may set them back. */
 export interface Stats {
   requests: number;
@@ -90,6 +100,9 @@ export interface Stats {
   unauthorized: number;
   /** Body bytes of blobs that were handed to the socket. */
   blobBytes: number;
+  /** Uploads that were begun, and bytes of content that came. */
+  uploads: number;
+  uploadBytes: number;
   /** Connections that are open now, and those that were ever. */
   openConnections: number;
   connections: number;
@@ -109,6 +122,8 @@ export function emptyStats(): Stats {
     leaked: 0,
     unauthorized: 0,
     blobBytes: 0,
+    uploads: 0,
+    uploadBytes: 0,
     openConnections: 0,
     connections: 0,
     sending: 0,

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { challenge, createTokenDesk } from './auth.ts';
 import { sendBlob } from './blob.ts';
 import { emptyStats, type Faults, type Stats, useFault } from './faults.ts';
+import { createReceiver } from './push.ts';
 import { openStore } from './store.ts';
 
 export interface RegistryOptions {
@@ -34,7 +35,7 @@ export interface TestRegistry {
 }
 
 /**
- * A registry with the pull part of the OCI distribution specification 1.1, over OCI layouts, that can be told to fail
+ * A registry of the OCI distribution specification 1.1, pull and push, over OCI layouts, that can be told to fail
  * in many ways. One process, real sockets.
  */
 export async function startRegistry(options: RegistryOptions): Promise<TestRegistry> {
@@ -42,6 +43,7 @@ export async function startRegistry(options: RegistryOptions): Promise<TestRegis
   const store = openStore(layouts);
   const stats = emptyStats();
   const desk = createTokenDesk();
+  const receiver = createReceiver(layouts, faults, stats, sendError);
   const secret = randomBytes(16);
   const uses = new Map<string, number>();
   let url = '';
@@ -67,23 +69,26 @@ export async function startRegistry(options: RegistryOptions): Promise<TestRegis
       return;
     }
     const match = /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/([^/]+)$/.exec(pathname);
-    if (!match || (request.method !== 'GET' && request.method !== 'HEAD'))
-      return sendError(response, 404, 'UNSUPPORTED');
-    const [, name, kind, id] = match;
-    if (faults.auth && !desk.allows(request, faults.auth, name)) {
+    const upload = /^\/v2\/(.+)\/blobs\/uploads\/[^/]*$/.exec(pathname);
+    const reads = request.method === 'GET' || request.method === 'HEAD';
+    const name = (upload ?? match)?.[1] ?? '';
+    const access = upload || !reads ? 'pull,push' : 'pull';
+    if (faults.auth && !desk.allows(request, faults.auth, name, access)) {
       stats.unauthorized++;
       if (faults.auth.forbids && request.headers.authorization) return sendError(response, 403, 'DENIED');
-      response.setHeader('www-authenticate', challenge(faults.auth, url, name));
+      response.setHeader('www-authenticate', challenge(faults.auth, url, name, access));
       return sendError(response, 401, 'UNAUTHORIZED');
     }
+    if (await receiver.serve(request, response, new URL(request.url ?? '/', url))) return;
+    if (!match || !reads) return sendError(response, 404, 'UNSUPPORTED');
+    const [, , kind, id] = match;
     if (kind === 'manifests') return serveManifest(request, response, name, id);
     if (kind === 'blobs') return serveBlob(request, response, name, id);
-    if (kind === 'referrers')
-      return sendJson(response, {
-        schemaVersion: 2,
-        mediaType: 'application/vnd.oci.image.index.v1+json',
-        manifests: [],
-      });
+    if (kind === 'referrers') {
+      if (faults.referrers === 'absent') return sendError(response, 404, 'UNSUPPORTED');
+      const mediaType = 'application/vnd.oci.image.index.v1+json';
+      return sendJson(response, { schemaVersion: 2, mediaType, manifests: await receiver.referrers(name, id) });
+    }
     const tags = await store.tags(name);
     if (!tags) return sendError(response, 404, 'NAME_UNKNOWN');
     return sendJson(response, { name, tags: tags.slice(0, Number(searchParams.get('n') ?? tags.length)) });

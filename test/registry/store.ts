@@ -28,7 +28,9 @@ const REF_NAME = 'org.opencontainers.image.ref.name';
 export function openStore(layouts: Record<string, string>): Store {
   const entries = async (name: string): Promise<IndexEntry[] | undefined> => {
     if (!Object.hasOwn(layouts, name)) return undefined;
-    return JSON.parse(await readFile(join(layouts[name], 'index.json'), 'utf8')).manifests;
+    // A repository that nothing was pushed to yet.
+    const index = await readFile(join(layouts[name], 'index.json'), 'utf8').catch(() => '{"manifests":[]}');
+    return JSON.parse(index).manifests;
   };
   const pathOf = (name: string, digest: string) =>
     Object.hasOwn(layouts, name) && DIGEST.test(digest)

@@ -107,7 +107,7 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
     if (credential?.kind === 'bearer')
       return { header: `Bearer ${credential.token}`, credential: id, fixed: true, ...forEver };
     const send = (request: HttpRequest, signal: AbortSignal) => parts.send(endpoint, request, signal);
-    const scope = challenge.parameters.scope || `repository:${repository}:${access === 'push' ? 'pull,push' : 'pull'}`;
+    const scope = scopeOf(challenge, repository, access);
     const asked = now();
     const token = await fetchToken(send, challenge, scope, credential, endpoint.url, AbortSignal.timeout(TIMEOUT));
     return {
@@ -225,6 +225,19 @@ export function createAuthorizer(parts: AuthorizerParts): Authorizer {
       return loginHint(endpoint, grant);
     },
   };
+}
+
+/**
+ * What a token must allow: as the challenge says. To push, more than that: the challenge may be that of a question that
+ * only reads, and the token serves all questions of the push.
+ */
+function scopeOf(challenge: Challenge, repository: string, access: Scope['access']): string {
+  const asked = challenge.parameters.scope;
+  if (access === 'pull') return asked || `repository:${repository}:pull`;
+  const others = (asked ?? '')
+    .split(' ')
+    .filter((part) => part !== '' && !part.startsWith(`repository:${repository}:`));
+  return [`repository:${repository}:pull,push`, ...others].join(' ');
 }
 
 function chooseChallenge(challenges: Challenge[]): Challenge | undefined {
