@@ -23,9 +23,15 @@ export function makePlainImage(layout: string, tag: string, files: Record<string
 
 /**
  * The same with several layers, gzipped.
+ * @param command what it runs by default
  * @param layers fill an empty directory each; whiteouts are files `.wh.<name>` and `.wh..wh..opq` as in the tar
  */
-export function makeLayeredImage(layout: string, tag: string, layers: ((tree: string) => void)[]): string {
+export function makeLayeredImage(
+  layout: string,
+  tag: string,
+  layers: ((tree: string) => void)[],
+  command: string[] = ['/bin/sh'],
+): string {
   return writeLayout(
     layout,
     tag,
@@ -33,6 +39,7 @@ export function makeLayeredImage(layout: string, tag: string, layers: ((tree: st
       const tar = makeLayer(fill);
       return { tar, stored: gzipSync(tar, { level: 1 }), type: '+gzip' };
     }),
+    command,
   );
 }
 
@@ -67,7 +74,7 @@ interface PlainLayer {
   type: string;
 }
 
-function writeLayout(layout: string, tag: string, layers: PlainLayer[]): string {
+function writeLayout(layout: string, tag: string, layers: PlainLayer[], command = ['/bin/sh']): string {
   const blobs = join(layout, 'blobs', 'sha256');
   mkdirSync(blobs, { recursive: true });
   const digestOf = (bytes: Buffer) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
@@ -81,7 +88,7 @@ function writeLayout(layout: string, tag: string, layers: PlainLayer[]): string 
   const config = json('application/vnd.oci.image.config.v1+json', {
     architecture: { x64: 'amd64', arm64: 'arm64' }[process.arch as string] ?? process.arch,
     os: 'linux',
-    config: { Env: ['PATH=/usr/bin:/bin'], Cmd: ['/bin/sh'] },
+    config: { Env: ['PATH=/usr/bin:/bin'], Cmd: command },
     rootfs: { type: 'layers', diff_ids: layers.map(({ tar }) => digestOf(tar)) },
   });
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';

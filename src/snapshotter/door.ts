@@ -3,7 +3,10 @@ import type { Log } from '../cache/health.ts';
 import type { GrpcServer } from './grpc.ts';
 import type { Snapshotter } from './snapshotter.ts';
 
-/** Where containerd's connections arrive. Until the first one comes, nothing of gRPC is in memory. */
+/**
+ * Where containerd's connections arrive. Until the first one comes, nothing of gRPC is in memory where containerd has no
+ * snapshots; where it has some it is loaded at once, for containerd gives a connection little time (1 s) to be greeted.
+ */
 export interface Door {
   connect(socket: Socket): void;
   /** Calls so far. */
@@ -31,13 +34,19 @@ export function createDoor(snapshotter: Snapshotter, log: Log): Door {
     return createGrpcServer(snapshotter, called, log);
   }
 
+  function loaded(): Promise<GrpcServer> {
+    server ??= loadServer();
+    return server;
+  }
+
+  if (snapshotter.used) loaded().catch(() => undefined);
+
   return {
     connect(socket) {
       // Clients come and go; what they leave behind must not end the process.
       socket.on('error', () => undefined);
-      server ??= loadServer();
-      server.then(
-        (loaded) => loaded.connect(socket),
+      loaded().then(
+        (ready) => ready.connect(socket),
         (error) => {
           log('error', 'gRPC cannot be loaded', { error });
           socket.destroy();

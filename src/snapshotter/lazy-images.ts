@@ -54,6 +54,8 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
   const holders = createHolders({ open, shut });
   const never = new AbortController().signal;
   const pulls = new Map<string, NodeJS.Timeout>();
+  /** Bootstrap layers that were committed, with the origin of their image where it is known. */
+  const bootstraps = new Map<number, Origin | undefined>();
 
   const directoryOf = (origin: Origin) =>
     join(home, digestOf(origin).slice('sha256:'.length, 'sha256:'.length + DIGITS));
@@ -89,14 +91,16 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
 
   /** Mounts an image that is being pulled, for the container that will likely follow. */
   async function pulled(origin: Origin): Promise<void> {
-    const holder = `pull of ${origin}`;
+    const holder = holderOf(origin);
     await holders.hold(directoryOf(origin), holder, origin);
     clearTimeout(pulls.get(holder));
-    const end = () => {
-      pulls.delete(holder);
-      void letGo(holder);
-    };
-    pulls.set(holder, setTimeout(end, PULL_MS).unref());
+    pulls.set(holder, setTimeout(() => void endPull(holder), PULL_MS).unref());
+  }
+
+  async function endPull(holder: string): Promise<void> {
+    clearTimeout(pulls.get(holder));
+    pulls.delete(holder);
+    await letGo(holder);
   }
 
   async function held(id: number, origin: Origin, signal: AbortSignal): Promise<string> {
@@ -115,11 +119,16 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     return { directories, owner: { uid, gid } };
   }
 
-  /** A container will likely follow: its image is mounted meanwhile. */
-  function unpacked(layer: Layer): void {
+  function committed(layer: Layer): void {
     if (!isBootstrap(layer)) return;
+    bootstraps.set(layer.id, layer.labels[LABEL_IMAGE]);
+    if (layer.lazy) return;
     eventually(layer)
-      .then(pulled)
+      .then((found) => {
+        if (!bootstraps.has(layer.id)) return;
+        bootstraps.set(layer.id, found);
+        return pulled(found);
+      })
       .catch((error) => log('info', 'an image is not mounted before its first container', { why: error.message }));
   }
 
@@ -152,6 +161,13 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     }
   }
 
+  async function release(id: number): Promise<void> {
+    const image = bootstraps.get(id);
+    bootstraps.delete(id);
+    if (image !== undefined) await endPull(holderOf(image));
+    await letGo(id);
+  }
+
   async function letGo(holder: number | string): Promise<void> {
     try {
       await holders.letGo(holder);
@@ -175,8 +191,10 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
         );
   }
 
-  return { claim, lowers, unpacked, release: letGo, restore };
+  return { claim, lowers, committed, release, restore };
 }
+
+const holderOf = (origin: Origin) => `pull of ${origin}`;
 
 function isBootstrap({ labels, kind }: Layer): boolean {
   return kind === 'committed' && (isSet(labels, LABEL_BOOTSTRAP) || labels[LABEL_IMAGE] !== undefined);

@@ -19,8 +19,11 @@ export interface LazyLayers {
    * Never called from inside of `claim`. Rejects with the reason if the image cannot be mounted.
    */
   lowers(id: number, ancestors: readonly Layer[], signal: AbortSignal): Promise<Lowers | undefined>;
-  /** Told of each layer that was committed after containerd unpacked it: what it stands for can be made ready. */
-  unpacked(layer: Layer): void;
+  /**
+   * Told of each layer that was committed, because it was claimed or because containerd unpacked it: what it stands for
+   * can be made ready, until `release`.
+   */
+  committed(layer: Layer): void;
   /**
    * Snapshot `id` is gone: what was held for it may go. Resolves when its directories can be removed. Called once the
    * record is durably away, and also for an `id` that was never recorded because its `prepare` failed.

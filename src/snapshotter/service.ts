@@ -99,7 +99,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     try {
       await born(async (id) => {
         await directories.make(id, undefined);
-        store.create({ id, name, parent, kind: 'committed', labels });
+        lazy?.committed(store.create({ id, name, parent, kind: 'committed', labels }));
       });
     } catch (error) {
       // Another call for the same layer was first.
@@ -189,7 +189,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const labels = requestLabels(given);
     store.commit(key, name, lazyness === undefined ? labels : { ...labels, [LABEL_LAZY]: lazyness }, parent);
     await durability.sync();
-    lazy?.unpacked(known(name));
+    lazy?.committed(known(name));
   }
 
   async function remove(key: string): Promise<void> {
@@ -232,6 +232,9 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   }
 
   return {
+    get used() {
+      return lastId > 0;
+    },
     prepare,
     view: (key, parent, labels, signal) => make('view', key, parent, requestLabels(labels), signal),
     mounts,

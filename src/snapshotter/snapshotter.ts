@@ -62,6 +62,8 @@ export interface Snapshotter {
   usage(key: string): Promise<Usage>;
   /** Resolves when what was removed is gone from the disk, as far as it can go. */
   cleanup(): Promise<void>;
+  /** Whether a snapshot was ever made here. */
+  readonly used: boolean;
   /** Ends background work. Mounts and snapshots stay. */
   close(): Promise<void>;
 }

@@ -176,6 +176,11 @@ test('layers of an image whose puller names it: data is here, the bootstrap when
   const lowers = await images.lowers(5, ancestors, never);
   assert.deepEqual(lowers?.directories, [join(root, '4', 'fs'), [...mounted.keys()][0]]);
   assert.equal((await claim({})).here, false);
+  images.committed(ancestors[1]);
+  await images.release(5);
+  assert.equal(mounted.size, 1, 'the pull holds it for the next container');
+  await images.release(3);
+  assert.equal(mounted.size, 0, 'it goes with the layer');
 });
 
 test('a bootstrap that containerd unpacked is looked up once, and remembered over restarts', async (t) => {
@@ -207,11 +212,13 @@ test('an image is mounted when its bootstrap was unpacked, as soon as containerd
   const made = lazyImages(t);
   made.unknown = 2;
   mkdirSync(join(made.root, '3'));
-  made.images.unpacked(layer(2, { labels: DATA }));
-  made.images.unpacked(layer(3, { labels: BOOTSTRAP }));
+  made.images.committed(layer(2, { labels: DATA }));
+  made.images.committed(layer(3, { labels: BOOTSTRAP }));
   while (made.mounted.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal(made.finds, 3);
   assert.deepEqual([...made.mounted.values()], [ORIGIN]);
+  await made.images.release(3);
+  assert.equal(made.mounted.size, 0, 'it goes with the layer');
 });
 
 test('an image that cannot be mounted fails whoever needs it, with the reason, and leaves nothing', async (t) => {

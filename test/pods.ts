@@ -1,18 +1,19 @@
 /** The kubelet's end of containerd, as far as tests need it: pull an image, run a pod with one container, look into it. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
-export interface Cri {
+export interface Pods {
   /** Asks until containerd is ready for pods. */
   pull(image: string): Promise<string>;
   /** Runs a container of `image` in a pod of its own on the host's network. */
-  run(name: string, image: string, command: string[]): Promise<CriContainer>;
+  run(name: string, image: string, command: string[]): Promise<Pod>;
   removeImage(image: string): Promise<void>;
   close(): void;
 }
 
-export interface CriContainer {
+export interface Pod {
   exec(...command: string[]): Promise<{ out: string; err: string; status: number }>;
   /** Stops and removes the container and its pod. */
   remove(): Promise<void>;
@@ -21,9 +22,10 @@ export interface CriContainer {
 type Call = (method: string, request: object) => Promise<Record<string, unknown>>;
 const HOST_NETWORK = 2;
 const PATIENCE = 120_000;
+const READY = 20_000;
 
-export function criClient(socket: string): Cri {
-  const definition = loadSync(fileURLToPath(new URL('runtime.proto', import.meta.url)), {
+export function podClient(socket: string): Pods {
+  const definition = loadSync(fileURLToPath(new URL('pods.proto', import.meta.url)), {
     defaults: true,
     keepCase: true,
   });
@@ -49,7 +51,14 @@ export function criClient(socket: string): Cri {
 
   return {
     async pull(image) {
-      return (await imageCall('PullImage', { image: { image } })).image_ref as string;
+      const pulled = () => imageCall('PullImage', { image: { image } });
+      for (const end = Date.now() + READY; ; await sleep(100)) {
+        try {
+          return (await pulled()).image_ref as string;
+        } catch (error) {
+          if (!/not initialized/.test(String(error)) || Date.now() > end) throw error;
+        }
+      }
     },
     async run(name, image, command) {
       const sandbox_config = {

@@ -1,0 +1,294 @@
+/**
+ * Containers from lazy images, by real clients of real containerds: Debian's, and those in the directories that
+ * NYMPH_CONTAINERD names (`bin` of containerd 2.x, say), separated by colons.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
+import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
+import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
+import { type Pods, podClient } from '../pods.ts';
+import { startRegistry, type TestRegistry } from '../registry/registry.ts';
+import { type SnapshotsClient, snapshotsClient } from '../snapshots.ts';
+
+const skip =
+  cannotMount() || noContainerd() || (spawnSync('runc', ['--version']).error ? 'not installed: runc' : false);
+const noNerdctl = spawnSync('nerdctl', ['--version']).error ? 'not installed: nerdctl' : false;
+const installs = ['', ...(process.env.NYMPH_CONTAINERD ?? '').split(':').filter(Boolean)];
+const PROGRAMS = ['/bin/sh', '/bin/cat', '/bin/ls', '/bin/sleep', '/usr/bin/sha256sum'];
+
+/** Layers that change each other; the second has a file that is large enough to be read in parts. */
+const LAYERS: ((tree: string) => void)[] = [
+  (tree) => {
+    copyPrograms(tree, ...PROGRAMS);
+    for (const name of ['gone', 'opaque', 'etc', 'proc', 'sys', 'dev', 'run', 'tmp']) mkdirSync(join(tree, name));
+    for (const name of ['gone/a', 'opaque/hidden', 'replaced', 'etc/base'])
+      writeFileSync(join(tree, name), `base ${name}\n`);
+    for (let i = 0; i < 200; i++) writeFileSync(join(tree, 'etc', `file${i}`), `${i}\n`.repeat(300 + i));
+  },
+  (tree) => {
+    mkdirSync(join(tree, 'opaque'));
+    writeFileSync(join(tree, 'opaque/.wh..wh..opq'), '');
+    writeFileSync(join(tree, 'opaque/new'), 'new\n');
+    writeFileSync(join(tree, 'replaced'), 'second\n');
+    writeFileSync(join(tree, '.wh.gone'), '');
+    writeFileSync(join(tree, 'large'), noise(6 << 20));
+  },
+];
+/** Says what the image is, from all of its files. */
+const TELL = 'cat /etc/base /replaced /opaque/*; ls /; sha256sum /large /etc/file* | sha256sum';
+const PAUSE = ['/bin/sleep', '100000'];
+
+/** Bytes that do not compress, the same each time. */
+function noise(size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  for (let i = 0, x = 1; i + 4 <= size; i += 4) {
+    x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
+    bytes.writeUInt32LE(x, i);
+  }
+  return bytes;
+}
+
+describe('lazy images through containerd', { skip }, () => {
+  const directory = mkdtempSync('/tmp/nymph-');
+  const cleaners: (() => void | Promise<void>)[] = [];
+  const plain = join(directory, 'plain');
+  const nydus = join(directory, 'nydus');
+  let registry: TestRegistry;
+
+  before(async () => {
+    makeLayeredImage(plain, 'v1', LAYERS, PAUSE);
+    const converted = await run(NYMPH, ['convert', `oci:${plain}:v1`, `oci:${nydus}:nydus`]);
+    assert.equal(converted.status, 0, converted.err);
+    registry = await startRegistry({ layouts: { plain, app: nydus } });
+    cleaners.push(() => registry.close());
+  });
+  after(async () => {
+    for (const clean of cleaners) await clean();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  for (const programs of installs)
+    describe(`containerd in ${programs || 'PATH'}`, () => {
+      let daemon: TestDaemon;
+      let containerd: TestContainerd;
+      let snapshots: SnapshotsClient;
+      let pods: Pods;
+      let truth: string;
+      let toml: string;
+      const ending: (() => void | Promise<void>)[] = [];
+      const t = { after: (clean: () => void | Promise<void>) => void ending.unshift(clean) };
+      const image = () => `${registry.host}/app:nydus`;
+
+      before(async () => {
+        const home = mkdtempSync('/tmp/nymph-');
+        t.after(() => rmSync(home, { recursive: true, force: true }));
+        const address = join(home, 'c', 'containerd.sock');
+        daemon = await testDaemon(t, { toml: `[containerd]\naddress = "${address}"\n` });
+        const socket = join(daemon.directory, 'snapshotter.sock');
+        const version = spawnSync(join(programs, 'containerd'), ['--version'], { encoding: 'utf8' }).stdout;
+        toml = (/ v?1\./.test(version) ? firstConfig : secondConfig)(socket, `${registry.host}/plain:v1`);
+        containerd = await testContainerd(t, join(home, 'c'), toml, { programs: programs || undefined });
+        snapshots = snapshotsClient(socket);
+        t.after(() => snapshots.close());
+        pods = podClient(containerd.address);
+        t.after(() => pods.close());
+        const of = ['--snapshotter', 'overlayfs'];
+        await containerd.good('images', 'pull', '--plain-http', ...of, `${registry.host}/plain:v1`);
+        truth = await containerd.good(
+          'run',
+          '--rm',
+          ...of,
+          `${registry.host}/plain:v1`,
+          'truth',
+          '/bin/sh',
+          '-ec',
+          TELL,
+        );
+      });
+      after(async () => {
+        for (const clean of ending) await clean();
+      });
+
+      /** Blobs of the image that containerd itself fetched since the log was emptied. */
+      function blobsOfContainerd(): string[] {
+        return registry.stats.log
+          .filter(({ headers, url }) => /containerd/.test(String(headers['user-agent'])) && url.includes('/blobs/'))
+          .map(({ url }) => url);
+      }
+
+      const lazyLabels = async () =>
+        (await snapshots.list('kind==committed')).map(({ labels }) => labels['containerd.io/snapshot/nymph.lazy']);
+
+      /** containerd with another configuration; it takes up what it had. */
+      async function reconfigured(change: (toml: string) => string): Promise<void> {
+        await containerd.stop();
+        writeFileSync(containerd.config, change(toml));
+        await containerd.start();
+      }
+
+      /** As after a disk was lost that had the cache, but not the snapshots. */
+      async function forgetImages(): Promise<void> {
+        await daemon.stop();
+        for (const { directory: mounted } of mountsBelow(daemon.root)) await run('umount', ['-l', mounted]);
+        for (const name of readdirSync(daemon.root))
+          if (name !== 'snapshots') rmSync(join(daemon.root, name), { recursive: true });
+        await daemon.start();
+        // containerd tries a connection that was refused again after some seconds.
+        const of = ['snapshots', '--snapshotter', 'nymph'];
+        await until(30_000, 'containerd does not come back', () => containerd.good(...of, 'prepare', 'probe'));
+        await containerd.good(...of, 'rm', 'probe');
+      }
+
+      async function removeAll(): Promise<void> {
+        for (const name of [image(), `${registry.host}/plain:v1`]) await pods.removeImage(name);
+        await nothingLeft();
+      }
+
+      async function nothingLeft(): Promise<void> {
+        await until(60_000, 'something is left', async () => {
+          const left = (await snapshots.list()).map(({ name }) => name);
+          const mounts = mountsBelow(daemon.root).map((entry) => entry.directory);
+          const directories = readdirSync(join(daemon.root, 'snapshots')).filter((name) => /^\d/.test(name));
+          if (left.length + mounts.length + directories.length === 0) return true;
+          throw new Error(JSON.stringify({ left, mounts, directories }));
+        });
+      }
+
+      test('a pod of the kubelet', async () => {
+        registry.stats.log.length = 0;
+        await pods.pull(image());
+        assert.equal(blobsOfContainerd().length, 1, `the configuration alone: ${blobsOfContainerd()}`);
+        assert.deepEqual(await lazyLabels(), ['true', 'true', 'true']);
+        const pod = await pods.run('pod', image(), PAUSE);
+        const told = await pod.exec('/bin/sh', '-ec', TELL);
+        assert.equal(told.out, truth, told.err);
+        const wrote = await pod.exec(
+          '/bin/sh',
+          '-ec',
+          'echo written > /etc/base; cat /etc/base; echo x > /etc/new; ls /etc/new',
+        );
+        assert.equal(wrote.out, 'written\n/etc/new\n', wrote.err);
+        await pod.remove();
+        await removeAll();
+      });
+
+      test('a pod whose kubelet does not say which image it is', async () => {
+        // The same as a puller of containerd's older ways: no labels but those of the layers.
+        await reconfigured((toml) =>
+          toml.replace(/^.*(?:disable_snapshot|enable_remote_snapshot)_annotations.*$/gm, ''),
+        );
+        registry.stats.log.length = 0;
+        await pods.pull(image());
+        assert.equal(blobsOfContainerd().length, 2, `configuration and bootstrap: ${blobsOfContainerd()}`);
+        const labels = (await lazyLabels()).sort();
+        assert.deepEqual(labels.slice(1), ['true', 'true']);
+        assert.match(labels[0], /^false: .*bootstrap/);
+        const pod = await pods.run('pod', image(), PAUSE);
+        assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
+        await pod.remove();
+        await removeAll();
+        await reconfigured((toml) => toml);
+      });
+
+      for (const snapshotter of ['nymph', 'nydus'])
+        test(`nerdctl --snapshotter ${snapshotter}: run, exec, write, commit, remove`, {
+          skip: noNerdctl,
+        }, async () => {
+          const nerdctl = async (...args: string[]) => {
+            const options = ['--address', containerd.address, '--snapshotter', snapshotter, '--insecure-registry'];
+            options.push('--data-root', join(daemon.directory, 'nerdctl'), '--cgroup-manager', 'cgroupfs');
+            const { status, out, err } = await run('nerdctl', [...options, ...args]);
+            assert.equal(status, 0, `nerdctl ${args.join(' ')}: ${err}`);
+            return out.toString();
+          };
+          registry.stats.log.length = 0;
+          const told = await nerdctl('run', '--rm', '--net', 'host', image(), '/bin/sh', '-ec', TELL);
+          assert.equal(told, truth);
+          assert.ok(blobsOfContainerd().length <= 2, `no data: ${blobsOfContainerd()}`);
+          const name = `c-${snapshotter}`;
+          await nerdctl('run', '-d', '--name', name, '--net', 'host', image());
+          assert.equal(await nerdctl('exec', name, '/bin/sh', '-ec', 'echo more > /etc/base; cat /etc/base'), 'more\n');
+          await nerdctl('rm', '-f', name);
+          await nerdctl('rmi', '-f', image());
+          await removeAll();
+        });
+
+      test('30 containers at once fetch each chunk once', async () => {
+        await forgetImages();
+        await pods.pull(image());
+        const names = Array.from({ length: 30 }, (_, i) => `many-${i}`);
+        const told = await Promise.all(
+          names.map(async (name) => {
+            const pod = await pods.run(name, image(), PAUSE);
+            const { out } = await pod.exec('/bin/sh', '-ec', TELL);
+            await pod.remove();
+            return out;
+          }),
+        );
+        for (const [i, out] of told.entries()) assert.equal(out, truth, names[i]);
+        const status = await daemon.client.status();
+        const fetched = Object.values(status.fetch.bytes).reduce((sum, bytes) => sum + bytes, 0);
+        const [{ storedSize }] = status.images;
+        assert.ok(fetched > 6e6 && fetched <= storedSize * 1.02, `${fetched} of ${storedSize} bytes`);
+        await removeAll();
+      });
+
+      test('an image that cannot be had fails the container, and says why', async () => {
+        await pods.pull(image());
+        await forgetImages();
+        registry.faults.status = { code: 404, on: 'manifest' };
+        await assert.rejects(pods.run('lost', image(), PAUSE), /404|not found|no such/i);
+        registry.faults.status = undefined;
+        const pod = await pods.run('found', image(), PAUSE);
+        assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
+        await pod.remove();
+        await removeAll();
+      });
+    });
+});
+
+/** Of containerd 1.x: CRI says which image it is. */
+function firstConfig(socket: string, pause: string): string {
+  return `version = 2
+[proxy_plugins.nymph]
+  type = "snapshot"
+  address = "${socket}"
+[proxy_plugins.nydus]
+  type = "snapshot"
+  address = "${socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${pause}"
+  restrict_oom_score_adj = true
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "nymph"
+    disable_snapshot_annotations = false
+`;
+}
+
+/** Of containerd 2.1 and later: the transfer service says so. */
+function secondConfig(socket: string, pause: string): string {
+  const plugin = (name: string) => `[proxy_plugins.${name}]
+  type = "snapshot"
+  address = "${socket}"
+  [proxy_plugins.${name}.exports]
+    enable_remote_snapshot_annotations = "true"
+`;
+  const unpack = (name: string) => `[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux"
+  snapshotter = "${name}"
+`;
+  return `version = 3
+${plugin('nymph')}${plugin('nydus')}${unpack('overlayfs')}${unpack('nymph')}
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "nymph"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "${pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+`;
+}
