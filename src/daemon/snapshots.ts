@@ -34,7 +34,7 @@ export async function serveSnapshots(
     createLazyImages({
       ...images,
       directories,
-      find: (layer, signal) => findOrigin(content, layer, [...door.names], signal),
+      find: (layer, signal) => findOrigin(content, layer, signal),
       log,
     }),
   );

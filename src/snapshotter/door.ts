@@ -11,23 +11,15 @@ export interface Door {
   connect(socket: Socket): void;
   /** Calls so far. */
   readonly calls: number;
-  /** Names by which containerd has called us: those of its plugins with our address. */
-  readonly names: ReadonlySet<string>;
   close(): Promise<void>;
 }
 
 const GRACE_MS = 3_000;
-/** More than anybody configures. */
-const MOST_NAMES = 32;
 
 export function createDoor(snapshotter: Snapshotter, log: Log): Door {
   let server: Promise<GrpcServer> | undefined;
-  const names = new Set<string>();
   let calls = 0;
-  const called = (name: string) => {
-    calls++;
-    if (names.size < MOST_NAMES) names.add(name);
-  };
+  const called = () => void calls++;
 
   async function loadServer(): Promise<GrpcServer> {
     const { createGrpcServer } = await import('./grpc.ts');
@@ -54,7 +46,6 @@ export function createDoor(snapshotter: Snapshotter, log: Log): Door {
         },
       );
     },
-    names,
     get calls() {
       return calls;
     },

@@ -19,24 +19,17 @@ const CHILD = 'containerd.io/gc.ref.content.m.';
 /** Manifests of an index that are looked through. */
 const MOST_CHILDREN = 64;
 
-/** @param snapshotters names by which containerd may know us */
-export async function findOrigin(
-  store: ContentStore,
-  layer: Layer,
-  snapshotters: readonly string[],
-  signal: AbortSignal,
-): Promise<Origin> {
-  // `<namespace>/<number>/<chain id>`: what a committed layer is called.
-  const [namespace, , chain] = layer.name.split('/');
-  for (const snapshotter of snapshotters)
-    for (const config of await store.withLabels(namespace, { [UNPACKED + snapshotter]: chain }, signal))
-      for (const { digest } of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
-        if (!isDigest(digest)) continue;
-        for (const name of await namesOf(store, namespace, digest, signal)) {
-          const origin = pinned(name, digest);
-          if (origin !== undefined) return origin;
-        }
+export async function findOrigin(store: ContentStore, layer: Layer, signal: AbortSignal): Promise<Origin> {
+  // `<plugin>/<namespace>/<number>/<chain id>`: what a committed layer is called.
+  const [plugin, namespace, , chain] = layer.name.split('/');
+  for (const config of await store.withLabels(namespace, { [UNPACKED + plugin]: chain }, signal))
+    for (const { digest } of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
+      if (!isDigest(digest)) continue;
+      for (const name of await namesOf(store, namespace, digest, signal)) {
+        const origin = pinned(name, digest);
+        if (origin !== undefined) return origin;
       }
+    }
   throw new NymphError('not-found', `containerd does not know where the image of ${layer.name} came from`, {
     hint: 'Pull it again; `nymph run-check` and docs/containerd.md say how a puller names the image.',
   });

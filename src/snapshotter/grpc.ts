@@ -26,6 +26,7 @@ import {
   type PrepareRequest,
   type UpdateRequest,
 } from './messages.ts';
+import { ofPlugin } from './plugin.ts';
 import type { Snapshotter } from './snapshotter.ts';
 
 /** The service on connections that come from outside. This file brings grpc-js, so it is loaded at the first connection. */
@@ -43,12 +44,8 @@ const INTERNAL = 13;
 
 const empty = () => ({});
 
-/** @param called told of each call that begins, and of the name that containerd has for us */
-export async function createGrpcServer(
-  snapshotter: Snapshotter,
-  called: (snapshotter: string) => void,
-  log: Log,
-): Promise<GrpcServer> {
+/** @param called told of each call that begins */
+export async function createGrpcServer(snapshotter: Snapshotter, called: () => void, log: Log): Promise<GrpcServer> {
   const definition = await load(SERVICE, { includeDirs: [PROTO], longs: Number, enums: String, defaults: true });
   const root = loadPackageDefinition(definition) as unknown as {
     containerd: { services: { snapshots: { v1: { Snapshots: ServiceClientConstructor } } } };
@@ -57,13 +54,13 @@ export async function createGrpcServer(
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
 
   function unary<Request extends AnyRequest, Response>(
-    act: (request: Request, signal: AbortSignal) => Promise<Response>,
+    act: (snapshots: Snapshotter, request: Request, signal: AbortSignal) => Promise<Response>,
   ): handleUnaryCall<Request, Response> {
     return (call, callback) => {
-      called(call.request.snapshotter);
+      called();
       const ending = new AbortController();
       call.once('cancelled', () => ending.abort());
-      act(call.request, ending.signal).then(
+      act(ofPlugin(snapshotter, call.request.snapshotter), call.request, ending.signal).then(
         (response) => callback(null, response),
         (error) => callback(failure(call.getPath(), error)),
       );
@@ -71,7 +68,7 @@ export async function createGrpcServer(
   }
 
   const list: handleServerStreamingCall<ListRequest, { info: InfoMessage[] }> = (call) => {
-    called(call.request.snapshotter);
+    called();
     const ending = new AbortController();
     call.once('cancelled', () => ending.abort());
     sendList(call, ending.signal).catch((error) => {
@@ -86,7 +83,7 @@ export async function createGrpcServer(
   }
 
   async function sendList(call: ServerWritableStream<ListRequest, { info: InfoMessage[] }>, signal: AbortSignal) {
-    for await (const infos of snapshotter.list(call.request.filters)) {
+    for await (const infos of ofPlugin(snapshotter, call.request.snapshotter).list(call.request.filters)) {
       for (const info of messageBatches(infos)) {
         if (signal.aborted) return;
         if (!call.write({ info })) await once(call, 'drain', { signal });
@@ -96,24 +93,24 @@ export async function createGrpcServer(
   }
 
   server.addService(root.containerd.services.snapshots.v1.Snapshots.service, {
-    Prepare: unary(({ key, parent, labels }: PrepareRequest, signal) =>
-      snapshotter.prepare(key, parent, labels, signal).then(mountsMessage),
+    Prepare: unary((snapshots, { key, parent, labels }: PrepareRequest, signal) =>
+      snapshots.prepare(key, parent, labels, signal).then(mountsMessage),
     ),
-    View: unary(({ key, parent, labels }: PrepareRequest, signal) =>
-      snapshotter.view(key, parent, labels, signal).then(mountsMessage),
+    View: unary((snapshots, { key, parent, labels }: PrepareRequest, signal) =>
+      snapshots.view(key, parent, labels, signal).then(mountsMessage),
     ),
-    Mounts: unary(({ key }: KeyRequest, signal) => snapshotter.mounts(key, signal).then(mountsMessage)),
-    Commit: unary(({ name, key, labels, parent }: CommitRequest) =>
-      snapshotter.commit(name, key, labels, parent).then(empty),
+    Mounts: unary((snapshots, { key }: KeyRequest, signal) => snapshots.mounts(key, signal).then(mountsMessage)),
+    Commit: unary((snapshots, { name, key, labels, parent }: CommitRequest) =>
+      snapshots.commit(name, key, labels, parent).then(empty),
     ),
-    Remove: unary(({ key }: KeyRequest) => snapshotter.remove(key).then(empty)),
-    Stat: unary(async ({ key }: KeyRequest) => ({ info: infoMessage(snapshotter.stat(key)) })),
-    Update: unary(async ({ info, updateMask }: UpdateRequest) => {
-      const updated = await snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? []);
+    Remove: unary((snapshots, { key }: KeyRequest) => snapshots.remove(key).then(empty)),
+    Stat: unary(async (snapshots, { key }: KeyRequest) => ({ info: infoMessage(snapshots.stat(key)) })),
+    Update: unary(async (snapshots, { info, updateMask }: UpdateRequest) => {
+      const updated = await snapshots.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? []);
       return { info: infoMessage(updated) };
     }),
-    Usage: unary(({ key }: KeyRequest) => snapshotter.usage(key)),
-    Cleanup: unary(() => snapshotter.cleanup().then(empty)),
+    Usage: unary((snapshots, { key }: KeyRequest) => snapshots.usage(key)),
+    Cleanup: unary((snapshots) => snapshots.cleanup().then(empty)),
     List: list,
   });
 

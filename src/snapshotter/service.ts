@@ -65,7 +65,8 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     if (target === undefined) return make('active', key, parent, labels, signal);
     refuseUsed(key);
     const ancestors = ancestorsOf(parent);
-    const name = `lazy/${ancestors[0]?.id ?? 0}/${target}`;
+    // The part in front of the key is the plugin: `plugin.ts`.
+    const name = `${key.split('/', 1)[0]}/lazy/${ancestors[0]?.id ?? 0}/${target}`;
     const claim: Claim = store.get(name) === undefined ? await ask(target, labels, ancestors, signal) : { here: true };
     // Tools look for this field, with these texts.
     const fields = { 'remote-snapshot-prepared': String(claim.here), key, target };

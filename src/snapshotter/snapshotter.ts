@@ -14,7 +14,8 @@
  * snapshot exists already (`lazy.ts`), and containerd finds the committed one with `list`.
  *
  * Keys and names are containerd's, opaque, and arrive as `<namespace>/<number>/<what the client said>`; they hold
- * slashes and spaces and are never paths. One space of names for all kinds and namespaces.
+ * slashes and spaces and are never paths. One space of names for all kinds and namespaces, one for each name that
+ * containerd has for us (`plugin.ts`).
  *
  * Errors are NymphErrors: `not-found`, `exists`, `precondition` (right question at the wrong time), `usage` (wrong
  * question); `grpc-errors.ts` says what containerd makes of them.

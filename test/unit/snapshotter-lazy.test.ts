@@ -32,7 +32,7 @@ test('the origin of a layer is the reference with the manifest that the puller c
 
 const layer = (id: number, more: Partial<Layer> = {}): Layer => ({
   id,
-  name: `default/${id}/${digest(String(id % 10))}`,
+  name: `nydus/default/${id}/${digest(String(id % 10))}`,
   parentId: id > 1 ? id - 1 : undefined,
   kind: 'committed',
   labels: {},
@@ -62,7 +62,7 @@ test('the origin of an unpacked bootstrap layer is found by what containerd know
   const index = { digest: digest('e'), labels: { 'containerd.io/gc.ref.content.m.2': digest('d') } };
   const blobs = [config, manifest, index];
   const find = (images: Record<string, string>, has = blobs, id = 3) =>
-    findOrigin(contentStore(has, images), layer(id), ['nymph', 'nydus'], never);
+    findOrigin(contentStore(has, images), layer(id), never);
   const name = 'registry.example:5000/team/app:nydus';
   assert.equal(await find({ [name]: digest('d') }), `${name}@${digest('d')}`);
   assert.equal(await find({ 'some import': digest('d'), [name]: digest('d') }), `${name}@${digest('d')}`);
