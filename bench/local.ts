@@ -25,7 +25,7 @@ export interface LocalOptions {
   quick: boolean;
 }
 
-interface Measure {
+export interface Measure {
   name: string;
   work: string;
   text: string;
@@ -37,7 +37,7 @@ interface Measure {
   once(directory: string): Promise<number>;
 }
 
-const MEASURES: Record<string, (image: LocalImage, options: LocalOptions) => Measure[]> = {
+export const MEASURES: Record<string, (image: LocalImage, options: LocalOptions) => Measure[]> = {
   find: (image) => {
     const once = (directory: string) => shell(`find ${directory} -printf '%s %m %T@\\n'`);
     const text = `**find**: \`find -printf '%s %m %T@\\n'\` over ${image.files.toLocaleString('en')} small files. `;
@@ -161,24 +161,35 @@ async function hits(nymph: Nymph): Promise<number> {
   return (JSON.parse(await nymph.command('status', '--json')) as Status).fuse.hits;
 }
 
-/** All contenders in turn, in another order each round. */
+/** All contenders in turn, in another order each round. @returns what was measured, by contender and round */
+export async function takeTurns<Name extends string>(
+  measure: Measure,
+  contenders: readonly Name[],
+  directories: Record<Name, string>,
+  rounds: number,
+  say: (line: string) => void,
+): Promise<Record<Name, number[]>> {
+  const values = Object.fromEntries(contenders.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < contenders.length; i++) {
+      const contender = contenders[(i + round) % contenders.length];
+      await dropCaches();
+      values[contender].push(await measure.once(directories[contender]));
+    }
+    say(
+      `  round ${round + 1}: ${contenders.map((name) => `${name} ${values[name][round].toPrecision(4)}`).join(', ')}`,
+    );
+  }
+  return values;
+}
+
 async function compare(
   measure: Measure,
   directories: Record<Contender, string>,
   rounds: number,
   say: (line: string) => void,
 ): Promise<Row[]> {
-  const values: Record<Contender, number[]> = { ext4: [], complete: [], fuse: [], tree: [] };
-  for (let round = 0; round < rounds; round++) {
-    for (let i = 0; i < CONTENDERS.length; i++) {
-      const contender = CONTENDERS[(i + round) % CONTENDERS.length];
-      await dropCaches();
-      values[contender].push(await measure.once(directories[contender]));
-    }
-    say(
-      `  round ${round + 1}: ${CONTENDERS.map((name) => `${name} ${values[name][round].toPrecision(4)}`).join(', ')}`,
-    );
-  }
+  const values = await takeTurns(measure, CONTENDERS, directories, rounds, say);
   return (['complete', 'fuse', 'tree'] as const).map((name) => ({
     work: `${measure.work}; ${LABELS[name]}`,
     against: 'ext4',

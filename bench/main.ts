@@ -7,6 +7,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { drivers } from './drivers.ts';
 import { inLab } from './lab.ts';
 import { LOCAL_TRIALS, localTrials, requirePrograms } from './local.ts';
 import { findPlace } from './place.ts';
@@ -14,7 +15,7 @@ import { fetchAll, firstOutput } from './remote-trials.ts';
 import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
 
-const NAMES = [...LOCAL_TRIALS, 'first-output', 'fetch-all'];
+const NAMES = [...LOCAL_TRIALS, 'drivers', 'first-output', 'fetch-all'];
 const RESULTS = join(import.meta.dirname, 'results');
 
 const say = (line: string): void => console.error(line);
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
     const done: Trial[] = [];
     const local = LOCAL_TRIALS.filter(wanted);
     if (local.length > 0) done.push(...(await localTrials(lab, place, local, options, say)));
+    if (wanted('drivers')) done.push(await drivers(lab, place, options, say));
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
     return { trials: done, machine: place.machine };

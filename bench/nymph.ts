@@ -23,10 +23,10 @@ export interface Nymph {
  * Starts a daemon with an empty cache; returns when it answers. It ends with the lab at the latest.
  * @param home directory of its files, made if need be; short, because the socket is in it
  */
-export async function startNymph(lab: Lab, home: string): Promise<Nymph> {
+export async function startNymph(lab: Lab, home: string, driver: 'kernel' | 'fuse-native' = 'kernel'): Promise<Nymph> {
   await mkdir(home, { recursive: true });
   const address = join(home, 'control.sock');
-  const options = ['--root', join(home, 'root'), '--address', address];
+  const options = ['--root', join(home, 'root'), '--address', address, '--driver', driver];
   const logFile = join(home, 'daemon.log');
   await using log = await open(logFile, 'a');
   // A session of its own: Ctrl-C on the terminal must not end it before its mounts are gone.

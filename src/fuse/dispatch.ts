@@ -79,10 +79,9 @@ export function dispatch(names: Names, bytes: Uint8Array): Answer {
     case Op.DESTROY:
     case Op.RELEASE:
     case Op.RELEASEDIR:
-    case Op.FLUSH:
       return EMPTY;
     default:
-      // OPEN and OPENDIR too: ENOSYS tells the kernel to open by itself from now on.
+      // OPEN, OPENDIR and FLUSH too: ENOSYS tells the kernel to open and close by itself from now on.
       return ENOSYS;
   }
 }

@@ -17,7 +17,7 @@ import {
   type ToThread,
   treeMessage,
 } from './message.ts';
-import { InHeader, isSilent, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
+import { InHeader, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
 
 export interface KernelDriverOptions {
   /** Descriptor of /dev/fuse, mounted already. */
@@ -118,7 +118,6 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     const low = header.readUInt32LE(InHeader.UNIQUE);
     const high = header.readUInt32LE(InHeader.UNIQUE + 4);
     count(op);
-    if (isSilent(op)) return;
     if (op === Op.INTERRUPT) {
       interrupt(bytes, low, high);
       return;

@@ -13,7 +13,7 @@ import { type Extent, type Names, TREES, ZEROS } from './driver.ts';
 import { createForest } from './forest.ts';
 import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, type ToThread } from './message.ts';
 import type { Tree } from './tree.ts';
-import { InHeader, isAboutNames, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
+import { InHeader, isAboutNames, isSilent, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
 
 interface ServedFile {
   size: number;
@@ -62,6 +62,7 @@ function handle(length: number): void {
   if (length < InHeader.SIZE || request.readUInt32LE(InHeader.LEN) !== length) return;
   const op = request.readUInt32LE(InHeader.OPCODE);
   const ino = request.readUIntLE(InHeader.NODEID, 6);
+  if (isSilent(op)) return;
   if (op === Op.READ && length >= InHeader.SIZE + ReadIn.SIZE) read(ino);
   else if (!isAboutNames(op) || !answerNames(op, ino, length))
     send({ type: 'request', bytes: new Uint8Array(request.subarray(0, length)) });

@@ -101,6 +101,15 @@ describe('FUSE trees', { skip: cannotMount() }, () => {
     assert.match((await run('cat', [join(place, 'none')])).err, /No such file/);
   });
 
+  test('neither names nor closing files costs the main thread anything', async (t) => {
+    const [daemon, place] = await mounted(t, APP);
+    const sum = 'find "$0" -ls >/dev/null && find "$0" -type f -print0 | xargs -0 -n 1 cat | wc -c';
+    assert.ok(Number(await sh(sum, place)) > 0);
+    const { requests, faults } = (await daemon.client.status()).fuse;
+    const total = Object.values(requests).reduce((all, count) => all + count, 0);
+    assert.ok(total - faults < 20, JSON.stringify(requests));
+  });
+
   test('access control lists count, by EROFS and in a tree alike', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'nymph-acl-'));
     t.after(() => rmSync(directory, { recursive: true }));
