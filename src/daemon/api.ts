@@ -160,4 +160,22 @@ export interface Status {
   };
   mounts: MountInfo[];
   images: ImageInfo[];
+  /** What containerd has here. Absent if its socket is not served. */
+  snapshots?: SnapshotsStatus;
+}
+
+export interface SnapshotsStatus {
+  /** Of containers, and of layers that are being unpacked. */
+  active: number;
+  views: number;
+  layers: LayerStatus[];
+}
+
+export interface LayerStatus {
+  name: string;
+  lazy: boolean;
+  /** Why it is not. */
+  reason?: string;
+  /** Of the uppermost layer of a lazy image. */
+  image?: string;
 }

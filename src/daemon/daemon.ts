@@ -17,7 +17,7 @@ import { createStartup } from '../mount/startup.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
-import type { Health } from './api.ts';
+import type { Health, Status } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
@@ -134,8 +134,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       log('error', 'snapshots are not served', { error });
       return undefined;
     });
-    const server = await serveControl(config.address, routes(service, health, options.onStop), (message, fields) =>
-      log('error', message, fields),
+    const status = async () => ({ ...(await service.status()), snapshots: await snapshots?.status() });
+    const server = await serveControl(
+      config.address,
+      routes(service, status, health, options.onStop),
+      (message, fields) => log('error', message, fields),
     );
     pool.warm(STORE, LOAD);
     if (!(await warmHttp(config.address, '/v1/health')))
@@ -219,11 +222,11 @@ async function connect(
   return kernelConnection(options, cache, pool);
 }
 
-function routes(service: Service, health: () => Health, onStop: () => void): Routes {
+function routes(service: Service, status: () => Promise<Status>, health: () => Health, onStop: () => void): Routes {
   return {
     calls: {
       'GET /v1/health': health,
-      'GET /v1/status': () => service.status(),
+      'GET /v1/status': status,
       'GET /v1/mounts': () => service.mounts(),
       'GET /v1/images': () => service.images(),
       'GET /v1/images/': ({ rest }) => service.image(rest),

@@ -7,7 +7,9 @@ import { createDoor } from '../snapshotter/door.ts';
 import { findOrigin } from '../snapshotter/find-origin.ts';
 import { createLazyImages, type LazyImagesOptions } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
+import { summary } from '../snapshotter/summary.ts';
 import type { ThreadPool } from '../threads/pool.ts';
+import type { SnapshotsStatus } from './api.ts';
 import type { Config } from './config.ts';
 import { wrongAddress } from './config-schema.ts';
 import { claimSocket } from './socket.ts';
@@ -16,6 +18,7 @@ import { claimSocket } from './socket.ts';
 export interface Snapshots {
   /** Calls so far. */
   readonly calls: number;
+  status(): Promise<SnapshotsStatus>;
   close(): Promise<void>;
 }
 
@@ -50,6 +53,7 @@ export async function serveSnapshots(
     get calls() {
       return door.calls;
     },
+    status: () => summary(snapshotter),
     async close() {
       server.close();
       await door.close();

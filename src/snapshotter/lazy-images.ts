@@ -7,7 +7,7 @@ import type { Directories } from './directories.ts';
 import { createHolders } from './holders.ts';
 import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
 import { digestOf, type Origin, originOf } from './origin.ts';
-import type { Labels } from './snapshotter.ts';
+import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
 
 /**
  * Nydus images for containerd. Such an image has layers of data, which containerd need not have, and at the top a small
@@ -25,8 +25,6 @@ import type { Labels } from './snapshotter.ts';
 /** Annotations of nydusify, which containerd passes on as labels. */
 const LABEL_DATA = 'containerd.io/snapshot/nydus-blob';
 const LABEL_BOOTSTRAP = 'containerd.io/snapshot/nydus-bootstrap';
-/** Set by us on a bootstrap layer that was claimed: the origin of the image. */
-const LABEL_IMAGE = 'containerd.io/snapshot/nymph.image';
 /** In the directory of a bootstrap layer that containerd unpacked: the origin of the image, once it was found. */
 const ORIGIN_FILE = 'origin';
 /** A pulled image stays mounted this long for its first container, ms. */

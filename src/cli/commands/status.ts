@@ -1,4 +1,4 @@
-import type { ImageInfo, Status } from '../../daemon/api.ts';
+import type { ImageInfo, SnapshotsStatus, Status } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import { isDigest } from '../../sources/digest.ts';
 import type { Context } from '../context.ts';
@@ -17,7 +17,7 @@ export async function run(context: Context, name: string | undefined): Promise<u
   }
 }
 
-function statusText({ health, cache, fuse, fetch, mounts, images }: Status): string {
+function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: Status): string {
   const ready = images.reduce((sum, image) => sum + image.ready, 0);
   const size = images.reduce((sum, image) => sum + image.size, 0);
   const broken = mounts.filter((mount) => mount.state !== 'ok');
@@ -38,6 +38,7 @@ function statusText({ health, cache, fuse, fetch, mounts, images }: Status): str
       ...broken.map((mount): [string, string] => ['failing', `${mount.directory}: ${mount.state}`]),
       ['images', `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here`],
     ]),
+    ...(snapshots === undefined ? [] : [section('containerd', snapshotRows(snapshots))]),
     section('cache', [
       ['used', `${formatSize(cache.bytes)}${cache.quota === undefined ? '' : ` of ${formatSize(cache.quota)}`}`],
       ['blobs', `${count(cache.blobs)}, ${count(cache.openBlobs)} in use`],
@@ -56,6 +57,19 @@ function statusText({ health, cache, fuse, fetch, mounts, images }: Status): str
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
+}
+
+function snapshotRows({ active, layers }: SnapshotsStatus): [string, string][] {
+  const reasons = new Map<string, number>();
+  for (const { lazy, reason = '' } of layers) if (!lazy) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  return [
+    ['containers', count(active)],
+    ['lazy', plural(layers.filter(({ lazy }) => lazy).length, 'layer')],
+    ...Array.from(reasons, ([reason, number]): [string, string] => [
+      'unpacked',
+      `${plural(number, 'layer')}: ${reason}`,
+    ]),
+  ];
 }
 
 function imageText(image: ImageInfo): string {
