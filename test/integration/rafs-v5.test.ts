@@ -1,6 +1,6 @@
 /** RAFS v5 images of our own through the whole program: the kernel shows them as the trees that they were made of. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -52,7 +52,7 @@ describe('RAFS v5', { skip: cannotMount() }, () => {
       const daemon = await testDaemon(t);
       const reference = `rafs:${await make(name.replaceAll(/\W/g, '-'), options)}`;
       const place = daemon.place('m');
-      for (const via of ['erofs', 'fuse'])
+      for (const via of options.holes ? ['erofs', 'fuse'] : ['erofs'])
         for (const how of name === 'zstd' ? HOWS : HOWS.slice(3)) {
           await run(daemon, 'mount', '--prefetch', 'none', '--via', via, reference, place);
           await compare(place, how);
@@ -66,10 +66,9 @@ describe('RAFS v5', { skip: cannotMount() }, () => {
     const reference = `rafs:${await make('commands')}`;
     const inspection = await run(daemon, 'inspect', reference);
     assert.equal(inspection.format, 'RAFS v5');
-    assert.deepEqual(inspection.integrity, {
-      verifiable: true,
-      statement: `Every chunk has a blake3 digest in the bootstrap and is verified before a byte of it is served. The bootstrap itself is taken as it is: a folder has no manifest that could vouch for it.`,
-    });
+    const { verifiable, statement } = inspection.integrity as { verifiable: boolean; statement: string };
+    assert.equal(verifiable, true);
+    assert.match(statement, /Every chunk has a blake3 digest in the bootstrap/);
     const check = await run(daemon, 'run-check', reference);
     assert.equal(check.lazy, true);
     assert.match(String(check.reason), /RAFS v5/);
@@ -88,6 +87,23 @@ describe('RAFS v5', { skip: cannotMount() }, () => {
       (listed.mounts as { directory: string; state: string }[]).map((mount) => [mount.directory, mount.state]),
       [[place, 'ok']],
     );
+  });
+
+  test('a translation that the disk damaged is made again, the same', async (t) => {
+    const daemon = await testDaemon(t);
+    const reference = `rafs:${await make('damage')}`;
+    const place = daemon.place('m');
+    await run(daemon, 'mount', '--prefetch', 'none', reference, place);
+    await run(daemon, 'umount', place);
+    const images = join(daemon.root, 'images');
+    const path = join(images, readdirSync(images)[0], 'bootstrap');
+    const good = readFileSync(path);
+    const bad = Buffer.from(good);
+    bad[bad.length >> 1] ^= 1;
+    writeFileSync(path, bad);
+    await run(daemon, 'mount', '--prefetch', 'none', reference, place);
+    assert.ok(readFileSync(path).equals(good));
+    await compare(place, 'parallel');
   });
 
   test('a mount lives through kills, a restart, and is mounted again from the cache alone', async (t) => {

@@ -454,6 +454,19 @@ test('whole words changed to edge values, and parts cut or moved, do no harm', (
     }
 });
 
+test('an image of more names than fit in memory is refused before it is read', () => {
+  const bytes = Buffer.alloc(750_001 * (128 + 4) + 8192);
+  make().bootstrap.copy(bytes, 0, 0, 8192);
+  bytes.writeUInt32LE(750_001, 56);
+  // No blobs.
+  bytes.writeUInt32LE(0, 64);
+  bytes.writeUInt32LE(0, 68);
+  assert.throws(() => read(bytes), { code: 'unsupported', message: /750001 names/ });
+});
+
+refused('an inode number that is no position', u64(small, 40, 1000n), /ino at byte/);
+refused('an inode number of 0', u64(small, 40, 0n), /ino at byte/);
+
 test('a bootstrap of 56,000 files is read in a moment', (t) => {
   const directories = Array.from({ length: 560 }, (_, d) => ({
     name: `directory-${d}`,

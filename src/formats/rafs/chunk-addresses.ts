@@ -10,7 +10,7 @@ export type ChunkVisitor = (blob: number, chunk: number, k: number) => void;
 const STRUCTURE = 'RAFS chunk address';
 const ADDRESS_SIZE = 8;
 const CHUNK_FORMAT_INDEXES = 0x20;
-const NO_ADDRESSES = new Uint8Array();
+const NO_ADDRESSES = Buffer.alloc(0);
 
 /**
  * Visits the chunks of a chunk based file, in order, and checks each address against the chunk table.
@@ -89,26 +89,27 @@ export type ChunkToWrite = { blob: number; index: number; offset: number } | und
 /**
  * Chunk addresses of a file, one for each chunk, and the chunk format. Where all chunks stand behind each other in one
  * blob, the format says a chunk size that covers the file: the kernel then sees one extent (RAFS v6, "chunk based files").
+ * @param chunkOf is asked for each chunk once, in order
  */
 export function encodeChunks(
-  chunks: readonly ChunkToWrite[],
   size: number,
   chunkSize: number,
+  chunkOf: (k: number) => ChunkToWrite,
 ): { format: number; addresses: Uint8Array } {
-  if (chunks.length === 0)
-    return { format: CHUNK_FORMAT_INDEXES | Math.log2(chunkSize / BLOCK_SIZE), addresses: NO_ADDRESSES };
+  const count = Math.ceil(size / chunkSize);
   // Out of a pool: most files have a chunk or two. Each byte is written below.
-  const addresses = Buffer.allocUnsafe(chunks.length * ADDRESS_SIZE);
-  for (const [k, chunk] of chunks.entries()) {
+  const addresses = count === 0 ? NO_ADDRESSES : Buffer.allocUnsafe(count * ADDRESS_SIZE);
+  let first: ChunkToWrite;
+  let contiguous = count > 0;
+  for (let k = 0; k < count; k++) {
+    const chunk = chunkOf(k);
     const at = k * ADDRESS_SIZE;
     addresses.writeUInt16LE(chunk ? chunk.index & 0xffff : 0, at);
     addresses.writeUInt16LE(chunk ? (chunk.blob + 1) | ((chunk.index >>> 16) << 8) : 0, at + 2);
     addresses.writeUInt32LE(chunk ? chunk.offset / BLOCK_SIZE : NULL_BLOCK, at + 4);
+    if (k === 0) first = chunk;
+    contiguous &&= chunk !== undefined && chunk.blob === first?.blob && chunk.offset === first.offset + k * chunkSize;
   }
-  const [first] = chunks;
-  const contiguous = chunks.every(
-    (chunk, k) => first && chunk && chunk.blob === first.blob && chunk.offset === first.offset + k * chunkSize,
-  );
   let extent = chunkSize;
   if (contiguous) while (extent < size) extent *= 2;
   return { format: CHUNK_FORMAT_INDEXES | Math.log2(extent / BLOCK_SIZE), addresses };

@@ -2,7 +2,7 @@ import { type Erofs, openErofs } from '../../../erofs/super-block.ts';
 import { writeImage } from '../../../erofs/write-image.ts';
 import { corrupt } from '../../../errors.ts';
 import { BLOCK_SIZE } from '../../../image/image.ts';
-import { type ChunkToWrite, encodeChunks } from '../chunk-addresses.ts';
+import { encodeChunks } from '../chunk-addresses.ts';
 import type { BlobRecords } from '../chunk-records.ts';
 import { unsupported } from '../flags.ts';
 import type { PrefetchTable } from '../prefetch.ts';
@@ -47,18 +47,14 @@ export function translateV5(bytes: Uint8Array, blobId: string | undefined): Tran
   return { erofs: openErofs(image.bytes), superBlock, records, prefetch };
 }
 
-function fillFile({ node, size, at, count }: FileV5, chunks: ChunksV5, chunkSize: number): void {
-  const list: ChunkToWrite[] = [];
-  for (let k = 0; k < count; k++) {
-    const found = chunks.find(at + k * CHUNK_RECORD_SIZE);
-    if (found === undefined) {
-      list.push(undefined);
-      continue;
-    }
-    const { index, block } = chunks.records[found.device];
-    list.push({ blob: found.device, index: index[found.chunk], offset: block[found.chunk] * BLOCK_SIZE });
-  }
-  node.content = { kind: 'file', size, ...encodeChunks(list, size, chunkSize) };
+function fillFile({ node, size, at }: FileV5, { records, find }: ChunksV5, chunkSize: number): void {
+  const { format, addresses } = encodeChunks(size, chunkSize, (k) => {
+    const found = find(at + k * CHUNK_RECORD_SIZE);
+    if (found === undefined) return undefined;
+    const { index, block } = records[found.device];
+    return { blob: found.device, index: index[found.chunk], offset: block[found.chunk] * BLOCK_SIZE };
+  });
+  node.content = { kind: 'file', size, format, addresses };
 }
 
 /** Positions in the inode table become inode numbers; the first 0 ends the table. */

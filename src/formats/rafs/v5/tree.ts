@@ -2,6 +2,7 @@ import { DIGEST_SIZE } from '../../../codec/digest.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../../erofs/inode.ts';
 import type { Child, ErofsNode } from '../../../erofs/write-inodes.ts';
 import { canHoldXattr } from '../../../erofs/write-xattr.ts';
+import type { Xattr } from '../../../erofs/xattr.ts';
 import { corrupt } from '../../../errors.ts';
 import { encodeChunks } from '../chunk-addresses.ts';
 import { unsupported } from '../flags.ts';
@@ -34,9 +35,12 @@ export interface TreeV5 {
 
 const STRUCTURE = 'RAFS v5 inode';
 const TABLE = 'RAFS v5 inode table';
+/** A work thread has 512 MB of heap; 800,000 inodes were seen to fit. */
+const MAX_INODES = 750_000;
 const RECORD_UNIT = 8;
 const MIN_RECORD = 8192;
 const ROOT = 1;
+const NO_XATTRS: readonly Xattr[] = [];
 
 /**
  * Reads the tree below the root: every record, name, attribute and digest is checked. Work and memory are bounded by the
@@ -46,12 +50,19 @@ const ROOT = 1;
 export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
   const bytes = Buffer.from(view.buffer, view.byteOffset, view.byteLength);
   const entries = superBlock.inodeTable.size / INDEX_SIZE;
+  if (entries > MAX_INODES) {
+    throw unsupported(
+      `a RAFS v5 image of ${entries} names, of at most ${MAX_INODES}`,
+      'Convert the image again with `--fs-version 6`.',
+    );
+  }
   const nodes = new Array<ErofsNode | undefined>(entries + 1);
   const parents = new Uint32Array(entries + 1);
-  /** Positions of the first names. Compact: there may be millions. */
-  const byIno = new Map<number, number>();
+  /** By inode number, the position of the first name; 0 where there was none. */
+  const firstNames = new Uint32Array(entries + 1);
   const files: FileV5[] = [];
   const checkDigest = createDigestCheck(bytes, superBlock.digester);
+  const emptyFile = { kind: 'file' as const, size: 0, ...encodeChunks(0, superBlock.chunkSize, () => undefined) };
   let claimed = 0;
   let names = 0;
 
@@ -78,8 +89,11 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
       throw corrupt(STRUCTURE, 'child_count', inode.at + 96, 'inodes claim more bytes than the bootstrap has');
     }
     names++;
-    const known = byIno.get(inode.ino);
-    if (known !== undefined) {
+    if (inode.ino === 0 || inode.ino > entries) {
+      throw corrupt(STRUCTURE, 'ino', inode.at + 40, `${inode.ino} is no position in the table (inode ${index})`);
+    }
+    const known = firstNames[inode.ino];
+    if (known !== 0) {
       requireSame(bytes, inode, readInode(view, known, recordAt(known)));
       nodes[index] = nodes[known];
       return inode;
@@ -87,7 +101,7 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
     if ((inode.mode & S_IFMT) !== S_IFDIR) checkDigest.ofFile(inode);
     const node = makeNode(inode);
     nodes[index] = node;
-    byIno.set(inode.ino, index);
+    firstNames[inode.ino] = index;
     if ((inode.mode & S_IFMT) === S_IFREG && inode.size > 0)
       files.push({ node, index, size: inode.size, at: inode.chunksAt, count: inode.childCount });
     return inode;
@@ -96,7 +110,7 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
   function makeNode(inode: InodeV5): ErofsNode {
     const { mode, mtime, mtimeNs, nlink } = inode;
     const [uid, gid] = superBlock.hasOwners ? [inode.uid, inode.gid] : [0, 0];
-    const xattrs = inode.xattrsSize === 0 ? [] : readXattrs(bytes, inode);
+    const xattrs = inode.xattrsSize === 0 ? NO_XATTRS : readXattrs(bytes, inode);
     for (const xattr of xattrs) {
       if (canHoldXattr(xattr)) continue;
       throw unsupported(
@@ -118,7 +132,7 @@ export function readTree(view: DataView, superBlock: SuperBlock): TreeV5 {
           throw corrupt(STRUCTURE, 'child_count', inode.at + 96, why);
         }
         // Addresses come when all chunks are known.
-        return { kind: 'file', size: inode.size, ...encodeChunks([], 0, superBlock.chunkSize) };
+        return emptyFile;
       }
       case S_IFLNK: {
         const target = bytes.subarray(inode.targetAt, inode.targetAt + inode.targetSize);

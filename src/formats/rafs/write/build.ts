@@ -105,12 +105,13 @@ export async function buildRafsV6(
   const blobs: WrittenBlob[] = [];
   let duplicates: Duplicates;
   try {
-    for (const { node } of tree.files) node.content = { kind: 'file', size: 0, ...encodeChunks([], 0, chunkSize) };
+    for (const { node } of tree.files)
+      node.content = { kind: 'file', size: 0, ...encodeChunks(0, chunkSize, () => undefined) };
     duplicates = await packFiles(filled, {
       ...{ chunkSize, digester, compressor, level, batchSize, pool, writerOf, signal: options.signal },
       progress: (done) => options.progress?.(done, content),
       packed: ({ node, size }, chunks) => {
-        node.content = { kind: 'file', size, ...encodeChunks(chunks, size, chunkSize) };
+        node.content = { kind: 'file', size, ...encodeChunks(size, chunkSize, (k) => chunks[k]) };
       },
     });
     for (const writer of writers.values()) blobs.push(await writer.finish());
