@@ -34,7 +34,7 @@ export async function mergeLayers(
   let content = 0;
   for (const { node, size, entry } of tree.files) {
     const chunks = entry.content?.kind === 'chunks' ? entry.content.chunks : [];
-    node.content = { kind: 'file', size, ...encodeChunks(chunks, size, options.chunkSize) };
+    node.content = { kind: 'file', size, ...encodeChunks(size, options.chunkSize, (k) => chunks[k]) };
     content += size;
   }
   const { chunkSize, compressor, digester, buildTime = 0 } = options;

@@ -1,4 +1,3 @@
-import { DIGEST_SIZE } from '../../../codec/digest.ts';
 import { corrupt } from '../../../errors.ts';
 import { BLOCK_SIZE, type Codec, type DigestAlgorithm } from '../../../image/image.ts';
 import type { BlobEntry } from '../blob-table.ts';
@@ -6,7 +5,7 @@ import { type BlobRecords, RECORD } from '../chunk-records.ts';
 import { BLOB_ALIGNED, unsupported } from '../flags.ts';
 import { CHUNK_RECORD_SIZE } from '../super-block.ts';
 import { type BlobV5, MAX_CHUNKS, MAX_UNCOMPRESSED_SIZE } from './blob-table.ts';
-import { createZeroDigests } from './holes.ts';
+import { createChunkCheck, FILE_OFFSET, isHole, STRUCTURE, startOf } from './chunk-record.ts';
 import type { FileV5 } from './tree.ts';
 
 /** The chunks of an image, by blob. */
@@ -23,15 +22,6 @@ export interface BlobDefaults {
   digester: DigestAlgorithm;
 }
 
-const STRUCTURE = 'RAFS v5 chunk';
-const COMPRESSED = 0x1;
-const HOLE = 0x2;
-const HAS_CRC = 0x10;
-const FLAG_NAMES: readonly (readonly [bit: number, name: string])[] = [
-  [0x4, 'encrypted'],
-  [0x8, 'batch'],
-];
-const FILE_OFFSET = 64;
 const CRC = 76;
 
 /** Records of one blob by uncompressed offset, each chunk once. */
@@ -58,11 +48,10 @@ export function collectChunks(
   defaults: BlobDefaults,
 ): ChunksV5 {
   const counts = new Uint32Array(blobs.length);
-  const zeroDigest = createZeroDigests(defaults.digester);
+  const check = createChunkCheck(view, blobs, defaults);
   eachRecord(files, (at, file, k) => {
-    const blob = checkRecord(view, at, file, k, blobs, defaults.chunkSize);
+    const blob = check(at, file, k);
     if (blob >= 0) counts[blob]++;
-    else checkHole(view, at, zeroDigest);
   });
   const found = blobs.map((_, i) => new Uint32Array(counts[i]));
   counts.fill(0);
@@ -95,65 +84,6 @@ function eachRecord(files: readonly FileV5[], visit: (at: number, file: FileV5, 
   for (const file of files) {
     for (let k = 0; k < file.count; k++) visit(file.at + k * CHUNK_RECORD_SIZE, file, k);
   }
-}
-
-function isHole(view: DataView, at: number): boolean {
-  return (view.getUint32(at + RECORD.flags, true) & HOLE) !== 0;
-}
-
-function startOf(view: DataView, at: number): number {
-  const low = view.getUint32(at + RECORD.uncompressedOffset, true);
-  return view.getUint32(at + RECORD.uncompressedOffset + 4, true) * 0x1_0000_0000 + low;
-}
-
-/** @returns the blob of the chunk, -1 for a hole */
-function checkRecord(
-  view: DataView,
-  at: number,
-  file: FileV5,
-  k: number,
-  blobs: readonly BlobV5[],
-  chunkSize: number,
-): number {
-  const fail = (field: string, offset: number, why: string) =>
-    corrupt(STRUCTURE, field, at + offset, `${why} (chunk ${k} of inode ${file.index})`);
-  const flags = view.getUint32(at + RECORD.flags, true);
-  const unknown = flags & ~(COMPRESSED | HOLE | HAS_CRC);
-  if (unknown !== 0) {
-    const names = FLAG_NAMES.filter(([bit]) => unknown & bit).map(([, name]) => `${name}, `);
-    const shown = `${names.join('')}0x${(unknown >>> 0).toString(16)}`;
-    throw unsupported(`${STRUCTURE}: flags that v5 chunks do not have (${shown}) at byte ${at + RECORD.flags}`);
-  }
-  const low = view.getUint32(at + FILE_OFFSET, true);
-  const fileOffset = view.getUint32(at + FILE_OFFSET + 4, true) * 0x1_0000_0000 + low;
-  if (fileOffset !== k * chunkSize) throw fail('file_offset', FILE_OFFSET, `${fileOffset}, not ${k * chunkSize}`);
-  const size = view.getUint32(at + RECORD.uncompressedSize, true);
-  const wanted = Math.min(chunkSize, file.size - k * chunkSize);
-  if (size !== wanted)
-    throw fail('uncompressed_size', RECORD.uncompressedSize, `${size}, but the file needs ${wanted}`);
-  if ((flags & HOLE) !== 0) return -1;
-  const index = view.getUint32(at + RECORD.blobIndex, true);
-  if (index >= blobs.length) throw fail('blob_index', RECORD.blobIndex, `${index} of ${blobs.length}`);
-  const start = startOf(view, at);
-  const limit = blobs[index].uncompressedSize ?? MAX_UNCOMPRESSED_SIZE;
-  if (start + size > limit) {
-    throw fail(
-      'uncompressed_offset',
-      RECORD.uncompressedOffset,
-      `${size} bytes at ${start} leave the ${limit} of the blob`,
-    );
-  }
-  if ((blobs[index].features & BLOB_ALIGNED) !== 0 && start % BLOCK_SIZE !== 0) {
-    throw fail('uncompressed_offset', RECORD.uncompressedOffset, `${start} is not aligned, though the blob is`);
-  }
-  return index;
-}
-
-/** The digest of an inode does not cover the flag: without this, a flipped bit would turn content into zeros. */
-function checkHole(view: DataView, at: number, zeroDigest: (size: number) => Uint8Array): void {
-  const digest = new Uint8Array(view.buffer, view.byteOffset + at, DIGEST_SIZE);
-  if (Buffer.compare(digest, zeroDigest(view.getUint32(at + RECORD.uncompressedSize, true))) === 0) return;
-  throw corrupt(STRUCTURE, 'flags', at + RECORD.flags, 'a hole, but the digest is not that of zeros');
 }
 
 /** Files share chunks: each once, by place. Two records of one place must say the same. */
