@@ -202,10 +202,15 @@ for (const [name, features, code] of [
   });
 }
 
-test('an image in tarfs mode is refused by name', () => {
+test('an image in tarfs mode is refused by name, and so is one without a chunk table', () => {
   const bytes = buildBootstrap(testImage());
   bytes[1152 + 1] |= 0x2;
+  // As builders write it: blocks of 512 bytes.
+  bytes[1024 + 12] = 9;
   refused(bytes, /TARFS/, 'unsupported');
+  const without = buildBootstrap(testImage());
+  without.writeBigUInt64LE(0n, 1152 + 32);
+  refused(without, /without a chunk table/, 'unsupported');
 });
 
 test('ciphers and keys that cannot be are refused', () => {

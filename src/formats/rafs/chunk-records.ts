@@ -1,6 +1,7 @@
 import { corrupt } from '../../errors.ts';
 import { BLOCK_SIZE } from '../../image/image.ts';
 import type { BlobEntry } from './blob-table.ts';
+import { unsupported } from './flags.ts';
 import { CHUNK_RECORD_SIZE, type RafsSuperBlock } from './super-block.ts';
 
 /** The chunk table's records of one blob, ascending by chunk index, and so by uncompressed offset. */
@@ -46,6 +47,9 @@ export function readChunkRecords(
 ): BlobRecords[] {
   const { offset, size } = superBlock.chunkTable;
   const total = size / CHUNK_RECORD_SIZE;
+  if (total === 0 && blobs.some((blob) => blob.chunkCount > 0)) {
+    throw unsupported('RAFS image without a chunk table: its chunks have no digests, so nothing of it can be verified');
+  }
   const counts = new Uint32Array(blobs.length);
   for (let at = offset; at < offset + size; at += CHUNK_RECORD_SIZE) {
     const blob = view.getUint32(at + RECORD.blobIndex, true);

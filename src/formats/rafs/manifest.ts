@@ -33,10 +33,15 @@ export function bootstrapLayer(layers: readonly Layer[]): Layer {
   if (layer === undefined) throw notNydus(layers);
   const version = layer.annotations?.[FS_VERSION];
   if (version !== undefined && !FS_VERSIONS.includes(version))
-    throw new NymphError('unsupported', `a Nydus image in format version "${version}", which is not served`, {
+    throw new NymphError('unsupported', `a Nydus image in ${versionName(version)}, which is not served`, {
       hint: 'Convert it with nydusify 2.x and `--fs-version 6`.',
     });
   return layer;
+}
+
+/** Nydus v3 has "7": another format, under the same media types. */
+function versionName(version: string): string {
+  return version === '7' ? 'the format of Nydus v3' : `format version "${version}"`;
 }
 
 /** Whether a manifest with these layers is that of a Nydus image, in whatever version. */

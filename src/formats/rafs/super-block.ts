@@ -63,6 +63,8 @@ export function rafsVersion(bytes: Uint8Array): 5 | 6 {
       'Only EROFS images made by Nydus builders can be read.',
     );
   }
+  // Before the rest is read: such images have blocks of 512 bytes.
+  if ((view.getUint32(OFFSET, true) & SB_TARFS) !== 0) throw unsupported(`RAFS image: ${TARFS_REASON}`, CONVERT_AGAIN);
   return 6;
 }
 
@@ -73,7 +75,6 @@ export function rafsVersion(bytes: Uint8Array): 5 | 6 {
 export function readRafsSuperBlock(view: DataView): RafsSuperBlock {
   const flags = view.getUint32(OFFSET, true);
   const algorithms = readAlgorithms(STRUCTURE, OFFSET, flags, view.getUint32(OFFSET + 4, true));
-  if ((flags & SB_TARFS) !== 0) throw unsupported(`RAFS image: ${TARFS_REASON}`, CONVERT_AGAIN);
   const chunkSize = readChunkSize(STRUCTURE, OFFSET + 20, view.getUint32(OFFSET + 20, true));
   const u64 = (at: number, field: string) => readU64(view, OFFSET + at, STRUCTURE, field);
   const region = (field: string, offset: number, size: number, unit: number, align: number): Region => {
