@@ -14,8 +14,9 @@ import { findPlace } from './place.ts';
 import { fetchAll, firstOutput } from './remote-trials.ts';
 import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
+import { zranReads } from './zran.ts';
 
-const NAMES = [...LOCAL_TRIALS, 'drivers', 'first-output', 'fetch-all'];
+const NAMES = [...LOCAL_TRIALS, 'drivers', 'zran', 'first-output', 'fetch-all'];
 const RESULTS = join(import.meta.dirname, 'results');
 
 const say = (line: string): void => console.error(line);
@@ -34,7 +35,7 @@ async function main(): Promise<void> {
     throw new Error(`usage: main.ts [--only ${NAMES.join('|')}]… [--rounds N] [--quick]`);
   const missing = missingRequirements();
   if (missing.length > 0) throw new Error(`The measurements cannot run here.\n  ${missing.join('\n  ')}`);
-  await requirePrograms(['find', 'tar', 'dd', 'curl', 'chroot']);
+  await requirePrograms(['find', 'tar', 'dd', 'gzip', 'curl', 'chroot']);
 
   const home = process.env.NYMPH_BENCH_DIR ?? '/var/tmp/nymph-bench';
   mkdirSync(home, { recursive: true });
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
     const local = LOCAL_TRIALS.filter(wanted);
     if (local.length > 0) done.push(...(await localTrials(lab, place, local, options, say)));
     if (wanted('drivers')) done.push(await drivers(lab, place, options, say));
+    if (wanted('zran')) done.push(await zranReads(lab, place, options, say));
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
     return { trials: done, machine: place.machine };

@@ -51,12 +51,44 @@ export function makeZranImage(
   files: readonly { name: string; content: Buffer }[],
   options: ZranImageOptions,
 ): ZranImage {
-  const { distance, chunkSize, toc = false, metaInLayer = true, compress = (tar) => gzipSync(tar) } = options;
+  const { distance, chunkSize, compress = (tar) => gzipSync(tar) } = options;
   const gzip = compress(tarOf(files));
   const { pieces, nodes } = pieceFiles(files, chunkSize);
   const stream = makeContexts(gzip, pieces, distance);
-  const info = encodeChunkInfo(stream, toc ? FEATURES + WITH_TOC : FEATURES, toc);
   const id = hash('sha256', gzip);
+  mkdirSync(join(layout, 'blobs', 'sha256'), { recursive: true });
+  writeFileSync(join(layout, 'blobs', 'sha256', id), gzip);
+  const digests = Buffer.concat(
+    pieces.map(({ offset, size }) => digestOf('sha256', stream.content.subarray(offset, offset + size))),
+  );
+  const layer = { id, size: gzip.length, digests, pieces, contexts: stream.contexts, contextOf: stream.contextOf };
+  return { ...writeZranImage(layout, tag, nodes, layer, options), layout, tag, stream, id };
+}
+
+/** A gzip layer as far as the image over it goes. */
+export interface ZranLayer extends Pick<ZranStream, 'pieces' | 'contexts' | 'contextOf'> {
+  /** SHA-256 of the layer in hex, and its bytes. */
+  id: string;
+  size: number;
+  /** SHA-256 of each piece. */
+  digests: Buffer;
+}
+
+/**
+ * Makes the image over a layer that is in `layout` already.
+ * @param nodes the root directory's
+ */
+export function writeZranImage(
+  layout: string,
+  tag: string,
+  nodes: TestNode[],
+  layer: ZranLayer,
+  options: Pick<ZranImageOptions, 'chunkSize' | 'toc' | 'metaInLayer'>,
+): Pick<ZranImage, 'bootstrap' | 'meta' | 'layerMeta' | 'metaId'> {
+  const { chunkSize, toc = false, metaInLayer = true } = options;
+  const { id, pieces } = layer;
+  const features = toc ? FEATURES + WITH_TOC : FEATURES;
+  const info = encodeChunkInfo(layer, features, toc);
   const metaId = hash('sha256', info.object);
   const bootstrap = buildBootstrap({
     root: { name: '', mode: DIRECTORY, nlink: 2, children: nodes },
@@ -64,7 +96,7 @@ export function makeZranImage(
     blobs: [
       {
         id,
-        features: toc ? FEATURES + WITH_TOC : FEATURES,
+        features,
         compressor: 2,
         digester: 1,
         chunks: pieces.map(({ size }) => ({ size, stored: 1, compressed: true, storedOffset: 0 })),
@@ -72,17 +104,15 @@ export function makeZranImage(
     ],
     prefetch: [],
   });
-  patchBootstrap(bootstrap, stream, info, metaId);
+  patchBootstrap(bootstrap, layer, info, metaId);
 
   const objects = join(layout, 'blobs', 'sha256');
-  mkdirSync(objects, { recursive: true });
   const put = (bytes: Buffer, mediaType: string, annotations?: Record<string, string>) => {
     const digest = hash('sha256', bytes);
     writeFileSync(join(objects, digest), bytes);
     return { mediaType, digest: `sha256:${digest}`, size: bytes.length, annotations };
   };
-  put(gzip, '');
-  const layer = tarOf([
+  const tar = tarOf([
     { name: 'image/', content: null },
     { name: 'image/image.boot', content: bootstrap },
     ...(metaInLayer ? [{ name: `image/${metaId}.blob.meta`, content: info.layerMeta }] : []),
@@ -97,7 +127,7 @@ export function makeZranImage(
         [`${prefix}blob`]: 'true',
         [`${prefix}ref`]: `sha256:${id}`,
       }),
-      put(gzipSync(layer), 'application/vnd.oci.image.layer.v1.tar+gzip', {
+      put(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip', {
         [`${prefix}bootstrap`]: 'true',
         [`${prefix}fs-version`]: '6',
       }),
@@ -110,7 +140,7 @@ export function makeZranImage(
   const others = existsSync(index) ? JSON.parse(readFileSync(index, 'utf8')).manifests : [];
   writeFileSync(index, JSON.stringify({ schemaVersion: 2, manifests: [...others, descriptor] }));
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
-  return { layout, tag, stream, bootstrap, meta: info.object, layerMeta: info.layerMeta, id, metaId };
+  return { bootstrap, meta: info.object, layerMeta: info.layerMeta, metaId };
 }
 
 /** Cuts the files into chunks, where they are in the tar. */
@@ -130,7 +160,7 @@ function pieceFiles(files: readonly { name: string; content: Buffer }[], chunkSi
   return { pieces, nodes };
 }
 
-function encodeChunkInfo({ gzip, pieces, contexts, contextOf }: ZranStream, features: number, toc: boolean) {
+function encodeChunkInfo({ size: layerSize, pieces, contexts, contextOf }: ZranLayer, features: number, toc: boolean) {
   const offsets = flatOffsets(pieces);
   const entries = Buffer.alloc(pieces.length * 24);
   for (const [i, { offset, size }] of pieces.entries()) {
@@ -138,7 +168,7 @@ function encodeChunkInfo({ gzip, pieces, contexts, contextOf }: ZranStream, feat
     entries.writeUInt32LE(offsets[i] / BLOCK_SIZE, i * 24);
     entries.writeUInt32LE(((3 << 24) | (size - 1)) >>> 0, i * 24 + 4);
     // Where it is in the stream is only an estimate: readers go by the context.
-    entries.writeBigUInt64LE((BigInt(Math.min(size, gzip.length)) << 40n) | BigInt(context.start.offset), i * 24 + 8);
+    entries.writeBigUInt64LE((BigInt(Math.min(size, layerSize)) << 40n) | BigInt(context.start.offset), i * 24 + 8);
     entries.writeUInt32LE(offset - context.start.decoded, i * 24 + 16);
     entries.writeUInt32LE(contextOf[i], i * 24 + 20);
   }
@@ -195,14 +225,14 @@ function tocEntry(flags: number, name: string, content: Buffer, offset: number, 
 
 function patchBootstrap(
   bootstrap: Buffer,
-  { gzip, content, pieces }: ZranStream,
+  { size: layerSize, digests }: ZranLayer,
   info: ReturnType<typeof encodeChunkInfo>,
   metaId: string,
 ): void {
   // gzip, sha256, explicit owners.
   bootstrap.writeUInt32LE(0x40 | 0x8 | 0x10, 1152);
   const entry = Number(bootstrap.readBigUInt64LE(1152 + 8));
-  bootstrap.writeBigUInt64LE(BigInt(gzip.length), entry + 88);
+  bootstrap.writeBigUInt64LE(BigInt(layerSize), entry + 88);
   bootstrap.writeUInt32LE(info.tocBytes.length, entry + 104);
   bootstrap.writeUInt32LE(3, entry + 108);
   bootstrap.writeBigUInt64LE(0n, entry + 112);
@@ -212,6 +242,5 @@ function patchBootstrap(
   bootstrap.write(metaId, entry + 168, 'hex');
   bootstrap.writeBigUInt64LE(BigInt(info.object.length), entry + 200);
   const records = Number(bootstrap.readBigUInt64LE(1152 + 24));
-  for (const [i, { offset, size }] of pieces.entries())
-    bootstrap.set(digestOf('sha256', content.subarray(offset, offset + size)), records + i * 80);
+  for (let i = 0; i * 32 < digests.length; i++) bootstrap.set(digests.subarray(i * 32, i * 32 + 32), records + i * 80);
 }

@@ -11,7 +11,7 @@ export interface Piece {
 }
 
 export interface Context {
-  start: BlockStart;
+  start: Pick<BlockStart, 'offset' | 'bits' | 'byte' | 'decoded'>;
   /** Bytes of the stream from the start on, and what they decode to. */
   size: number;
   decodedSize: number;
