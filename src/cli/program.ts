@@ -108,6 +108,24 @@ export function buildProgram(chosen: Chosen): Command {
     );
 
   program
+    .command('rpull')
+    .description("pull an image into containerd lazily; starts the daemon if nymph's snapshotter is used and none runs")
+    .argument('<reference>', 'image, for example registry.example/app:nydus')
+    .addOption(new Option('--containerd <socket>', 'socket of containerd').env('CONTAINERD_ADDRESS'))
+    .addOption(new Option('--namespace <name>', 'of containerd').env('CONTAINERD_NAMESPACE').default('default'))
+    .addOption(
+      new Option('--snapshotter <name>', 'by which containerd knows it').env('CONTAINERD_SNAPSHOTTER').default('nymph'),
+    )
+    .addOption(platform())
+    .addHelpText(
+      'after',
+      examples(['nymph rpull registry.example/app:nydus', 'nymph rpull --namespace k8s.io registry.example/app:nydus']),
+    )
+    .action((reference, options) =>
+      run(async (context) => (await import('./commands/rpull.ts')).run(context, reference, options)),
+    );
+
+  program
     .command('run-check')
     .description('say whether an image would be mounted lazily, and why; exit status 0 if so, 6 if not')
     .argument('<reference>', 'image, for example registry.example/app:nydus')

@@ -6,13 +6,17 @@ import {
   isNydusDescriptor,
   machinePlatform,
   NYDUS_ARTIFACT,
+  type Platform,
   parsePlatform,
+  selectAsContainerd,
   selectManifest,
 } from '../sources/platform.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 
 /** The manifest that a reference comes to. */
 export interface ChosenImage {
+  /** What the reference names itself: that manifest, or an index. */
+  named: Manifest;
   manifest: Manifest;
   layers: Descriptor[];
   choice?: Choice;
@@ -33,22 +37,39 @@ export async function chooseImage(
   pinned: boolean,
   signal: AbortSignal,
 ): Promise<ChosenImage> {
-  const named = await from.resolve(signal);
-  if (!isIndexType(named.descriptor.mediaType))
-    return nydusFor(from, withLayers(named, from.reference), pinned, signal);
-  const wanted = platform === undefined ? machinePlatform() : parsePlatform(platform);
-  const descriptors = parseIndex(named.bytes, from.reference);
-  const descriptor = selectManifest(descriptors, wanted);
-  const manifest = await from.manifest(descriptor.digest, signal);
-  if (isIndexType(manifest.descriptor.mediaType))
-    throw new NymphError('unsupported', `${from.reference}: an index within an index`);
-  const image = withLayers(manifest, from.reference);
+  const { named, manifest, entries, entry, wanted } = await manifestOf(from, platform, selectManifest, signal);
+  const image = withLayers(named, manifest, from.reference);
   if (!isNydusImage(image.layers)) return nydusFor(from, image, pinned, signal);
-  const ordinary = descriptors.filter((other) => !isNydusDescriptor(other));
+  const ordinary = entries.filter((other) => !isNydusDescriptor(other));
   const sibling = ordinary.length === 0 ? undefined : selectOrNone(ordinary, wanted);
-  if (sibling === undefined || sibling === descriptor) return image;
+  if (sibling === undefined || sibling === entry) return image;
   return { ...image, choice: { by: 'index', ordinary: sibling.digest } };
 }
+
+/** Finds the manifest that a reference means to containerd, to which Nydus images are images like others. */
+export async function chooseAsContainerd(
+  from: Repository,
+  platform: string | undefined,
+  signal: AbortSignal,
+): Promise<ChosenImage> {
+  const { named, manifest } = await manifestOf(from, platform, selectAsContainerd, signal);
+  return withLayers(named, manifest, from.reference);
+}
+
+/** @returns the manifest, and where it is that of an index the `entry` for it, of all `entries` */
+async function manifestOf(from: Repository, platform: string | undefined, select: Select, signal: AbortSignal) {
+  const named = await from.resolve(signal);
+  const wanted = platform === undefined ? machinePlatform() : parsePlatform(platform);
+  if (!isIndexType(named.descriptor.mediaType)) return { named, manifest: named, entries: [], wanted };
+  const entries = parseIndex(named.bytes, from.reference);
+  const entry = select(entries, wanted);
+  const manifest = await from.manifest(entry.digest, signal);
+  if (isIndexType(manifest.descriptor.mediaType))
+    throw new NymphError('unsupported', `${from.reference}: an index within an index`);
+  return { named, manifest, entries, entry, wanted };
+}
+
+type Select = (entries: readonly Descriptor[], platform: Platform) => Descriptor;
 
 /** The image itself if it is a Nydus one, else one that refers to it; itself again where there is none. */
 async function nydusFor(
@@ -70,16 +91,13 @@ async function nydusFor(
     const manifest = await from.manifest(descriptor.digest, signal);
     const { subject } = parseJsonObject(manifest.bytes, from.reference);
     if ((subject as { digest?: unknown } | undefined)?.digest !== digest) continue;
-    const candidate = withLayers(manifest, from.reference);
+    const candidate = withLayers(image.named, manifest, from.reference);
     if (isNydusImage(candidate.layers)) return { ...candidate, choice: { by: 'referrer', ordinary: digest } };
   }
   return image;
 }
 
-function selectOrNone(
-  descriptors: readonly Descriptor[],
-  platform: Parameters<typeof selectManifest>[1],
-): Descriptor | undefined {
+function selectOrNone(descriptors: readonly Descriptor[], platform: Platform): Descriptor | undefined {
   try {
     return selectManifest(descriptors, platform);
   } catch (error) {
@@ -88,8 +106,8 @@ function selectOrNone(
   }
 }
 
-function withLayers(manifest: Manifest, name: string): ChosenImage {
+function withLayers(named: Manifest, manifest: Manifest, name: string): ChosenImage {
   const { layers } = parseJsonObject(manifest.bytes, name);
   if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
-  return { manifest, layers: layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`)) };
+  return { named, manifest, layers: layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`)) };
 }

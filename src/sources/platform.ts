@@ -62,10 +62,19 @@ export function isNydusDescriptor(descriptor: Descriptor): boolean {
  * @throws NymphError `not-found`, naming what there is
  */
 export function selectManifest(manifests: readonly Descriptor[], platform: Platform): Descriptor {
+  return select(manifests, platform, true);
+}
+
+/** The one that containerd takes: as `selectManifest`, but Nydus is nothing special to it, and the first of several counts. */
+export function selectAsContainerd(manifests: readonly Descriptor[], platform: Platform): Descriptor {
+  return select(manifests, platform, false);
+}
+
+function select(manifests: readonly Descriptor[], platform: Platform, preferNydus: boolean): Descriptor {
   let best: Descriptor | undefined;
   let bestRank = -1;
   for (const descriptor of manifests) {
-    const rank = rankOf(descriptor, platform);
+    const rank = rankOf(descriptor, platform, preferNydus);
     if (rank <= bestRank) continue;
     best = descriptor;
     bestRank = rank;
@@ -80,7 +89,7 @@ export function selectManifest(manifests: readonly Descriptor[], platform: Platf
 }
 
 /** -1: does not fit; else higher is better. */
-function rankOf(descriptor: Descriptor, wanted: Platform): number {
+function rankOf(descriptor: Descriptor, wanted: Platform, preferNydus: boolean): number {
   const has = descriptor.platform;
   if (!has?.os || !has.architecture) return -1;
   const offered = normalise(has.os.toLowerCase(), has.architecture.toLowerCase(), has.variant?.toLowerCase());
@@ -91,7 +100,7 @@ function rankOf(descriptor: Descriptor, wanted: Platform): number {
     if (lower === 0 || lower > armVersion(wanted.variant)) return -1;
     rank = lower;
   } else rank = 9;
-  return isNydusDescriptor(descriptor) ? rank + 10 : rank;
+  return preferNydus && isNydusDescriptor(descriptor) ? rank + 10 : rank;
 }
 
 function armVersion(variant: string | undefined): number {

@@ -35,7 +35,8 @@ export function cancelled(what: string): NymphError {
   return new NymphError('cancelled', `${what}: cancelled`);
 }
 
-async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+/** @throws NymphError `cancelled` */
+export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   try {
     await sleep(milliseconds, undefined, { signal });
   } catch {

@@ -16,6 +16,7 @@ test('every command has a description and an example of itself', () => {
     'mount',
     'umount',
     'pull',
+    'rpull',
     'run-check',
     'ls',
     'status',
