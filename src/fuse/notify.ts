@@ -14,8 +14,8 @@ import {
 const PRUNE_AT_ONCE = 8192;
 
 /**
- * Has the kernel drop a name, and all below it that nobody uses. It waits for look-ups in that directory: only for
- * threads that answer none, and for directories where there are next to none.
+ * Has the kernel drop a name, all below it that nobody uses, and mounts that somebody made there. It waits for look-ups in
+ * that directory: only for threads that answer none, and for directories where there are next to none.
  */
 export function dropName(fuseFd: number, parent: number, name: string): void {
   const text = Buffer.from(`${name}\0`);
@@ -36,8 +36,11 @@ export function isRemembered(fuseFd: number, ino: number): boolean {
   return isThere(fuseFd, message);
 }
 
-/** Has the kernel drop the names of inodes where nothing uses them. Before Linux 6.18 they stay until it needs memory. */
-export function prune(fuseFd: number, inos: readonly number[]): void {
+/**
+ * Has the kernel drop the names of inodes where nothing uses them; those in a directory have to come before it.
+ * @returns false where the kernel cannot (Linux before 6.18)
+ */
+export function prune(fuseFd: number, inos: readonly number[]): boolean {
   for (let at = 0; at < inos.length; at += PRUNE_AT_ONCE) {
     const some = inos.slice(at, at + PRUNE_AT_ONCE);
     const message = Buffer.alloc(Prune.INODES + 8 * some.length);
@@ -48,10 +51,12 @@ export function prune(fuseFd: number, inos: readonly number[]): void {
       writeSync(fuseFd, message);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EINVAL' || code === 'ENODEV') return;
+      if (code === 'EINVAL') return false;
+      if (code === 'ENODEV') return true;
       throw error;
     }
   }
+  return true;
 }
 
 function putHeader(message: Buffer, code: number): void {

@@ -26,12 +26,11 @@ export function createLingering(
   let sweeping = false;
 
   async function take(stored: StoredMount, image: AttachedImage): Promise<void> {
-    const name = nameOf(stored);
-    // If another mount of the same tree went before, what is held for it holds for both.
-    if (!(await isUsed(stored)) || held.has(name)) {
+    if (!(await isUsed(stored))) {
       await image.release();
       return;
     }
+    const name = nameOf(stored);
     hold(name, stored, image);
     cache.putMount({ ...stored, directory: name, unmounted: true });
     log('info', 'unmounted, but still in use: served until that ends', {

@@ -21,9 +21,7 @@ export function run({ fuseFd, first, bootstrap }: TreeUseRequest): JobResult<num
   walkTree(openErofs(readFileSync(bootstrap)), (visit) => {
     if (visit.first) inos.push(first + visit.inode.nid);
   });
-  // What is only remembered goes; what is open, mounted or below an overlay stays.
-  dropName(fuseFd, TREES, treeName(first));
-  // Directories come before what is in them, and go after it.
-  prune(fuseFd, inos.toReversed());
+  // What is only remembered goes; what is open, mounted or below an overlay stays. Directories came before what is in them.
+  if (!prune(fuseFd, inos.toReversed())) dropName(fuseFd, TREES, treeName(first));
   return { output: inos.find((ino) => isRemembered(fuseFd, ino)) };
 }

@@ -12,6 +12,8 @@ export interface Trees {
   serve(image: AttachedImage): Promise<number>;
   /** Those that are served now. */
   list(): number[];
+  /** True if more than one image is released before the tree goes. */
+  isShared(first: number): boolean;
 }
 
 interface Entry {
@@ -74,5 +76,9 @@ export function createTrees(cache: Cache, driver: Driver): Trees {
     await opened.bootstrap.close();
   }
 
-  return { serve, list: () => [...entries.values()].flatMap(({ first }) => first ?? []) };
+  return {
+    serve,
+    isShared: (first) => [...entries.values()].some((entry) => entry.first === first && entry.users > 1),
+    list: () => [...entries.values()].flatMap(({ first }) => first ?? []),
+  };
 }

@@ -91,6 +91,8 @@ export function treeWay(
     isThere: isTree,
     async isUsed({ tree, digest }) {
       const first = tree!;
+      // Who reads through this one is served by the others, until the last of them is asked.
+      if (trees.isShared(first)) return false;
       const known = used.get(first);
       if (known !== undefined && Date.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuse.fd, known.ino)) return true;
       const ino = await pool.run(TREE_USE, { fuseFd: fuse.fd, first, bootstrap: cache.bootstrapPath(digest) });

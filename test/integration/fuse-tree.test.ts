@@ -172,7 +172,10 @@ describe('FUSE trees', { skip: cannotMount() }, () => {
     const options = `lowerdir=${place},upperdir=${upper},workdir=${work}`;
     await sh(`mount -t overlay overlay -o ${options} ${merged}`, place);
     assert.equal((await daemon.nymph('mount', '--via', 'fuse', APP, other)).status, 0);
+    await sh('mount -t tmpfs tmpfs "$0"/proc', other);
     assert.equal((await daemon.nymph('umount', place)).status, 0);
+    assert.equal(mountsBelow(other).length, 2, 'what is mounted in the other one stays');
+    await sh('umount "$0"/proc', other);
     assert.equal((await daemon.nymph('umount', other)).status, 0);
     assert.equal((await daemon.client.status()).cache.openBlobs > 0, true);
     assert.ok(Number(await sh('cat "$0"/srv/pages/*.html | wc -c', merged)) > 0);
