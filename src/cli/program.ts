@@ -222,6 +222,13 @@ export function buildProgram(chosen: Chosen): Command {
     .action((options) => run(async (context) => (await import('./commands/prune.ts')).run(context, options)));
 
   program
+    .command('doctor')
+    .description('check kernel, daemon, containerd and a registry, and say what to change')
+    .argument('[reference]', 'an image whose registry and logins are checked, too')
+    .addHelpText('after', examples(['nymph doctor', 'nymph doctor registry.example/app:nydus']))
+    .action((reference) => run(async (context) => (await import('./commands/doctor.ts')).run(context, reference)));
+
+  program
     .command('setup')
     .description('put nymph into containerd’s configuration; restarts nothing unless told to')
     .addArgument(new Argument('<what>', 'containerd').choices(['containerd']))

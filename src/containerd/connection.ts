@@ -51,6 +51,7 @@ const SERVICES = {
   introspection: 'Introspection',
   leases: 'Leases',
   snapshots: 'Snapshots',
+  version: 'Version',
 } as const;
 
 export type Service = keyof typeof SERVICES;

@@ -25,6 +25,7 @@ test('every command has a description and an example of itself', () => {
     'convert',
     'verify',
     'prune',
+    'doctor',
     'setup',
   ];
   assert.deepEqual(names, wanted);

@@ -32,7 +32,7 @@ export async function run(
   }
 }
 
-function lazyReason({ image, description }: OpenedImage): string {
+export function lazyReason({ image, description }: OpenedImage): string {
   const trust = image.verifiable ? 'every chunk verified' : 'not every chunk can be verified';
   const traits = [...new Set(image.blobs.flatMap(blobTraits))];
   const particular = traits.length === 0 ? '' : ` (${traits.join(', ')})`;

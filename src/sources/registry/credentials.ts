@@ -1,6 +1,6 @@
 import type { CapturedCredentials } from './captured.ts';
 import type { Candidate } from './credential.ts';
-import { dockerCredentials } from './docker-config.ts';
+import { credentialFiles, dockerCredentials } from './docker-config.ts';
 import { secretCredentials } from './secrets.ts';
 
 /** Where credentials are looked for. */
@@ -10,6 +10,19 @@ export interface CredentialPlaces {
   secretsDirs: readonly string[];
   /** Files in the format of Docker's `config.json`. */
   dockerFiles: readonly string[];
+}
+
+/** The places that a configuration names; the usual files of Docker and containers' tools, if it names none. */
+export function credentialPlaces(options: {
+  captured?: CapturedCredentials;
+  secretsDirs?: readonly string[];
+  credentials?: string;
+}): CredentialPlaces {
+  return {
+    ...(options.captured ? { captured: options.captured } : {}),
+    secretsDirs: options.secretsDirs ?? [],
+    dockerFiles: credentialFiles(options.credentials),
+  };
 }
 
 /**

@@ -7,8 +7,7 @@ import { createTransport } from '../http/transport.ts';
 import { type Log, SILENT } from '../log.ts';
 import { type Authorizer, createAuthorizer } from './auth.ts';
 import type { CapturedCredentials } from './captured.ts';
-import { type CredentialPlaces, findCredentials } from './credentials.ts';
-import { credentialFiles } from './docker-config.ts';
+import { credentialPlaces, findCredentials } from './credentials.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { readEndpoints } from './hosts.ts';
 
@@ -53,11 +52,7 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
   const log = options.log ?? SILENT;
   const configDirs = options.configDirs ?? DEFAULT_CONFIG_DIRS;
   const plainHttp = options.plainHttp ?? [];
-  const places: CredentialPlaces = {
-    ...(options.captured ? { captured: options.captured } : {}),
-    secretsDirs: options.secretsDirs ?? [],
-    dockerFiles: credentialFiles(options.credentials),
-  };
+  const places = credentialPlaces(options);
   const timeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
   const transport = createTransport(timeouts, options.userAgent ?? 'nymph', proxyFromEnvironment());
   const health = createHealthBook();
