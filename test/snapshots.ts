@@ -27,7 +27,8 @@ export interface SnapshotsClient {
   close(): void;
 }
 
-export function snapshotsClient(address: string): SnapshotsClient {
+/** @param snapshotter name of containerd's plugin with that address: each has snapshots of its own */
+export function snapshotsClient(address: string, snapshotter = 'nymph'): SnapshotsClient {
   const options = { includeDirs: [PROTO], longs: String, enums: String, defaults: true };
   const definition = loadSync('containerd/services/snapshots/v1/snapshots.proto', options);
   const root = loadPackageDefinition(definition) as unknown as {
@@ -42,13 +43,13 @@ export function snapshotsClient(address: string): SnapshotsClient {
   return {
     call: (method, request) =>
       new Promise((resolve, reject) => {
-        client[method](request, (error: ServiceError | null, response: never) =>
+        client[method]({ snapshotter, ...request }, (error: ServiceError | null, response: never) =>
           error ? reject(error) : resolve(response),
         );
       }),
     async list(...filters) {
       const infos: SnapshotInfo[] = [];
-      for await (const { info } of client.List({ filters })) infos.push(...info);
+      for await (const { info } of client.List({ snapshotter, filters })) infos.push(...info);
       return infos;
     },
     close: () => client.close(),

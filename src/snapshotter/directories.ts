@@ -3,14 +3,15 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Log, messageOf } from '../cache/health.ts';
-import { NymphError } from '../errors.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { Disk } from './disk.ts';
+import { requireEntryTypes } from './entry-types.ts';
 import type { Owner } from './lazy.ts';
 import type { RemovalInput, RemovalOutput } from './removal-job.ts';
 import { shared } from './shared.ts';
 import type { Usage } from './snapshotter.ts';
+import { createMeter } from './usage.ts';
 import type { UsageInput, UsageOutput } from './usage-job.ts';
 
 /**
@@ -32,14 +33,16 @@ export interface Directories {
   /** Owner of the directory `fs` of a snapshot. */
   owner(id: number): Promise<Owner>;
   /** Makes the directories of a snapshot; they are durable after a `sync`. */
-  make(id: number, owner: Owner | undefined): Promise<void>;
+  make(id: number): Promise<void>;
+  /** Gives the directory `fs`, which was just made, its owner. */
+  own(id: number, owner: Owner): Promise<void>;
   sync(): Promise<void>;
   /** Takes the directories of a snapshot out of the way, and begins to delete them. What is absent is so already. */
   discard(id: number): Promise<void>;
   /** Discards every directory whose id is not in use. Resolves when the trash is empty, as far as it can be. @param ids of what is recorded or being made */
   clean(ids: () => Set<number>): Promise<void>;
   /** What the directory `fs` of a snapshot takes on disk. */
-  usage(id: number, signal: AbortSignal): Promise<Usage>;
+  usage(id: number): Promise<Usage>;
   /** Ids that have a directory. Synchronous: for start-up. */
   present(): Set<number>;
   close(): Promise<void>;
@@ -47,8 +50,10 @@ export interface Directories {
 
 const REMOVE = jobBeside<RemovalInput, RemovalOutput>(import.meta.url, 'removal-job');
 const MEASURE = jobBeside<UsageInput, UsageOutput>(import.meta.url, 'usage-job');
-/** Entries that one job takes: some 10 ms, for the same threads decode what readers wait for. */
-const BUDGET = 2048;
+/** Of one job, ms: the same threads decode what readers wait for. */
+const JOB_MS = 10;
+/** Owner of what the daemon makes. */
+const OURS = 0;
 const FS_MODE = 0o755;
 const WORK_MODE = 0o711;
 
@@ -57,6 +62,7 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
   mkdirSync(join(root, 'snapshots'), { recursive: true, mode: 0o700 });
   // Containers' mounts name it for years: a link on the way could be changed.
   const home = realpathSync(join(root, 'snapshots'));
+  requireEntryTypes(home);
   const trash = join(home, 'trash');
   mkdirSync(trash, { recursive: true, mode: 0o700 });
   const mask = Number.parseInt(/^Umask:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'latin1'))![1], 8);
@@ -65,8 +71,9 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
   const work = (id: number) => join(place(id), 'work');
   const descriptor = openSync(home, 'r');
   const sync = shared(() => disk.syncDirectory(descriptor));
-  /** Walks go one after another: they must not take all the threads. */
+  /** Jobs go one after another: they must not take all the threads. */
   let turn: Promise<unknown> = Promise.resolve();
+  const meter = createMeter((input) => inTurn(() => pool.run(MEASURE, input, QUIETLY)));
   let emptying: Promise<void> | undefined;
   let again = false;
   let closed = false;
@@ -76,11 +83,9 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     if ((mode & mask) !== 0) await disk.chmod(path, mode);
   }
 
-  async function make(id: number, owner: Owner | undefined): Promise<void> {
+  async function make(id: number): Promise<void> {
     await disk.mkdir(place(id), 0o700);
-    await makeDirectory(fs(id), FS_MODE);
-    await makeDirectory(work(id), WORK_MODE);
-    if (owner !== undefined && (owner.uid !== 0 || owner.gid !== 0)) await disk.chown(fs(id), owner.uid, owner.gid);
+    await Promise.all([makeDirectory(fs(id), FS_MODE), makeDirectory(work(id), WORK_MODE)]);
   }
 
   async function discard(id: number): Promise<void> {
@@ -115,7 +120,7 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     let stuck: string[] = [];
     for (;;) {
       const prefix = `${randomBytes(6).toString('hex')}-`;
-      const answer = await inTurn(() => pool.run(REMOVE, { trash, stuck, prefix, budget: BUDGET }, QUIETLY));
+      const answer = await inTurn(() => pool.run(REMOVE, { trash, stuck, prefix, time: JOB_MS }, QUIETLY));
       stuck = answer.stuck;
       if (!answer.done) continue;
       if (stuck.length > 0) log('warn', 'a removed snapshot is still in use', { directories: stuck, why: answer.why });
@@ -129,23 +134,6 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     return mine;
   }
 
-  async function measure(path: string, signal: AbortSignal): Promise<Usage> {
-    const sum: Usage = { size: 0, inodes: 0 };
-    let rest: Pick<UsageOutput, 'device' | 'directories' | 'linked'> = {
-      directories: [Buffer.from(path)],
-      linked: [],
-    };
-    while (rest.directories.length > 0) {
-      if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the usage of ${path} any more`);
-      const input = { ...rest, budget: BUDGET };
-      const output = await inTurn(() => pool.run(MEASURE, input, QUIETLY));
-      sum.size += output.size;
-      sum.inodes += output.inodes;
-      rest = output;
-    }
-    return sum;
-  }
-
   function idsIn(names: readonly string[]): number[] {
     return names.filter((name) => /^[1-9]\d{0,14}$/.test(name)).map(Number);
   }
@@ -157,6 +145,9 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     work,
     owner: (id) => disk.owner(fs(id)),
     make,
+    async own(id, { uid, gid }) {
+      if (uid !== OURS || gid !== OURS) await disk.chown(fs(id), uid, gid);
+    },
     sync,
     discard,
     async clean(ids) {
@@ -166,10 +157,11 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
       for (const id of idsIn(names)) if (!known.has(id)) await discard(id);
       await emptyTrash();
     },
-    usage: (id, signal) => measure(fs(id), signal),
+    usage: (id) => meter.measure(fs(id)),
     present: () => new Set(idsIn(readdirSync(home))),
     async close() {
       closed = true;
+      meter.close();
       await emptying;
       closeSync(descriptor);
     },

@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { type EventEmitter, once } from 'node:events';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import {
@@ -13,6 +13,7 @@ import {
 } from '@grpc/grpc-js';
 import { load } from '@grpc/proto-loader';
 import type { Log } from '../cache/health.ts';
+import { NymphError } from '../errors.ts';
 import { toGrpcError } from './grpc-errors.ts';
 import {
   type AnyRequest,
@@ -44,6 +45,16 @@ const INTERNAL = 13;
 
 const empty = () => ({});
 
+/** Aborted when the client is gone or its deadline over. */
+function endingOf(call: EventEmitter): AbortController {
+  const ending = new AbortController();
+  // It comes after each call, also after one that was answered: an error of our own costs less than the default one.
+  call.once('cancelled', () => ending.abort(CANCELLED));
+  return ending;
+}
+
+const CANCELLED = new NymphError('cancelled', 'the caller went away');
+
 /** @param called told of each call that begins */
 export async function createGrpcServer(snapshotter: Snapshotter, called: () => void, log: Log): Promise<GrpcServer> {
   const definition = await load(SERVICE, { includeDirs: [PROTO], longs: Number, enums: String, defaults: true });
@@ -58,8 +69,7 @@ export async function createGrpcServer(snapshotter: Snapshotter, called: () => v
   ): handleUnaryCall<Request, Response> {
     return (call, callback) => {
       called();
-      const ending = new AbortController();
-      call.once('cancelled', () => ending.abort());
+      const ending = endingOf(call);
       act(ofPlugin(snapshotter, call.request.snapshotter), call.request, ending.signal).then(
         (response) => callback(null, response),
         (error) => callback(failure(call.getPath(), error)),
@@ -69,8 +79,7 @@ export async function createGrpcServer(snapshotter: Snapshotter, called: () => v
 
   const list: handleServerStreamingCall<ListRequest, { info: InfoMessage[] }> = (call) => {
     called();
-    const ending = new AbortController();
-    call.once('cancelled', () => ending.abort());
+    const ending = endingOf(call);
     sendList(call, ending.signal).catch((error) => {
       if (!ending.signal.aborted) call.emit('error', failure(call.getPath(), error));
     });

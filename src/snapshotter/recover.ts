@@ -26,7 +26,7 @@ export async function recover({ store, durability, directories, lazy, log }: Rec
   }
   const lost = records.filter(({ id }) => !present.has(id));
   for (const record of lost) {
-    if (record.lazy) await directories.make(record.id, undefined);
+    if (record.lazy) await directories.make(record.id);
     else
       log('error', 'a snapshot has lost its directory', {
         snapshot: record.name,

@@ -9,8 +9,8 @@ export interface RemovalInput {
   stuck: readonly string[];
   /** Names of the caller's choice begin with this; unique to the call. */
   prefix: string;
-  /** Entries to remove at most: a few milliseconds' worth. */
-  budget: number;
+  /** It stops at the first entry after this time, ms. */
+  time: number;
 }
 
 export interface RemovalOutput {
@@ -26,15 +26,15 @@ export interface RemovalOutput {
  * subdirectories that are not empty are moved up into the trash, which nobody else can reach. So a link that appears in
  * the place of a directory leads nowhere, no depth is too deep, and a mount point stays (EBUSY) and is reported.
  */
-export function run({ trash, stuck, prefix, budget }: RemovalInput): JobResult<RemovalOutput> {
+export function run({ trash, stuck, prefix, time }: RemovalInput): JobResult<RemovalOutput> {
   const given = new Set(stuck);
-  const state: State = { trash, prefix, left: budget, moved: 0, why: undefined };
+  const state: State = { trash, prefix, end: performance.now() + time, moved: 0, why: undefined };
   for (;;) {
     const names = readdirSync(trash).filter((name) => !given.has(name));
     if (names.length === 0) return { output: { done: true, stuck: [...given], why: state.why } };
     for (const name of names) {
-      if (state.left <= 0) return { output: { done: false, stuck: [...given], why: state.why } };
       if (removeTop(state, name) === 'stuck') given.add(name);
+      if (isOver(state)) return { output: { done: false, stuck: [...given], why: state.why } };
     }
   }
 }
@@ -42,7 +42,7 @@ export function run({ trash, stuck, prefix, budget }: RemovalInput): JobResult<R
 interface State {
   trash: string;
   prefix: string;
-  left: number;
+  end: number;
   /** Directories that were moved up. */
   moved: number;
   why: string | undefined;
@@ -66,7 +66,7 @@ function removeTop(state: State, name: string): 'gone' | 'more' | 'stuck' {
   return attempt(state, () => rmdirSync(path)) ? 'gone' : 'stuck';
 }
 
-/** Removes entries of an open directory while the budget lasts. `end`: all were seen, and each is gone or out of the way. */
+/** Removes entries of an open directory while there is time. `end`: all were seen, and each is gone or out of the way. */
 function removeEntries(state: State, fd: number): { progress: boolean; end: boolean } {
   const base = Buffer.from(`/proc/self/fd/${fd}/`);
   let progress = false;
@@ -74,15 +74,19 @@ function removeEntries(state: State, fd: number): { progress: boolean; end: bool
   const directory = opendirSync(base.toString(), { encoding: 'buffer' as BufferEncoding });
   try {
     for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
-      if (state.left-- <= 0) return { progress: true, end: false };
       const path = Buffer.concat([base, entry.name as unknown as Buffer]);
       if (entry.isDirectory() ? removeDirectory(state, path) : attempt(state, () => unlinkSync(path))) progress = true;
       else kept = true;
+      if (progress && isOver(state)) return { progress, end: false };
     }
   } finally {
     directory.closeSync();
   }
   return { progress, end: !kept };
+}
+
+function isOver({ end }: State): boolean {
+  return performance.now() >= end;
 }
 
 function removeDirectory(state: State, path: Buffer): boolean {

@@ -33,7 +33,6 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   const making = new Set<number>();
   const releases = createReleases(directories, lazy, log);
   const measuring = new Map<string, Promise<Usage>>();
-  const ending = new AbortController();
   await recover(parts);
   let lastId = store.lastId();
   const inUse = () => new Set([...store.ids(), ...making, ...releases.pending()]);
@@ -99,7 +98,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     if (store.get(name) !== undefined) return durable();
     try {
       await born(async (id) => {
-        await directories.make(id, undefined);
+        await directories.make(id);
         lazy?.committed(store.create({ id, name, parent, kind: 'committed', labels }));
       });
     } catch (error) {
@@ -120,9 +119,11 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const ancestors = ancestorsOf(parent);
     const mapped = mappedOwner(labels);
     return born(async (id) => {
-      const lowers = await lowersOf(id, ancestors, signal);
+      // At the same time: each step waits for a thread of its own.
+      const [lowers] = await settled(lowersOf(id, ancestors, signal), directories.make(id));
       const mounts = mountsFor(id, kind, labels, lowers);
-      await directories.make(id, mapped ?? lowers.owner);
+      const owner = mapped ?? lowers.owner;
+      if (owner !== undefined) await directories.own(id, owner);
       if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the snapshot ${key} any more`);
       store.create({ id, name: key, parent, kind, labels });
       return mounts;
@@ -224,7 +225,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const flight = `${record.kind}/${record.id}`;
     let measured = measuring.get(flight);
     if (measured === undefined) {
-      measured = directories.usage(record.id, ending.signal).finally(() => measuring.delete(flight));
+      measured = directories.usage(record.id).finally(() => measuring.delete(flight));
       measuring.set(flight, measured);
       if (record.kind === 'committed')
         measured.then((result) => store.setUsage(record.id, result)).catch(() => undefined);
@@ -250,14 +251,18 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
       await directories.clean(inUse);
     },
     async close() {
-      ending.abort();
-      await Promise.allSettled(measuring.values());
       await releases.settled();
       await directories.close();
       await durability.close();
       store.close();
     },
   };
+}
+
+/** Waits for both, whatever becomes of one: nothing goes on behind a failure. */
+async function settled<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
+  await Promise.allSettled([a, b]);
+  return Promise.all([a, b]);
 }
 
 function infoOf({ name, parent, kind, created, updated, labels }: SnapshotRecord): Info {

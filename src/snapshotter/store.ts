@@ -94,9 +94,9 @@ interface Row {
   inodes: bigint | null;
 }
 
-const COLUMNS = `s.id, s.name, p.name AS parent, s.parent AS parentId, s.kind, s.lazy, s.labels, s.created, s.updated,
-  s.size, s.inodes`;
-const FROM = 'FROM snapshots AS s LEFT JOIN snapshots AS p ON p.id = s.parent';
+/** A join instead of the inner query takes four times as long. */
+const COLUMNS = `s.id, s.name, (SELECT name FROM snapshots WHERE id = s.parent) AS parent, s.parent AS parentId, s.kind,
+  s.lazy, s.labels, s.created, s.updated, s.size, s.inodes`;
 
 /**
  * Opens or makes the database. Synchronous work: for start-up.
@@ -115,15 +115,16 @@ export function openStore(path: string): Store {
     });
   }
   const read = <Args extends unknown[]>(sql: string) => database.prepare<Args, Row>(sql).safeIntegers();
-  const selectOne = read<[string]>(`SELECT ${COLUMNS} ${FROM} WHERE s.name = ?`);
-  const selectPage = read<[number, number]>(`SELECT ${COLUMNS} ${FROM} WHERE s.id > ? ORDER BY s.id LIMIT ?`);
+  const selectOne = read<[string]>(`SELECT ${COLUMNS} FROM snapshots AS s WHERE s.name = ?`);
+  const selectPage = read<[number, number]>(
+    `SELECT ${COLUMNS} FROM snapshots AS s WHERE s.id > ? ORDER BY s.id LIMIT ?`,
+  );
   const selectChain = read<[string]>(`
     WITH RECURSIVE chain (id, parent, depth) AS (
       SELECT id, parent, 0 FROM snapshots WHERE name = ?
       UNION ALL SELECT below.id, below.parent, depth + 1 FROM chain JOIN snapshots AS below ON below.id = chain.parent
     )
-    SELECT ${COLUMNS} FROM chain JOIN snapshots AS s ON s.id = chain.id LEFT JOIN snapshots AS p ON p.id = s.parent
-    ORDER BY chain.depth`);
+    SELECT ${COLUMNS} FROM chain JOIN snapshots AS s ON s.id = chain.id ORDER BY chain.depth`);
   const selectName = database.prepare<[number], string>('SELECT name FROM snapshots WHERE id = ?').pluck();
   const selectIds = database.prepare<[], number>('SELECT id FROM snapshots').pluck();
   const selectLast = database.prepare<[], number>("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'").pluck();

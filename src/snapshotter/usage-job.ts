@@ -1,25 +1,24 @@
 import { closeSync, constants, lstatSync, opendirSync, openSync, readlinkSync } from 'node:fs';
 import type { JobResult } from '../threads/job.ts';
 
-export interface UsageInput {
-  /** Device of the first directory: what is mounted below is not counted. */
-  device?: bigint;
+/** The work left to measure one tree. */
+export interface Walk {
   /** Absolute paths without links. */
-  directories: readonly Buffer[];
+  directories: Uint8Array[];
   /** Inodes with several names that were counted already. */
-  linked: readonly bigint[];
-  /** No directory is begun after this many entries; one is never left in the middle. */
-  budget: number;
+  linked: bigint[];
+  /** Device of the first directory, once it was seen: what is mounted below is not counted. */
+  device?: bigint;
 }
 
-export interface UsageOutput {
-  device?: bigint;
-  size: number;
-  inodes: number;
-  /** What is left to be counted. */
-  directories: Buffer[];
-  linked: bigint[];
+export interface UsageInput {
+  walks: Walk[];
+  /** No directory is begun after this time, ms; one is never left in the middle. */
+  time: number;
 }
+
+/** For each walk what was counted, and what is left. */
+export type UsageOutput = (Walk & { size: number; inodes: number })[];
 
 /** `st_blocks` counts these. */
 const BLOCK = 512;
@@ -29,32 +28,38 @@ const SLASH = Buffer.from('/');
  * Adds up what files below some directories take on disk, as `du` does, some directories at a time. A container may
  * write there meanwhile: what vanishes is not counted, and a link in the place of a directory is not followed.
  */
-export function run(input: UsageInput): JobResult<UsageOutput> {
-  const directories = [...input.directories];
-  const counted = new Set(input.linked);
-  let { device, budget } = input;
+export function run({ walks, time }: UsageInput): JobResult<UsageOutput> {
+  const end = performance.now() + time;
+  // The first goes on in any case.
+  return { output: walks.map((walk, i) => measure(walk, end, i === 0)) };
+}
+
+function measure(walk: Walk, end: number, begin: boolean): UsageOutput[number] {
+  const directories = [...walk.directories];
+  const counted = new Set(walk.linked);
+  let { device } = walk;
   let size = 0;
   let inodes = 0;
-  while (budget > 0) {
-    const path = directories.pop();
-    if (path === undefined) break;
+  for (let first = begin; first || performance.now() < end; first = false) {
+    const next = directories.pop();
+    if (next === undefined) break;
+    const path = Buffer.from(next);
     const fd = openTrue(path);
     if (fd === undefined) continue;
     const base = Buffer.from(`/proc/self/fd/${fd}/`);
-    const entries = opendirSync(base.toString(), { encoding: 'buffer' as BufferEncoding });
+    const listed = opendirSync(base.toString(), { encoding: 'buffer' as BufferEncoding });
     try {
       if (device === undefined) count(Buffer.concat([base, Buffer.from('.')]));
-      for (let entry = entries.readSync(); entry !== null; entry = entries.readSync()) {
+      for (let entry = listed.readSync(); entry !== null; entry = listed.readSync()) {
         const name = entry.name as unknown as Buffer;
         count(Buffer.concat([base, name]), Buffer.concat([path, SLASH, name]));
-        budget--;
       }
     } finally {
-      entries.closeSync();
+      listed.closeSync();
       closeSync(fd);
     }
   }
-  return { output: { device, size, inodes, directories, linked: [...counted] } };
+  return { directories, linked: [...counted], device, size, inodes };
 
   /** @param below where to go on if it is a directory */
   function count(path: Buffer, below?: Buffer): void {

@@ -1,0 +1,66 @@
+/** A snapshotter in this process, for tests of its parts: real records and directories, a disk and lazy layers of the test's choice. */
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { openDirectories } from '../src/snapshotter/directories.ts';
+import { type Disk, localDisk } from '../src/snapshotter/disk.ts';
+import { createDurability } from '../src/snapshotter/durability.ts';
+import type { LazyLayers } from '../src/snapshotter/lazy.ts';
+import { createSnapshotter } from '../src/snapshotter/service.ts';
+import type { Snapshotter } from '../src/snapshotter/snapshotter.ts';
+import { openStore, type Store } from '../src/snapshotter/store.ts';
+import type { ThreadPool } from '../src/threads/pool.ts';
+
+export interface Kit {
+  snapshotter: Snapshotter;
+  /** The directory with those of the snapshots. */
+  home: string;
+  lines: { level: string; message: string; fields?: Record<string, unknown> }[];
+}
+
+export interface KitOptions {
+  disk?: Disk;
+  lazy?: LazyLayers;
+  /** Puts something in front of the store. */
+  store?: (store: Store) => Store;
+  /** Called before each sync of the records. */
+  beforeSync?: () => void;
+  pool: ThreadPool;
+}
+
+export async function openKit(root: string, options: KitOptions): Promise<Kit> {
+  const { pool, disk = localDisk, lazy, beforeSync = () => {} } = options;
+  mkdirSync(root, { recursive: true });
+  const lines: Kit['lines'] = [];
+  const log = (level: string, message: string, fields?: Record<string, unknown>) =>
+    void lines.push({ level, message, fields });
+  const directories = openDirectories(root, disk, pool, log);
+  const path = join(directories.root, 'metadata.db');
+  const real = openStore(path);
+  const store = options.store?.(real) ?? real;
+  const durability = await createDurability(path, log);
+  const { sync } = durability;
+  durability.sync = async () => {
+    beforeSync();
+    return sync();
+  };
+  const snapshotter = await createSnapshotter({
+    store,
+    durability,
+    directories,
+    lazy,
+    log,
+    overlayOptions: ['index=off'],
+  });
+  return { snapshotter, home: directories.root, lines };
+}
+
+/** Ids that have a directory, and names in the trash. */
+export function onDisk(home: string): { ids: number[]; trash: string[] } {
+  const ids = readdirSync(home)
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .sort((a, b) => a - b);
+  return { ids, trash: readdirSync(join(home, 'trash')) };
+}
+
+export const never = new AbortController().signal;

@@ -1,0 +1,344 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { NymphError } from '../../src/errors.ts';
+import type { Claim, LayerRequest, LazyLayers, Lowers } from '../../src/snapshotter/lazy.ts';
+import { shared } from '../../src/snapshotter/shared.ts';
+import { type Info, LABEL_LAZY, LABEL_TARGET } from '../../src/snapshotter/snapshotter.ts';
+import { createThreadPool } from '../../src/threads/pool.ts';
+import { type KitOptions, never, onDisk, openKit } from '../snapshotter-kit.ts';
+
+async function kit(t: TestContext, options: Omit<KitOptions, 'pool'> = {}) {
+  const root = mkdtempSync(join(tmpdir(), 'nymph-'));
+  const pool = createThreadPool();
+  const opened = await openKit(root, { pool, ...options });
+  let current = opened;
+  t.after(async () => {
+    await current.snapshotter.close();
+    await pool.close();
+    rmSync(root, { recursive: true, force: true });
+  });
+  return {
+    ...opened,
+    /** As after a restart. */
+    async reopen() {
+      await current.snapshotter.close();
+      current = await openKit(root, { pool, ...options });
+      return current;
+    },
+  };
+}
+
+async function all(infos: AsyncIterable<Info[]>): Promise<Info[]> {
+  const found: Info[] = [];
+  for await (const some of infos) found.push(...some);
+  return found;
+}
+
+test('every rule of the records', async (t) => {
+  const { snapshotter: s } = await kit(t);
+  await s.prepare('a', '', {}, never);
+  await assert.rejects(s.prepare('a', '', {}, never), { code: 'exists' });
+  await assert.rejects(s.view('a', '', {}, never), { code: 'exists' });
+  await assert.rejects(s.prepare('b', 'none', {}, never), { code: 'not-found' });
+  await assert.rejects(s.prepare('b', 'a', {}, never), { code: 'usage' });
+  await assert.rejects(s.commit('A', 'none', {}, ''), { code: 'not-found' });
+  await s.commit('A', 'a', { x: '1' }, '');
+  assert.throws(() => s.stat('a'), { code: 'not-found' });
+  await assert.rejects(s.commit('B', 'A', {}, ''), { code: 'precondition' });
+  await assert.rejects(s.mounts('A', never), { code: 'precondition' });
+  await assert.rejects(s.mounts('none', never), { code: 'not-found' });
+  await s.view('v', 'A', {}, never);
+  await assert.rejects(s.commit('V', 'v', {}, ''), { code: 'precondition' });
+  await s.prepare('a', 'A', {}, never);
+  await assert.rejects(s.commit('A', 'a', {}, ''), { code: 'exists' });
+  await assert.rejects(s.remove('A'), { code: 'precondition', message: /remove/ });
+  await assert.rejects(s.remove('none'), { code: 'not-found' });
+  await assert.rejects(s.update('none', {}, []), { code: 'not-found' });
+  await assert.rejects(s.usage('none'), { code: 'not-found' });
+  for (const key of ['a', 'v', 'A']) await s.remove(key);
+  assert.deepEqual(await all(s.list([])), []);
+});
+
+test('a parent that comes with the commit', async (t) => {
+  const { snapshotter: s } = await kit(t);
+  for (const name of ['A', 'B']) {
+    await s.prepare('x', '', {}, never);
+    await s.commit(name, 'x', {}, '');
+  }
+  await s.prepare('late', '', {}, never);
+  await s.prepare('early', 'A', {}, never);
+  await assert.rejects(s.commit('L', 'late', {}, 'none'), { code: 'not-found' });
+  await assert.rejects(s.commit('L', 'late', {}, 'early'), { code: 'precondition' });
+  await s.commit('L', 'late', {}, 'A');
+  assert.equal(s.stat('L').parent, 'A');
+  await assert.rejects(s.commit('E', 'early', {}, 'B'), { code: 'usage' });
+  await s.commit('E', 'early', {}, 'A');
+  const [{ options }] = await s.view('v', 'L', {}, never);
+  assert.match(options.at(-1)!, /lowerdir=\S+\/snapshots\/3\/fs:\S+\/snapshots\/1\/fs$/);
+});
+
+test('times are those of the clock, to the nanosecond; both are one at birth and at the commit', async (t) => {
+  const { snapshotter: s, reopen } = await kit(t);
+  const before = BigInt(Date.now()) * 1_000_000n;
+  await s.prepare('a', '', { x: '1' }, never);
+  const after = BigInt(Date.now() + 1) * 1_000_000n;
+  const born = s.stat('a');
+  assert.ok(before <= born.created && born.created <= after && born.created === born.updated);
+  assert.notEqual(born.created % 1_000_000n, 0n);
+  const updated = await s.update('a', { y: '2' }, []);
+  assert.ok(updated.created === born.created && updated.updated > born.updated);
+  await s.commit('A', 'a', {}, '');
+  const committed = s.stat('A');
+  assert.ok(committed.created === committed.updated && committed.created > updated.updated);
+  assert.deepEqual(committed.labels, {});
+  assert.deepEqual((await reopen()).snapshotter.stat('A'), committed);
+});
+
+test('a list of hundreds comes in pieces, and other calls go on meanwhile', async (t) => {
+  const { snapshotter: s } = await kit(t);
+  await s.prepare('x', '', {}, never);
+  await s.commit('base', 'x', {}, '');
+  await Promise.all(Array.from({ length: 250 }, (_, i) => s.prepare(`k${i}`, 'base', { n: `${i % 2}` }, never)));
+  const sizes: number[] = [];
+  for await (const infos of s.list([])) {
+    sizes.push(infos.length);
+    for (const info of infos) assert.deepEqual(s.stat(info.name), info);
+    if (sizes.length === 1) await s.remove('k249');
+  }
+  assert.deepEqual(sizes, [100, 100, 50]);
+  assert.equal((await all(s.list(['labels.n==1']))).length, 124);
+  await assert.rejects(all(s.list(['name='])), { code: 'usage' });
+});
+
+test('50 prepares at once, duplicates included: one of each wins', async (t) => {
+  const { snapshotter: s, home } = await kit(t);
+  const results = await Promise.allSettled(
+    Array.from({ length: 50 }, (_, i) => s.prepare(`k${i % 20}`, '', {}, never)),
+  );
+  assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 20);
+  for (const result of results)
+    if (result.status === 'rejected') assert.equal((result.reason as NymphError).code, 'exists');
+  await s.cleanup();
+  assert.equal(onDisk(home).ids.length, 20);
+  assert.deepEqual(onDisk(home).trash, []);
+  const infos = await all(s.list([]));
+  const sources = await Promise.all(infos.map(async ({ name }) => (await s.mounts(name, never))[0].source));
+  assert.equal(new Set(sources).size, 20);
+});
+
+test('ids are never used again, also after the highest is gone', async (t) => {
+  const { snapshotter: s, reopen } = await kit(t);
+  const source = async (at: typeof s) => (await at.prepare('a', '', {}, never))[0].source;
+  const first = await source(s);
+  await s.remove('a');
+  const second = await source(s);
+  await s.remove('a');
+  const third = await source((await reopen()).snapshotter);
+  assert.equal(new Set([first, second, third]).size, 3);
+});
+
+test('directories have containerd’s modes whatever the mask', async (t) => {
+  const mask = process.umask(0o077);
+  t.after(() => process.umask(mask));
+  const { snapshotter: s, home } = await kit(t);
+  await s.prepare('a', '', {}, never);
+  const mode = (...path: string[]) => (statSync(join(home, ...path)).mode & 0o7777).toString(8);
+  assert.deepEqual([mode(), mode('1'), mode('1', 'fs'), mode('1', 'work')], ['700', '700', '755', '711']);
+});
+
+test('a prepare that is given up leaves nothing', async (t) => {
+  const gone = new AbortController();
+  const { snapshotter: s, home } = await kit(t, { lazy: layers({ lowers: async () => void gone.abort() }) });
+  await s.prepare('x', '', {}, never);
+  await s.commit('base', 'x', {}, '');
+  await assert.rejects(s.prepare('k', 'base', {}, gone.signal), { code: 'cancelled' });
+  await s.cleanup();
+  assert.deepEqual(onDisk(home), { ids: [1], trash: [] });
+});
+
+/** Lazy layers that do nothing but what the test says, and tell what was asked. */
+function layers(more: Partial<LazyLayers>): LazyLayers & { calls: string[] } {
+  const calls: string[] = [];
+  return {
+    calls,
+    claim: async () => ({ here: false, reason: 'an ordinary layer' }),
+    lowers: async () => undefined,
+    committed: () => {},
+    release: async (id) => void calls.push(`release ${id}`),
+    restore: async (all) => void calls.push(`restore ${all.map(({ id, lazy }) => `${id}${lazy ? ' lazy' : ''}`)}`),
+    ...more,
+  };
+}
+
+const target = (chain: string) => ({ [LABEL_TARGET]: chain });
+
+test('a layer that is served lazily: there for containerd to find, and never lost by an update', async (t) => {
+  const asked: LayerRequest[] = [];
+  const lazy = layers({
+    claim: async (layer): Promise<Claim> => {
+      asked.push(layer);
+      return { here: true, labels: { image: 'i' } };
+    },
+  });
+  const { snapshotter: s, lines, reopen } = await kit(t, { lazy });
+  await assert.rejects(s.prepare('nymph/extract-1 c1', '', { ...target('c1'), hint: 'h' }, never), { code: 'exists' });
+  const [one] = await all(s.list([`labels."${LABEL_TARGET}"==c1,parent==""`]));
+  assert.equal(one.kind, 'committed');
+  assert.deepEqual(one.labels, { ...target('c1'), hint: 'h', image: 'i', [LABEL_LAZY]: 'true' });
+  await assert.rejects(s.prepare('nymph/extract-2 c2', one.name, target('c2'), never), { code: 'exists' });
+  const [two] = await all(s.list([`labels."${LABEL_TARGET}"==c2,parent=="${one.name}"`]));
+  assert.deepEqual(
+    asked[1].ancestors.map(({ name, lazy: isLazy }) => [name, isLazy]),
+    [[one.name, true]],
+  );
+  // Another namespace asks for the same.
+  await assert.rejects(s.prepare('nymph/other/extract-3 c1', '', target('c1'), never), { code: 'exists' });
+  assert.equal((await all(s.list([]))).length, 2);
+  assert.equal(asked.length, 2);
+  // The same layer on another parent is another snapshot.
+  await assert.rejects(s.prepare('nymph/extract-4 c2', '', target('c2'), never), { code: 'exists' });
+  assert.equal((await all(s.list([]))).length, 3);
+  assert.deepEqual((await s.update(two.name, {}, [])).labels, { ...target('c2'), [LABEL_LAZY]: 'true' });
+  assert.deepEqual(await s.usage(two.name), { size: 0, inodes: 0 });
+  assert.deepEqual(
+    lines.map(({ fields }) => fields?.['remote-snapshot-prepared']),
+    ['true', 'true', 'true', 'true'],
+  );
+  await reopen();
+  assert.deepEqual(lazy.calls, ['restore ', 'restore 1 lazy,2 lazy,3 lazy']);
+});
+
+test('two prepares of one lazy layer at once: both hear of it, and there is one', async (t) => {
+  let asked = 0;
+  const lazy = layers({
+    claim: async () => {
+      asked++;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return { here: true };
+    },
+  });
+  const { snapshotter: s, home } = await kit(t, { lazy });
+  const results = await Promise.allSettled(
+    Array.from({ length: 20 }, (_, i) => s.prepare(`nymph/extract-${i} c`, '', target('c'), never)),
+  );
+  for (const result of results) assert.equal((result as PromiseRejectedResult).reason.code, 'exists');
+  assert.equal((await all(s.list([]))).length, 1);
+  assert.ok(asked > 1);
+  await s.cleanup();
+  assert.equal(onDisk(home).ids.length, 1);
+});
+
+test('a layer that cannot be served lazily is unpacked, and says why to its end', async (t) => {
+  const lazy = layers({
+    claim: async () => {
+      throw new NymphError('denied', 'the registry said no');
+    },
+  });
+  const { snapshotter: s, lines } = await kit(t, { lazy });
+  const [mount] = await s.prepare('nymph/extract-1 c1', '', { ...target('c1'), [LABEL_LAZY]: 'true' }, never);
+  assert.equal(mount.type, 'bind');
+  assert.equal(s.stat('nymph/extract-1 c1').labels[LABEL_LAZY], 'false: the registry said no');
+  await s.commit('default/2/c1', 'nymph/extract-1 c1', target('c1'), '');
+  assert.equal(s.stat('default/2/c1').labels[LABEL_LAZY], 'false: the registry said no');
+  assert.deepEqual(lines[0].fields, {
+    'remote-snapshot-prepared': 'false',
+    key: 'nymph/extract-1 c1',
+    target: 'c1',
+    reason: 'the registry said no',
+  });
+  const gone = AbortSignal.abort();
+  await assert.rejects(s.prepare('nymph/extract-2 c2', '', target('c2'), gone), { code: 'denied' });
+  // Without that label there is no such answer, whatever else it has.
+  await s.prepare('plain', 'default/2/c1', { 'containerd.io/snapshot/x': 'y' }, never);
+});
+
+test('a container on a lazy image: its mounts, its release, and an image that cannot be mounted', async (t) => {
+  let broken = false;
+  const lowers: Lowers = { directories: ['/r/image'], owner: { uid: 0, gid: 0 } };
+  const lazy = layers({
+    claim: async () => ({ here: true }),
+    lowers: async (id, ancestors) => {
+      lazy.calls.push(`lowers ${id} of ${ancestors.map((layer) => layer.id)}`);
+      if (broken) throw new NymphError('source', 'the registry is away');
+      return lowers;
+    },
+  });
+  const { snapshotter: s, home } = await kit(t, { lazy });
+  await assert.rejects(s.prepare('nymph/extract c', '', target('c'), never), { code: 'exists' });
+  const [{ name }] = await all(s.list([]));
+  const [mount] = await s.prepare('container', name, {}, never);
+  assert.equal(mount.options.at(-1), 'lowerdir=/r/image');
+  assert.deepEqual(await s.view('view', name, {}, never), [
+    { type: 'bind', source: '/r/image', options: ['ro', 'rbind'] },
+  ]);
+  assert.deepEqual(await s.mounts('container', never), [mount]);
+  broken = true;
+  await assert.rejects(s.mounts('container', never), { code: 'source' });
+  await assert.rejects(s.prepare('other', name, {}, never), { code: 'source' });
+  await s.remove('container');
+  await s.cleanup();
+  assert.deepEqual(lazy.calls.slice(1), [
+    'lowers 2 of 1',
+    'lowers 3 of 1',
+    'lowers 2 of 1',
+    'lowers 2 of 1',
+    'lowers 4 of 1',
+    'release 4',
+    'release 2',
+  ]);
+  assert.deepEqual(onDisk(home).ids, [1, 3]);
+});
+
+test('what cannot be let go is tried again at the next cleanup, and keeps its directories meanwhile', async (t) => {
+  let busy = true;
+  const lazy = layers({
+    release: async () => {
+      if (busy) throw new NymphError('busy', 'the mount is in use');
+    },
+  });
+  const { snapshotter: s, home, lines } = await kit(t, { lazy });
+  await s.prepare('a', '', {}, never);
+  await s.remove('a');
+  await s.cleanup();
+  assert.deepEqual(onDisk(home).ids, [1]);
+  assert.match(JSON.stringify(lines), /the mount is in use/);
+  busy = false;
+  await s.cleanup();
+  assert.deepEqual(onDisk(home), { ids: [], trash: [] });
+});
+
+test('calls share runs, and none gets one that began before it came', async () => {
+  let runs = 0;
+  const release: (() => void)[] = [];
+  const sync = shared(() => {
+    runs++;
+    return new Promise<void>((resolve) => release.push(resolve));
+  });
+  const first = sync();
+  const others = [sync(), sync(), sync()];
+  assert.equal(runs, 1);
+  release[0]();
+  await first;
+  await new Promise(setImmediate);
+  assert.equal(runs, 2);
+  const last = sync();
+  release[1]();
+  await Promise.all(others);
+  await new Promise(setImmediate);
+  assert.equal(runs, 3);
+  release[2]();
+  await last;
+  // One that fails fails its callers and nobody else.
+  let fail = true;
+  const broken = shared(async () => {
+    if (fail) throw new Error('EIO');
+  });
+  const failed = broken();
+  const next = broken();
+  fail = false;
+  await assert.rejects(failed, /EIO/);
+  await next;
+});
