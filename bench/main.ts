@@ -7,6 +7,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { buildTrial } from './build.ts';
 import { drivers } from './drivers.ts';
 import { inLab } from './lab.ts';
 import { LOCAL_TRIALS, localTrials, requirePrograms } from './local.ts';
@@ -16,7 +17,7 @@ import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
 import { zranReads } from './zran.ts';
 
-const NAMES = [...LOCAL_TRIALS, 'drivers', 'zran', 'first-output', 'fetch-all'];
+const NAMES = [...LOCAL_TRIALS, 'drivers', 'zran', 'build', 'first-output', 'fetch-all'];
 const RESULTS = join(import.meta.dirname, 'results');
 
 const say = (line: string): void => console.error(line);
@@ -35,7 +36,7 @@ async function main(): Promise<void> {
     throw new Error(`usage: main.ts [--only ${NAMES.join('|')}]… [--rounds N] [--quick]`);
   const missing = missingRequirements();
   if (missing.length > 0) throw new Error(`The measurements cannot run here.\n  ${missing.join('\n  ')}`);
-  await requirePrograms(['find', 'tar', 'dd', 'gzip', 'curl', 'chroot']);
+  await requirePrograms(['find', 'tar', 'dd', 'gzip', 'curl', 'chroot', 'zstd']);
 
   const home = process.env.NYMPH_BENCH_DIR ?? '/var/tmp/nymph-bench';
   mkdirSync(home, { recursive: true });
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
     if (local.length > 0) done.push(...(await localTrials(lab, place, local, options, say)));
     if (wanted('drivers')) done.push(await drivers(lab, place, options, say));
     if (wanted('zran')) done.push(await zranReads(lab, place, options, say));
+    if (wanted('build')) done.push(await buildTrial(lab, place, options, say));
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
     return { trials: done, machine: place.machine };

@@ -7,7 +7,7 @@ import { encodeChunks } from '../chunk-addresses.ts';
 import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writer.ts';
 import { encodeBootstrap, prefetchNodes } from './bootstrap.ts';
 import type { Compressor } from './compress.ts';
-import { type Duplicates, packFiles } from './pack.ts';
+import { type Duplicates, PACK_JOBS, packFiles } from './pack.ts';
 import type { SourceEntry } from './source.ts';
 import { makeTree, type SourceFile } from './tree.ts';
 
@@ -79,9 +79,25 @@ export async function buildRafsV6(
   entries: AsyncIterable<SourceEntry> | Iterable<SourceEntry>,
   options: BuildOptions,
 ): Promise<BuiltImage> {
+  if (options.pool) return buildOn(options.pool, entries, options);
+  const pool = createThreadPool();
+  try {
+    return await buildOn(pool, entries, options);
+  } finally {
+    await pool.close();
+  }
+}
+
+async function buildOn(
+  pool: ThreadPool,
+  entries: AsyncIterable<SourceEntry> | Iterable<SourceEntry>,
+  options: BuildOptions,
+): Promise<BuiltImage> {
   const { chunkSize = 1 << 20, compressor = 'zstd', digester = 'blake3', batchSize = 0, toc = true } = options;
   checkSizes(chunkSize, batchSize);
   const level = options.level ?? 3;
+  // They start while the entries are being read.
+  pool.warm(...PACK_JOBS);
   const tree = await makeTree(entries);
   const prefetch = prefetchNodes(tree, options.prefetch ?? []);
   await mkdir(options.blobs, { recursive: true });
@@ -101,7 +117,6 @@ export async function buildRafsV6(
 
   const filled = tree.files.filter((file) => file.size > 0);
   const content = filled.reduce((sum, file) => sum + file.size, 0);
-  const pool = options.pool ?? createThreadPool();
   const blobs: WrittenBlob[] = [];
   let duplicates: Duplicates;
   try {
@@ -118,8 +133,6 @@ export async function buildRafsV6(
   } catch (error) {
     for (const writer of writers.values()) await writer.abandon();
     throw error;
-  } finally {
-    if (!options.pool) await pool.close();
   }
 
   const bootstrap = encodeBootstrap({

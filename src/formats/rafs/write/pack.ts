@@ -36,6 +36,9 @@ export interface Duplicates {
 const READ = jobBeside<ReadRequest, ReadOutcome>(import.meta.url, 'read-job');
 const COMPRESS = jobBeside<CompressRequest, CompressOutcome>(import.meta.url, 'compress-job');
 
+/** For who starts threads before there is work. */
+export const PACK_JOBS = [READ, COMPRESS] as const;
+
 /** A job should take some milliseconds: less, and handing it over counts. */
 const GROUP_SIZE = 1 << 20;
 /** Groups on their way: enough that no thread waits for the main thread. Few if they are large: their memory counts. */

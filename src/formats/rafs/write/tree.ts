@@ -25,7 +25,8 @@ export interface SourceTree {
 
 interface Draft {
   entry: SourceEntry;
-  children: Map<string, Draft>;
+  /** Made when the first comes: most names are no directories. */
+  children?: Map<string, Draft>;
   /** Further names of it. */
   links: number;
 }
@@ -43,6 +44,7 @@ export async function makeTree(entries: AsyncIterable<SourceEntry> | Iterable<So
   for await (const entry of entries) {
     let at = root;
     for (const name of namesOf(entry.path)) {
+      at.children ??= new Map();
       let next = at.children.get(name);
       if (!next) {
         next = draft({ path: name, mode: S_IFDIR | 0o755 });
@@ -59,7 +61,7 @@ export async function makeTree(entries: AsyncIterable<SourceEntry> | Iterable<So
 }
 
 function draft(entry: SourceEntry): Draft {
-  return { entry, children: new Map(), links: 0 };
+  return { entry, links: 0 };
 }
 
 function finish(rootDraft: Draft): SourceTree {
@@ -69,7 +71,7 @@ function finish(rootDraft: Draft): SourceTree {
 
   const findDraft = (path: Buffer | string): Draft | undefined => {
     let at: Draft | undefined = rootDraft;
-    for (const name of namesOf(path)) at = at?.children.get(name);
+    for (const name of namesOf(path)) at = at?.children?.get(name);
     return at;
   };
   /** The draft that holds the inode of a name. */
@@ -92,11 +94,11 @@ function finish(rootDraft: Draft): SourceTree {
     tree.names++;
     const { draft: current, path } = at;
     if (current.entry.linkTo !== undefined) holder(current).links++;
-    if (current.children.size > 0 && (current.entry.linkTo !== undefined || (current.entry.mode & S_IFMT) !== S_IFDIR))
+    if (current.children && (current.entry.linkTo !== undefined || (current.entry.mode & S_IFMT) !== S_IFDIR))
       throw new NymphError('usage', `${show(path)} is no directory, but has children`);
-    const names = [...current.children.keys()].map((name) => Buffer.from(name, 'latin1')).sort(Buffer.compare);
+    const names = [...(current.children?.keys() ?? [])].map((name) => Buffer.from(name, 'latin1')).sort(Buffer.compare);
     for (const name of names.reverse()) {
-      const child = current.children.get(name.toString('latin1'))!;
+      const child = current.children!.get(name.toString('latin1'))!;
       stack.push({ draft: child, path: Buffer.concat([path, Buffer.from('/'), name]) });
     }
   }
@@ -111,7 +113,7 @@ function finish(rootDraft: Draft): SourceTree {
   for (const { draft: current } of order) {
     const node = nodes.get(holder(current))!;
     if (node.content.kind !== 'directory') continue;
-    const children = [...current.children].map(([name, child]) => ({
+    const children = [...(current.children ?? [])].map(([name, child]) => ({
       name,
       node: nodes.get(holder(child))!,
     }));
