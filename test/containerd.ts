@@ -27,6 +27,12 @@ export interface ContainerdOptions {
   programs?: string;
 }
 
+/**
+ * Where to look for containerds that all tests with clients run on: the PATH, and the directories that NYMPH_CONTAINERD
+ * names (`bin` of containerd 2.x, say), separated by colons.
+ */
+export const INSTALLS: readonly string[] = ['', ...(process.env.NYMPH_CONTAINERD ?? '').split(':').filter(Boolean)];
+
 /** Why containerd cannot be tested here, or `false`. */
 export function noContainerd(): string | false {
   if (process.getuid?.() !== 0) return 'needs root: containerd mounts';

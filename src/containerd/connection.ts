@@ -56,22 +56,23 @@ const SERVICES = {
 
 export type Service = keyof typeof SERVICES;
 
+/** What containerd sends, bytes. */
+const MOST_MESSAGE = 16 << 20;
 const PROTO = fileURLToPath(new URL('../../proto', import.meta.url));
 
 /** @param address path of the socket; nothing is loaded or opened before the first call */
 export function connectContainerd(address: string): Connection {
   const definitions = new Map<Service, Promise<ServiceDefinition>>();
-  let client: Promise<Client> | undefined;
+  let client: Client | undefined;
 
   /** What a call is made with. */
   async function prepare(service: Service, name: string, { namespace, lease, timeout }: Circumstances) {
     const grpc = await import('@grpc/grpc-js');
-    client ??= Promise.resolve(
-      // Go's servers want a host name there, and get the socket's path otherwise.
-      new grpc.Client(`unix://${address}`, grpc.credentials.createInsecure(), {
-        'grpc.default_authority': 'localhost',
-      }),
-    );
+    client ??= new grpc.Client(`unix://${address}`, grpc.credentials.createInsecure(), {
+      // A Go server wants a host's name there; without it, it gets the socket's path.
+      'grpc.default_authority': 'localhost',
+      'grpc.max_receive_message_length': MOST_MESSAGE,
+    });
     const definition = definitions.get(service) ?? loadService(service);
     definitions.set(service, definition);
     const metadata = new grpc.Metadata();
@@ -79,7 +80,7 @@ export function connectContainerd(address: string): Connection {
     if (lease !== undefined) metadata.set('containerd-lease', lease);
     const method = (await definition)[name];
     const options = timeout === undefined ? {} : { deadline: Date.now() + timeout };
-    return { client: await client, method, metadata, options };
+    return { client, method, metadata, options };
   }
 
   return {
@@ -134,7 +135,7 @@ export function connectContainerd(address: string): Connection {
         close: () => stream.cancel(),
       };
     },
-    close: () => void client?.then((opened) => opened.close()),
+    close: () => client?.close(),
   };
 }
 

@@ -1,13 +1,10 @@
-/**
- * Containers from lazy images, by real clients of real containerds: Debian's, and those in the directories that
- * NYMPH_CONTAINERD names (`bin` of containerd 2.x, say), separated by colons.
- */
+/** Containers from lazy images, by real clients of real containerds. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
+import { INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
 import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
@@ -17,7 +14,6 @@ import { type SnapshotsClient, snapshotsClient } from '../snapshots.ts';
 const skip =
   cannotMount() || noContainerd() || (spawnSync('runc', ['--version']).error ? 'not installed: runc' : false);
 const noNerdctl = spawnSync('nerdctl', ['--version']).error ? 'not installed: nerdctl' : false;
-const installs = ['', ...(process.env.NYMPH_CONTAINERD ?? '').split(':').filter(Boolean)];
 const PROGRAMS = ['/bin/sh', '/bin/cat', '/bin/ls', '/bin/sleep', '/usr/bin/sha256sum'];
 
 /** Layers that change each other; the second has a file that is large enough to be read in parts. */
@@ -71,7 +67,7 @@ describe('lazy images through containerd', { skip }, () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  for (const programs of installs)
+  for (const programs of INSTALLS)
     describe(`containerd in ${programs || 'PATH'}`, () => {
       let daemon: TestDaemon;
       let containerd: TestContainerd;
@@ -172,6 +168,16 @@ describe('lazy images through containerd', { skip }, () => {
           'echo written > /etc/base; cat /etc/base; echo x > /etc/new; ls /etc/new',
         );
         assert.equal(wrote.out, 'written\n/etc/new\n', wrote.err);
+        await pod.remove();
+        await removeAll();
+      });
+
+      test('a pod of an image that nymph rpull brought', async () => {
+        const { status, err } = await daemon.nymph('rpull', '--namespace', 'k8s.io', image());
+        assert.equal(status, 0, err);
+        assert.deepEqual(await lazyLabels(), ['true', 'true', 'true']);
+        const pod = await pods.run('brought', image(), PAUSE);
+        assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
         await pod.remove();
         await removeAll();
       });

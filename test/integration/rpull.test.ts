@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { noContainerd, proxyPlugin, type TestContainerd, testContainerd } from '../containerd.ts';
+import { INSTALLS, noContainerd, proxyPlugin, type TestContainerd, testContainerd } from '../containerd.ts';
 import { cannotMount, NYMPH, type Outcome, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
 import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
@@ -26,20 +26,9 @@ interface Failure {
 
 /** Of the ordinary image. */
 const LAYERS = 4;
-/** Directory with the programs of containerd ≥ 2.1, where somebody has them: Debian's is older. */
-const NEWER = process.env.NYMPH_CONTAINERD;
 
-const MACHINES = [
-  { name: 'the containerd of this machine', programs: undefined, skip },
-  {
-    name: 'a newer containerd',
-    programs: NEWER,
-    skip: skip || (NEWER === undefined && 'NYMPH_CONTAINERD names no containerd of 2.1 or later'),
-  },
-];
-
-for (const machine of MACHINES)
-  describe(`rpull into ${machine.name}`, { skip: machine.skip }, () => {
+for (const programs of INSTALLS)
+  describe(`rpull into containerd in ${programs || 'PATH'}`, { skip }, () => {
     const directory = mkdtempSync('/tmp/nymph-');
     const cleaners: (() => void | Promise<void>)[] = [];
     const t = { after: (clean: () => void | Promise<void>) => void cleaners.unshift(clean) };
@@ -69,9 +58,8 @@ for (const machine of MACHINES)
         toml: `[registry]\nplain_http = ["${registry.host}"]\n[containerd]\naddress = "${join(directory, 'c', 'containerd.sock')}"\n`,
       });
       const socket = join(daemon.directory, 'snapshotter.sock');
-      const { programs } = machine;
       containerd = await testContainerd(t, join(directory, 'c'), proxyPlugin('nymph', socket, programs ? 3 : 2), {
-        ...(programs && { programs }),
+        programs: programs || undefined,
       });
     });
     after(async () => {
@@ -126,7 +114,13 @@ for (const machine of MACHINES)
     test('an ordinary image: the same blobs, labels and snapshots as with `ctr images pull`; the collector takes all', async () => {
       const pulled = await rpull('--namespace', 'ours', '--snapshotter', 'overlayfs', plain);
       const options = ['images', 'pull', '--plain-http', '--snapshotter', 'overlayfs'];
-      await containerd.good('-n', 'theirs', ...options, ...(machine.programs ? ['--local'] : []), plain);
+      await containerd.good(
+        '-n',
+        'theirs',
+        ...options,
+        ...(containerd.version.startsWith('1.') ? [] : ['--local']),
+        plain,
+      );
       const [ours, theirs] = [await state('ours'), await state('theirs')];
       assert.deepEqual(ours, theirs);
       assert.equal(ours.snapshots.length, LAYERS);
