@@ -60,17 +60,27 @@ export async function unpackLayer(
   // First held, then looked for: what is found cannot be collected any more.
   await session.holdSnapshot(snapshotter.name, layer.chainId);
   const before = await labelsOf(session, snapshotter, layer.chainId);
-  if (before !== undefined) return { state: before[LABEL_LAZY] === 'true' ? 'lazy' : 'present' };
+  if (before !== undefined) return found(before, false);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const key = `extract-${uniquePart()} ${layer.chainId}`;
     const mounts = await prepare(session, snapshotter, key, layer);
     if (mounts !== undefined) return extract(session, snapshotter, key, mounts, layer, fetch);
-    const found = await labelsOf(session, snapshotter, layer.chainId);
-    if (found === undefined) continue;
-    const lazy = found[LABEL_LAZY] === 'true' || (found[LABEL_LAZY] === undefined && snapshotter.remote);
-    return { state: lazy ? 'lazy' : 'present' };
+    const labels = await labelsOf(session, snapshotter, layer.chainId);
+    if (labels !== undefined) return found(labels, snapshotter.remote);
   }
   throw new NymphError('daemon', `the snapshotter ${snapshotter.name} says that it has ${layer.chainId}, and has not`);
+}
+
+/** @param lazy whether it is, where nymph does not say */
+function found(labels: Labels, lazy: boolean): Unpacked {
+  const said = labels[LABEL_LAZY];
+  if (said === undefined ? lazy : said === 'true') return { state: 'lazy' };
+  return { state: 'present', ...reasonOf(labels) };
+}
+
+/** Why a layer is not lazy. */
+function reasonOf({ [LABEL_LAZY]: said = '' }: Labels): { reason?: string } {
+  return said.startsWith('false: ') ? { reason: said.slice('false: '.length) } : {};
 }
 
 /** @returns `undefined` if the layer is there already */
@@ -111,12 +121,9 @@ async function extract(
   { descriptor, diffId, chainId, labels }: LayerToUnpack,
   fetch: () => Promise<void>,
 ): Promise<Unpacked> {
+  let unpacked = false;
   try {
-    const said = (await labelsOf(session, snapshotter, key))?.[LABEL_LAZY];
-    const unpacked: Unpacked = {
-      state: 'unpacked',
-      ...(said?.startsWith('false: ') ? { reason: said.slice('false: '.length) } : {}),
-    };
+    const reason = reasonOf((await labelsOf(session, snapshotter, key)) ?? {});
     await fetch();
     const { mediaType, digest, size, annotations } = descriptor;
     const { applied } = await session.call<{ applied: { digest: string } }>('diff', 'Apply', {
@@ -125,14 +132,15 @@ async function extract(
     });
     if (applied.digest !== diffId)
       throw new NymphError('corrupt', `layer ${digest} unpacks to ${applied.digest}; the image says ${diffId}`);
+    unpacked = true;
     await session.call('snapshots', 'Commit', { snapshotter: snapshotter.name, name: chainId, key, labels });
     await setLabels(session, digest, { [UNCOMPRESSED]: diffId });
-    return unpacked;
+    return { state: 'unpacked', ...reason };
   } catch (error) {
     // Where this fails too, containerd collects it with the lease.
     await session.callAnyway('snapshots', 'Remove', { snapshotter: snapshotter.name, key }).catch(() => {});
     // Somebody else was faster with the same layer.
-    if (isStatus(error, 'already exists')) return { state: 'present' };
+    if (unpacked && isStatus(error, 'already exists')) return { state: 'present' };
     throw error;
   }
 }
