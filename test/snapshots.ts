@@ -1,6 +1,12 @@
 /** A client of a snapshotter's socket, as containerd's proxy is one. */
 import { fileURLToPath } from 'node:url';
-import { credentials, loadPackageDefinition, type ServiceClientConstructor, type ServiceError } from '@grpc/grpc-js';
+import {
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceClientConstructor,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 const PROTO = fileURLToPath(new URL('../proto/', import.meta.url));
@@ -27,8 +33,13 @@ export interface SnapshotsClient {
   close(): void;
 }
 
-/** @param snapshotter name of containerd's plugin with that address: each has snapshots of its own */
-export function snapshotsClient(address: string, snapshotter = 'nymph'): SnapshotsClient {
+/**
+ * @param snapshotter name of containerd's plugin with that address: each has snapshots of its own
+ * @param namespace for containerd's own socket, which wants one
+ */
+export function snapshotsClient(address: string, snapshotter = 'nymph', namespace?: string): SnapshotsClient {
+  const metadata = new Metadata();
+  if (namespace !== undefined) metadata.set('containerd-namespace', namespace);
   const options = { includeDirs: [PROTO], longs: String, enums: String, defaults: true };
   const definition = loadSync('containerd/services/snapshots/v1/snapshots.proto', options);
   const root = loadPackageDefinition(definition) as unknown as {
@@ -43,13 +54,13 @@ export function snapshotsClient(address: string, snapshotter = 'nymph'): Snapsho
   return {
     call: (method, request) =>
       new Promise((resolve, reject) => {
-        client[method]({ snapshotter, ...request }, (error: ServiceError | null, response: never) =>
+        client[method]({ snapshotter, ...request }, metadata, (error: ServiceError | null, response: never) =>
           error ? reject(error) : resolve(response),
         );
       }),
     async list(...filters) {
       const infos: SnapshotInfo[] = [];
-      for await (const { info } of client.List({ snapshotter, filters })) infos.push(...info);
+      for await (const { info } of client.List({ snapshotter, filters }, metadata)) infos.push(...info);
       return infos;
     },
     close: () => client.close(),

@@ -1,0 +1,275 @@
+/** Trials through a real containerd: a container from nothing, one from an image that is here, and single calls. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
+import { proxyPlugin, type TestContainerd, testContainerd } from '../test/containerd.ts';
+import { snapshotsClient } from '../test/snapshots.ts';
+import { type Lab, unmountBelow } from './lab.ts';
+import { startNymph } from './nymph.ts';
+import { dropCaches, type Place } from './place.ts';
+import { run } from './processes.ts';
+import { type ProgramImage, programImage } from './program-image.ts';
+import { type Remote, startRemote } from './remote.ts';
+import type { Row, Trial } from './report.ts';
+
+export interface ContainerOptions {
+  rounds: number;
+  quick: boolean;
+}
+
+/** Names of the image in the registry, by snapshotter. `nydus` is what nerdctl up to 2.2 takes for lazy. */
+const TAGS = { nydus: 'nydus', overlayfs: 'plain' } as const;
+type Snapshotter = keyof typeof TAGS;
+
+interface Start {
+  /** ms from the command's start to its end. */
+  time: number;
+  bytes: number;
+}
+
+/** `nerdctl run` with nothing here, and again. */
+export async function containers(
+  lab: Lab,
+  place: Place,
+  { rounds }: ContainerOptions,
+  say: (line: string) => void,
+): Promise<Trial> {
+  if (
+    spawnSync('nerdctl', ['--version']).error !== undefined ||
+    spawnSync('containerd', ['--version']).error !== undefined
+  )
+    throw new Error('The trial with containers needs nerdctl, containerd and runc on the PATH.');
+  const image = await programImage(lab, place.kept);
+  const layout = await withPlainImage(image, join(place.scratch, 'layout'));
+  const remote = await startRemote(lab, { program: layout });
+  const cold: Record<Snapshotter, Start[]> = { nydus: [], overlayfs: [] };
+  const warm: Record<Snapshotter, Start[]> = { nydus: [], overlayfs: [] };
+  for (let round = 0; round < rounds; round++) {
+    const order: Snapshotter[] = round % 2 === 0 ? ['nydus', 'overlayfs'] : ['overlayfs', 'nydus'];
+    for (const snapshotter of order) {
+      const [first, again] = await fromNothing(lab, place, remote, image, snapshotter, `c${round}${snapshotter}`);
+      cold[snapshotter].push(first);
+      warm[snapshotter].push(again);
+    }
+    const text = (of: typeof cold, name: Snapshotter) =>
+      `${of[name][round].time.toFixed(0)} ms, ${(of[name][round].bytes / 1e6).toFixed(2)} MB`;
+    say(
+      `  round ${round + 1}: cold nymph ${text(cold, 'nydus')}; overlayfs ${text(cold, 'overlayfs')}; again ${text(warm, 'nydus')}; ${text(warm, 'overlayfs')}`,
+    );
+  }
+  const ratios = (of: typeof cold, pick: (start: Start) => number) =>
+    of.nydus.map((start, i) => pick(start) / pick(of.overlayfs[i]));
+  const against = 'overlayfs, the ordinary image';
+  const rows: Row[] = [
+    {
+      work: '`nerdctl run`, nothing here',
+      against,
+      unit: 'time',
+      ratios: ratios(cold, ({ time }) => time),
+      goal: { most: 0.3 },
+    },
+    {
+      work: 'bytes until its end',
+      against,
+      unit: 'bytes',
+      ratios: ratios(cold, ({ bytes }) => bytes),
+      goal: { most: Number((5e6 / cold.overlayfs[0].bytes).toFixed(3)) },
+    },
+    {
+      work: '`nerdctl run`, image here',
+      against,
+      unit: 'time',
+      ratios: ratios(warm, ({ time }) => time),
+      goal: { most: 1 },
+    },
+  ];
+  return {
+    name: 'containers',
+    text:
+      `**containers**: \`nerdctl run --rm --net host IMAGE ${image.program.join(' ')}\` from its start to its end, by a containerd that was just ` +
+      'started and has nothing, with a page cache that was dropped; then the same once more. Over a path of 10 ms and 1 Gbit/s, which counts the bytes. The goal for bytes is 5 MB.',
+    rows,
+  };
+}
+
+/** A containerd and a daemon of their own: the command once with nothing here, and once more. */
+async function fromNothing(
+  lab: Lab,
+  place: Place,
+  remote: Remote,
+  image: ProgramImage,
+  snapshotter: Snapshotter,
+  name: string,
+): Promise<[Start, Start]> {
+  const undo: (() => Promise<void>)[] = [];
+  const home = join(place.scratch, name);
+  try {
+    const nymph = await startNymph(lab, join(home, 'n'));
+    undo.unshift(() => nymph.stop());
+    const toml = proxyPlugin('nydus', join(home, 'n', 'snapshotter.sock'));
+    const containerd = await testContainerd({ after: (clean) => void undo.unshift(clean) }, join(home, 'c'), toml);
+    const command = [
+      ...['--address', containerd.address, '--data-root', join(home, 'nerdctl'), '--cgroup-manager', 'cgroupfs'],
+      ...['--insecure-registry', '--snapshotter', snapshotter, 'run', '--rm', '--net', 'host'],
+      ...[`${remote.host}/program:${TAGS[snapshotter]}`, ...image.program],
+    ];
+    await dropCaches();
+    const measured = async (): Promise<Start> => {
+      const before = await remote.received();
+      const { total, out } = await run('nerdctl', command);
+      if (out !== image.says) throw new Error(`the container said ${JSON.stringify(out)}`);
+      return { time: total, bytes: (await remote.received()) - before };
+    };
+    return [await measured(), await measured()];
+  } finally {
+    for (const clean of undo) await clean();
+    await unmountBelow(home);
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+/** Adds the tag `plain`: the archive of a program image as an ordinary image of one layer. */
+async function withPlainImage(image: ProgramImage, layout: string): Promise<string> {
+  await cp(image.layout, layout, { recursive: true });
+  const blobs = join(layout, 'blobs', 'sha256');
+  const put = async (mediaType: string, value: object) => {
+    const bytes = Buffer.from(JSON.stringify(value));
+    const digest = sha256(bytes);
+    await writeFile(join(blobs, digest.slice('sha256:'.length)), bytes);
+    return { mediaType, digest, size: bytes.length };
+  };
+  const archive = await readFile(join(blobs, image.archive.slice('sha256:'.length)));
+  const index = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8'));
+  const config = await put('application/vnd.oci.image.config.v1+json', {
+    architecture: { x64: 'amd64', arm64: 'arm64' }[process.arch as string] ?? process.arch,
+    os: 'linux',
+    config: { Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'] },
+    rootfs: { type: 'layers', diff_ids: [sha256(gunzipSync(archive))] },
+  });
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const layer = {
+    mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+    digest: image.archive,
+    size: archive.length,
+  };
+  const manifest = await put(mediaType, { schemaVersion: 2, mediaType, config, layers: [layer] });
+  index.manifests.push({ ...manifest, annotations: { 'org.opencontainers.image.ref.name': TAGS.overlayfs } });
+  await writeFile(join(layout, 'index.json'), JSON.stringify(index));
+  return layout;
+}
+
+function sha256(bytes: Buffer): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+}
+
+const CLIENTS = 50;
+const PAUSE_MS = 200;
+
+/** Single calls: many clients at our socket, and `Prepare` through containerd against its own overlayfs. */
+export async function calls(
+  lab: Lab,
+  place: Place,
+  { rounds, quick }: ContainerOptions,
+  say: (line: string) => void,
+): Promise<Trial> {
+  const home = join(place.scratch, 'calls');
+  const nymph = await startNymph(lab, join(home, 'n'));
+  const undo: (() => Promise<void>)[] = [];
+  const socket = join(home, 'n', 'snapshotter.sock');
+  try {
+    const containerd = await testContainerd(
+      { after: (clean) => void undo.unshift(clean) },
+      join(home, 'c'),
+      proxyPlugin('nymph', socket),
+    );
+    const prepares: number[] = [];
+    const late: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const name = `r${round}`;
+      prepares.push(await prepareRatio(containerd, name, quick ? 20 : 200));
+      const p99 = await manyClients(socket, name, quick ? 2 : 5);
+      late.push(p99 / 5);
+      say(
+        `  round ${round + 1}: Prepare ${prepares[round].toFixed(2)} × overlayfs; ${CLIENTS} clients, p99 ${p99.toFixed(1)} ms`,
+      );
+    }
+    return {
+      name: 'calls',
+      text:
+        '**calls**: `Prepare` of an empty layer through containerd, one after another, medians; and 50 clients at once at our socket, each of whom ' +
+        'prepares, asks for the mounts, stats, commits, and removes, five calls a second: the 99th percentile over all calls, against 5 ms.',
+      rows: [
+        {
+          work: '`Prepare` of a plain layer',
+          against: 'overlayfs',
+          unit: 'time',
+          ratios: prepares,
+          goal: { most: 1.2 },
+        },
+        {
+          work: 'calls of 50 clients, 99th percentile',
+          against: '5 ms',
+          unit: 'time',
+          ratios: late,
+          goal: { most: 1 },
+        },
+      ],
+    };
+  } finally {
+    for (const clean of undo) await clean();
+    await nymph.stop();
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+/** Median time of a `Prepare` by nymph in those of overlayfs, both through containerd, in turn. */
+async function prepareRatio(containerd: TestContainerd, name: string, count: number): Promise<number> {
+  const client = snapshotsClient(containerd.address, undefined, 'bench');
+  const times: Record<string, number[]> = { nymph: [], overlayfs: [] };
+  try {
+    for (let i = 0; i < count; i++) {
+      for (const snapshotter of i % 2 === 0 ? ['nymph', 'overlayfs'] : ['overlayfs', 'nymph']) {
+        const key = `${name}-${i}`;
+        const begun = performance.now();
+        // Without the label the garbage collection may be faster than we are.
+        await client.call('Prepare', { snapshotter, key, labels: { 'containerd.io/gc.root': 'bench' } });
+        times[snapshotter].push(performance.now() - begun);
+        await client.call('Remove', { snapshotter, key });
+      }
+    }
+  } finally {
+    client.close();
+  }
+  const middle = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
+  return middle(times.nymph) / middle(times.overlayfs);
+}
+
+/** @returns the 99th percentile of the time of a call, ms */
+async function manyClients(socket: string, name: string, turns: number): Promise<number> {
+  const times: number[] = [];
+  await Promise.all(
+    Array.from({ length: CLIENTS }, async (_, index) => {
+      const client = snapshotsClient(socket);
+      const timed = async (method: string, request: object) => {
+        const begun = performance.now();
+        await client.call(method, { snapshotter: 'nymph', ...request });
+        times.push(performance.now() - begun);
+        await sleep(PAUSE_MS * (0.5 + Math.random()));
+      };
+      for (let turn = 0; turn < turns; turn++) {
+        const key = `bench/${name}-${index}-${turn}/active`;
+        const committed = `bench/${name}-${index}-${turn}/committed`;
+        await timed('Prepare', { key });
+        await timed('Mounts', { key });
+        await timed('Stat', { key });
+        await timed('Commit', { key, name: committed });
+        await timed('Remove', { key: committed });
+      }
+      client.close();
+    }),
+  );
+  return times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)];
+}
