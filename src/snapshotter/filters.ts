@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { NymphError } from '../errors.ts';
 import type { Info } from './snapshotter.ts';
 
@@ -35,7 +36,7 @@ function parseSelector(scanner: Scanner): Filter {
   // What is absent counts as empty for these two.
   if (operator === '!=') return (info) => (valueAt(info, path) ?? '') !== value;
   const expression = scanner.expression(value);
-  return (info) => expression.test(valueAt(info, path) ?? '');
+  return (info) => expression(valueAt(info, path) ?? '');
 }
 
 /** Plain fields are always there, even if empty. */
@@ -60,6 +61,10 @@ const LETTERS: Readonly<Record<string, string>> = {
   v: '\v',
   '\\': '\\',
 };
+
+type Re2 = typeof import('re2js');
+/** Loaded when needed: hardly any filter has an expression. */
+let re2: Re2 | undefined;
 
 function createScanner(text: string) {
   let at = 0;
@@ -130,10 +135,12 @@ function createScanner(text: string) {
     throw wrong('an unknown escape');
   }
 
-  function expression(source: string): RegExp {
-    const [all, flags = ''] = /^\(\?([ims]+)\)/.exec(source) ?? [''];
+  /** As in Go: RE2, in a time that grows with the text alone. JavaScript's own would hold the thread for ever on `(a+)+$`. */
+  function expression(source: string): (text: string) => boolean {
+    re2 ??= createRequire(import.meta.url)('re2js') as Re2;
     try {
-      return new RegExp(source.slice(all.length), flags);
+      const compiled = re2.RE2JS.compile(source);
+      return (value) => compiled.matcher(value).find();
     } catch (error) {
       throw wrong(`${(error as Error).message}, before what is`);
     }

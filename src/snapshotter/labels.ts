@@ -31,7 +31,8 @@ export function changedLabels(before: Labels, given: Labels, paths: readonly str
       throw new NymphError('usage', `${path} of a snapshot cannot be changed; labels can`);
     else {
       const key = path.slice(ONE.length);
-      if (allowed[key]) after[key] = allowed[key];
+      // `labels.constructor` names no label that is there.
+      if (Object.hasOwn(allowed, key) && allowed[key] !== '') after[key] = allowed[key];
       else delete after[key];
     }
   }
