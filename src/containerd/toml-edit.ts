@@ -27,7 +27,7 @@ export function changeToml(text: string, changes: readonly Change[]): string {
   let result = text;
   const expected = parse(text) as Table;
   for (const change of changes) {
-    result = change.kind === 'set' ? setValues(result, change) : appendTables(result, change);
+    result = change.kind === 'set' ? setValues(result, change) : appendTables(result, change, expected);
     apply(expected, change);
   }
   if (!isDeepStrictEqual(parsed(result), expected))
@@ -86,11 +86,13 @@ function setValues(text: string, { table, values }: Change & { kind: 'set' }): s
   return splice(result, header.end, header.end, end + inserted);
 }
 
-function appendTables(text: string, { array, tables }: Change & { kind: 'append' }): string {
+/** @param document what the text says */
+function appendTables(text: string, { array, tables }: Change & { kind: 'append' }, document: Table): string {
   const inline = tomlStatements(text).find((one) => one.kind === 'pair' && isDeepStrictEqual(one.path, array));
-  if (inline) {
+  const present = inline && valueAt(document, array);
+  if (inline && Array.isArray(present)) {
     const old = text.slice(inline.start, inline.end);
-    const value = inlineToml([...(valueAt(parse(text), array) as unknown[]), ...tables]);
+    const value = inlineToml([...present, ...tables]);
     const space = indentation(old);
     const line = `${space}${tomlKey(array.at(-1)!)} = ${value}`;
     return splice(text, inline.start, inline.end, block([...was(old), line], space));
@@ -163,7 +165,7 @@ function splice(text: string, start: number, end: number, inserted: string): str
 }
 
 function valueAt(document: unknown, path: readonly string[]): unknown {
-  return path.reduce((value, key) => (value as Table)[key], document);
+  return path.reduce((value, key) => (value as Table | undefined)?.[key], document);
 }
 
 function inlineToml(value: unknown): string {

@@ -33,8 +33,9 @@ export function parseJsonObject(bytes: Uint8Array, name: string): Record<string,
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw new NymphError('corrupt', `${name}: is not JSON`, { cause });
+  } catch {
+    // The parser's words quote what is there: it may be anything.
+    throw corrupt(name, 'document', 0, 'is not JSON');
   }
   if (!isObject(value)) throw corrupt(name, 'document', 0, 'is not an object');
   return value;

@@ -116,7 +116,7 @@ function describe(descriptor: Descriptor): string | undefined {
 }
 
 function normalise(os: string, name: string, givenVariant: string | undefined): Platform {
-  const [architecture, aliasVariant] = (ALIASES[name] ?? name).split('/');
+  const [architecture, aliasVariant] = (Object.hasOwn(ALIASES, name) ? ALIASES[name] : name).split('/');
   let variant: string | undefined = givenVariant || aliasVariant;
   if (variant && /^[0-9]+$/.test(variant)) variant = `v${variant}`;
   if (architecture === 'arm' && !variant) variant = 'v7';

@@ -131,7 +131,7 @@ function parseRegistry(text: string): RegistryReference {
   const [rest, digest] = splitDigest(text, text);
   const slash = rest.indexOf('/');
   const first = slash < 0 ? '' : rest.slice(0, slash);
-  const named = /[.:A-Z[]/.test(first) || first === 'localhost';
+  const named = isHost(first);
   const host = named ? parseHost(text, first) : DOCKER_HUB;
   const name = named ? rest.slice(slash + 1) : rest;
   const colon = name.lastIndexOf(':');
@@ -167,6 +167,11 @@ function checkName(text: string, repository: string): void {
   }
 }
 
+/** Whether what stands before the first slash is a host, and not the first part of a name at Docker Hub. */
+function isHost(first: string): boolean {
+  return /[.:A-Z[]/.test(first) || first === 'localhost';
+}
+
 function parseHost(text: string, host: string): string {
   const match = /^(\[[^\]]*\]|[^:[\]]*)(?::(\d{1,5}))?$/.exec(host);
   const name = match?.[1] ?? '';
@@ -174,6 +179,8 @@ function parseHost(text: string, host: string): string {
   const port = match?.[2] === undefined ? 1 : Number(match[2]);
   if (!match || !valid || port < 1 || port > 65535) throw wrong(text, `\`${host}\` is not a host or host:port`);
   const lower = host.toLowerCase();
+  // Where capital letters alone tell that it is a host, they must stay.
+  if (!isHost(lower)) return host;
   return lower === 'index.docker.io' || lower === 'registry-1.docker.io' ? DOCKER_HUB : lower;
 }
 

@@ -99,6 +99,13 @@ test('wrong references say why and what to write', () => {
     );
 });
 
+test('a host that only its capital letters tell from a name keeps them', () => {
+  const full = formatReference(parseReference('Registry/app:1'));
+  assert.equal(full, 'Registry/app:1');
+  assert.equal(formatReference(parseReference(full)), full);
+  assert.equal(formatReference(parseReference('Registry.Example/app:1')), 'registry.example/app:1');
+});
+
 test("Docker Hub's API is elsewhere", () => {
   assert.equal(apiHost('docker.io'), 'registry-1.docker.io');
   assert.equal(apiHost('r.io:5000'), 'r.io:5000');
@@ -119,6 +126,7 @@ test('platforms are normalised', () => {
     ['linux/i386', 'linux/386'],
   ];
   for (const [text, canonical] of cases) assert.equal(formatPlatform(parsePlatform(text)), canonical);
+  assert.equal(formatPlatform(parsePlatform('linux/constructor')), 'linux/constructor');
   for (const text of ['', 'linux', 'linux/', '/amd64', 'linux/a/b/c', 'linux/amd 64'])
     assert.throws(() => parsePlatform(text), known({ code: 'usage', hint: /os\/architecture/ }));
   assert.deepEqual(machinePlatform('x64'), { os: 'linux', architecture: 'amd64' });

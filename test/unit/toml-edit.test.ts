@@ -155,8 +155,18 @@ test('what cannot be changed without harm is refused', () => {
     ['[[t]]\na = 1\n', { kind: 'set', table: ['t'], values: { a: 2 } }],
     ['[t.a]\nb = 1\n', { kind: 'set', table: ['t'], values: { a: 2 } }],
     ['[t.list]\nb = 1\n', { kind: 'append', array: ['t', 'list'], tables: [{ a: 1 }] }],
+    ['[t]\nlist = 3\n', { kind: 'append', array: ['t', 'list'], tables: [{ a: 1 }] }],
   ];
   for (const [text, change] of cases) assert.throws(() => changeToml(text, [change]), { code: 'unsupported' }, text);
+  // The second change meets what the first has made of it.
+  const inline: Change = { kind: 'append', array: ['t', 'list'], tables: [{ a: 1 }] };
+  const [, , scalar] = cases;
+  assert.throws(
+    () => changeToml(`${scalar[0]}[u]\nlist = [{ a = 1 }]\n`, [scalar[1], { ...inline, array: ['u', 'list'] }]),
+    {
+      code: 'unsupported',
+    },
+  );
   assert.throws(() => restoreToml('# nymph: begin\na = 1\n'), { code: 'config' });
   assert.throws(() => restoreToml('# nymph: end\n'), { code: 'config' });
 });
