@@ -1,7 +1,8 @@
 /** `nymph rpull` with real containerds: what it leaves is what `ctr images pull` leaves, and it asks the snapshotter first. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { INSTALLS, noContainerd, proxyPlugin, type TestContainerd, testContainerd } from '../containerd.ts';
@@ -195,6 +196,28 @@ for (const programs of INSTALLS)
       const of = ['--namespace', 'lies', '--snapshotter', 'overlayfs', plain];
       registry.faults.blob = { kind: 'bit-flip' };
       assert.equal((await fails(5, ...of)).code, 'corrupt');
+      assert.deepEqual(await state('lies'), NOTHING);
+    });
+
+    test('a layer that unpacks to something else than its image says is refused', async () => {
+      const blobs = join(directory, 'layout', 'blobs', 'sha256');
+      const read = (digest: string) => JSON.parse(readFileSync(join(blobs, digest.slice('sha256:'.length)), 'utf8'));
+      const put = (value: object) => {
+        const text = JSON.stringify(value);
+        const hex = createHash('sha256').update(text).digest('hex');
+        writeFileSync(join(blobs, hex), text);
+        return { digest: `sha256:${hex}`, size: text.length };
+      };
+      const [{ digest }] = JSON.parse(readFileSync(join(directory, 'layout', 'index.json'), 'utf8')).manifests;
+      const manifest = read(digest);
+      const config = read(manifest.config.digest);
+      const diffIds: string[] = config.rootfs.diff_ids;
+      const wrong = put({ ...config, rootfs: { ...config.rootfs, diff_ids: diffIds.with(2, diffIds[1]) } });
+      const lie = put({ ...manifest, config: { ...manifest.config, ...wrong } });
+      const reference = `${registry.host}/team/plain@${lie.digest}`;
+      const { code, message } = await fails(5, '--namespace', 'lies', '--snapshotter', 'overlayfs', reference);
+      assert.equal(code, 'corrupt');
+      assert.ok(message.includes(`unpacks to ${diffIds[2]}; the image says ${diffIds[1]}`), message);
       assert.deepEqual(await state('lies'), NOTHING);
     });
 
