@@ -1,7 +1,7 @@
 /** Ordinary images, made of files by `tar`. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -32,15 +32,22 @@ export function makeLayeredImage(
   layers: ((tree: string) => void)[],
   command: string[] = ['/bin/sh'],
 ): string {
-  return writeLayout(
-    layout,
-    tag,
-    layers.map((fill) => {
-      const tar = makeLayer(fill);
-      return { tar, stored: gzipSync(tar, { level: 1 }), type: '+gzip' };
-    }),
-    command,
-  );
+  return writeLayout(layout, tag, layers.map(gzippedLayer), command);
+}
+
+/**
+ * Two images in one layout that have their first layers in common, to the byte.
+ * @param own the other layers, by tag
+ */
+export function makeImagesOnOneBase(
+  layout: string,
+  base: ((tree: string) => void)[],
+  own: Record<string, ((tree: string) => void)[]>,
+  command: string[],
+): void {
+  const common = base.map(gzippedLayer);
+  for (const [tag, layers] of Object.entries(own))
+    writeLayout(layout, tag, [...common, ...layers.map(gzippedLayer)], command);
 }
 
 /** Copies programs of this machine and the libraries they load to the same places below `tree`. */
@@ -52,6 +59,11 @@ export function copyPrograms(tree: string, ...programs: string[]): void {
       cpSync(realpathSync(path), join(tree, path));
     }
   }
+}
+
+function gzippedLayer(fill: (tree: string) => void): PlainLayer {
+  const tar = makeLayer(fill);
+  return { tar, stored: gzipSync(tar, { level: 1 }), type: '+gzip' };
 }
 
 function makeLayer(fill: (tree: string) => void): Buffer {
@@ -95,9 +107,8 @@ function writeLayout(layout: string, tag: string, layers: PlainLayer[], command 
   const manifest = json(mediaType, { schemaVersion: 2, mediaType, config, layers: descriptors });
   const annotations = { 'org.opencontainers.image.ref.name': tag };
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
-  writeFileSync(
-    join(layout, 'index.json'),
-    JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
-  );
+  const index = join(layout, 'index.json');
+  const others = existsSync(index) ? JSON.parse(readFileSync(index, 'utf8')).manifests : [];
+  writeFileSync(index, JSON.stringify({ schemaVersion: 2, manifests: [...others, { ...manifest, annotations }] }));
   return manifest.digest;
 }

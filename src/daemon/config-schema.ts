@@ -155,6 +155,10 @@ export const SETTINGS = {
       defaultText: '`snapshotter.sock` beside `address`',
       doc: 'Unix socket for containerd: the address of its proxy plugin.',
     }),
+    alternatives: truth({
+      default: true,
+      doc: 'Whether an ordinary image that is pulled by a tag is mounted from the Nydus image that its index has beside it, or that refers to it.',
+    }),
   },
 } as const;
 
@@ -214,6 +218,10 @@ function choice<const T extends string>(values: readonly T[], row: Row<T>): Sett
     row,
     (value) => values.find((known) => known === value) ?? { wrong: `one of ${names}` },
   );
+}
+
+function truth(row: Row<boolean>): Setting<boolean> {
+  return setting('boolean', row, (value) => (typeof value === 'boolean' ? value : { wrong: '`true` or `false`' }));
 }
 
 function integer(min: number, max: number, row: Row<number>): Setting<number> {

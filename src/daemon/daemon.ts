@@ -10,7 +10,7 @@ import { createFetchStatistics } from '../fetch/statistics.ts';
 import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
 import { LOAD } from '../mount/load.ts';
-import { createMounts, type Mounts } from '../mount/mounts.ts';
+import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
@@ -21,11 +21,12 @@ import type { Health, Status } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
+import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
 import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
-import { type ImageMounts, type Snapshots, serveSnapshots } from './snapshots.ts';
+import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 
 export interface DaemonOptions {
@@ -127,7 +128,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     });
     const snapshots: Snapshots | undefined = await serveSnapshots(
       config,
-      imageMounts(service, mounts),
+      imagesForContainers(service, mounts, opener),
       pool,
       log,
     ).catch((error) => {
@@ -184,23 +185,6 @@ async function serveCri(
   // gRPC's messages are several MB of code that most daemons never need.
   const { serveImageService } = await import('../cri/proxy.ts');
   return serveImageService({ address: cri.address, containerd: containerd.address, captured, log });
-}
-
-/** Containers' root file systems are mounts like others, but that devices work in them. */
-function imageMounts(service: Service, mounts: Mounts): ImageMounts {
-  return {
-    async mount(reference, directory, signal) {
-      if ((await mounts.find(directory)) !== undefined) return;
-      await service.mount({ reference, directory }, () => {}, signal, true);
-    },
-    async unmount(directory) {
-      await mounts.remove(directory, false).catch((error) => {
-        // Somebody else was faster.
-        if (!(error instanceof NymphError && error.code === 'not-found')) throw error;
-      });
-    },
-    mounted: () => mounts.list().map(({ stored }) => stored.directory),
-  };
 }
 
 async function connect(

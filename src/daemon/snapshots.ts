@@ -1,18 +1,29 @@
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import type { Log } from '../cache/health.ts';
+import { connectContainerd } from '../containerd/connection.ts';
 import { createContentStore } from '../containerd/content.ts';
+import { unpackOnto } from '../containerd/layer.ts';
 import { NymphError } from '../errors.ts';
+import { createAlternatives } from '../snapshotter/alternatives.ts';
 import { createDoor } from '../snapshotter/door.ts';
 import { findOrigin } from '../snapshotter/find-origin.ts';
-import { createLazyImages, type LazyImagesOptions } from '../snapshotter/lazy-images.ts';
+import { overlayOptions } from '../snapshotter/kernel-options.ts';
+import type { Layer } from '../snapshotter/lazy.ts';
+import { createLazyImages, pieceOf } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
+import { createPieces } from '../snapshotter/pieces.ts';
+import type { Mount } from '../snapshotter/snapshotter.ts';
 import { summary } from '../snapshotter/summary.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { SnapshotsStatus } from './api.ts';
 import type { Config } from './config.ts';
 import { wrongAddress } from './config-schema.ts';
+import type { ContainerImages } from './images.ts';
 import { claimSocket } from './socket.ts';
+
+/** What containerd fetches for us is held by a lease there, and gone afterwards. */
+const UNPACKING_NAMESPACE = 'default';
 
 /** containerd's snapshots, as a part of the daemon. */
 export interface Snapshots {
@@ -22,22 +33,28 @@ export interface Snapshots {
   close(): Promise<void>;
 }
 
-/** Mounts for lazily served images: what the snapshotter needs of the rest of the daemon. */
-export type ImageMounts = Pick<LazyImagesOptions, 'mount' | 'unmount' | 'mounted'>;
-
 /** Opens the snapshots below `config.root` and serves them on `snapshotter.address`. */
 export async function serveSnapshots(
   config: Config,
-  images: ImageMounts,
+  images: ContainerImages,
   pool: ThreadPool,
   log: Log,
 ): Promise<Snapshots> {
   const content = createContentStore(config.containerd.address);
+  const containerd = connectContainerd(config.containerd.address);
+  const unpack = (piece: Layer, mounts: Mount[]) => {
+    const { image, layer } = pieceOf(piece);
+    return unpackOnto(containerd, UNPACKING_NAMESPACE, images.repository(image), layer, mounts, ending.signal);
+  };
+  const ending = new AbortController();
+  const alternative = config.snapshotter.alternatives ? images.alternative : async () => undefined;
   const snapshotter = await openSnapshotter(config.root, pool, log, (directories) =>
     createLazyImages({
       ...images,
       directories,
       find: (layer, signal) => findOrigin(content, layer, signal),
+      alternatives: createAlternatives(alternative, log),
+      pieces: createPieces({ directories, overlayOptions: overlayOptions(), unpack, log }),
       log,
     }),
   );
@@ -56,9 +73,11 @@ export async function serveSnapshots(
     status: () => summary(snapshotter),
     async close() {
       server.close();
+      ending.abort();
       await door.close();
       await snapshotter.close();
       content.close();
+      containerd.close();
     },
   };
 }

@@ -27,6 +27,8 @@ export interface ImageOpener {
   resolve(reference: string, platform: string | undefined, progress: Report, signal: AbortSignal): Promise<FoundImage>;
   /** Where the blobs of a reference come from; no request is made. */
   sources(reference: string): OpenSource;
+  /** The place that a reference is in; no request is made. */
+  repository(reference: string): Repository;
   close(): Promise<void>;
 }
 
@@ -98,6 +100,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     pinned: (reference) => pinnedDigest(parseReference(reference, '/')),
     resolve,
     sources: (reference) => sourceOf(repository(reference)),
+    repository,
     close: () => network.close(),
   };
   return opener;

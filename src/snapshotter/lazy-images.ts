@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../cache/health.ts';
 import { orCancelled } from '../sources/retry.ts';
+import type { Alternatives } from './alternatives.ts';
 import type { Directories } from './directories.ts';
 import { createHolders } from './holders.ts';
 import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
 import { digestOf, type Origin, originOf } from './origin.ts';
+import type { Pieces } from './pieces.ts';
 import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
 
 /**
@@ -18,6 +20,9 @@ import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
  *                       containerd unpacks it
  *   a container         has the mounted image as its lowest layer, and whatever was committed on top of the bootstrap
  *
+ * Where an ordinary image is pulled that has a Nydus image beside it (`alternatives.ts`), its uppermost layer is taken for
+ * the bootstrap layer, and the others for data (`pieces.ts`).
+ *
  * One mount serves all containers of an image, in all namespaces: `<root>/snapshots/images/<digest>`. It stays for as
  * long as one of them does, and for a while after a pull.
  */
@@ -25,6 +30,11 @@ import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
 /** Annotations of nydusify, which containerd passes on as labels. */
 const LABEL_DATA = 'containerd.io/snapshot/nydus-blob';
 const LABEL_BOOTSTRAP = 'containerd.io/snapshot/nydus-bootstrap';
+/** Set by us on the other layers of an ordinary image whose Nydus image is mounted: the origin of the ordinary one. */
+const LABEL_PIECE = 'containerd.io/snapshot/nymph.piece-of';
+/** Set by pullers: the digest of the layer, and those from it upwards. */
+const LABEL_LAYER = 'containerd.io/snapshot/cri.layer-digest';
+const LABEL_LAYERS = 'containerd.io/snapshot/cri.image-layers';
 /** In the directory of a bootstrap layer that containerd unpacked: the origin of the image, once it was found. */
 const ORIGIN_FILE = 'origin';
 /** A pulled image stays mounted this long for its first container, ms. */
@@ -43,6 +53,8 @@ export interface LazyImagesOptions {
   mounted: () => string[];
   /** Asks containerd which image a bootstrap layer belongs to that it unpacked. */
   find: (layer: Layer, signal: AbortSignal) => Promise<Origin>;
+  alternatives: Alternatives;
+  pieces: Pieces;
   log: Log;
 }
 
@@ -80,11 +92,29 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
       if (origin !== undefined) pulled(origin).catch(() => undefined);
       return { here: true };
     }
-    if (!isSet(labels, LABEL_BOOTSTRAP)) return { here: false, reason: 'an ordinary layer' };
+    if (!isSet(labels, LABEL_BOOTSTRAP)) return claimOrdinary(labels, origin, signal);
     if (origin === undefined)
       return { here: false, reason: 'the puller does not say which image it is; the bootstrap layer is unpacked' };
     await orCancelled(pulled(origin), signal, `mounting ${origin}`);
     return { here: true, labels: { [LABEL_IMAGE]: origin } };
+  }
+
+  async function claimOrdinary(labels: Labels, ordinary: Origin | undefined, signal: AbortSignal): Promise<Claim> {
+    if (ordinary === undefined)
+      return { here: false, reason: 'an ordinary layer, of an image that its puller does not name' };
+    const image = await orCancelled(
+      options.alternatives.of(ordinary),
+      signal,
+      `looking for a Nydus image for ${ordinary}`,
+    );
+    if (image === undefined) return { here: false, reason: 'a layer of an ordinary image' };
+    const mounted = orCancelled(pulled(image), signal, `mounting ${image}`);
+    if (labels[LABEL_LAYERS]?.includes(',') !== false) {
+      mounted.catch(() => undefined);
+      return { here: true, labels: { [LABEL_PIECE]: ordinary } };
+    }
+    await mounted;
+    return { here: true, labels: { [LABEL_IMAGE]: image } };
   }
 
   /** Mounts an image that is being pulled, for the container that will likely follow. */
@@ -109,12 +139,21 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
 
   async function lowers(id: number, ancestors: readonly Layer[], signal: AbortSignal): Promise<Lowers | undefined> {
     const index = ancestors.findIndex(isBootstrap);
+    const above = index < 0 ? ancestors : ancestors.slice(0, index);
+    const piece = above.findIndex(isPiece);
+    if (piece >= 0) await unpackPiece(id, above[piece], ancestors.slice(piece + 1), signal);
     // Data alone has no files: a bootstrap layer that containerd unpacks builds on empty directories.
     if (index < 0) return undefined;
     const directory = await held(id, await origin(ancestors[index], signal), signal);
     const directories = [...ancestors.slice(0, index).map((layer) => places.fs(layer.id)), directory];
     const { uid, gid } = await stat(directories[0]);
     return { directories, owner: { uid, gid } };
+  }
+
+  /** Another image builds on a piece: it and those below it have to be unpacked. */
+  async function unpackPiece(id: number, piece: Layer, below: readonly Layer[], signal: AbortSignal): Promise<void> {
+    const lower = (await lowers(id, below, signal))?.directories ?? below.map((layer) => places.fs(layer.id));
+    await orCancelled(options.pieces.unpacked(piece, lower), signal, `unpacking ${piece.name}`);
   }
 
   function committed(layer: Layer): void {
@@ -196,6 +235,15 @@ const holderOf = (origin: Origin) => `pull of ${origin}`;
 
 function isBootstrap({ labels, kind }: Layer): boolean {
   return kind === 'committed' && (isSet(labels, LABEL_BOOTSTRAP) || labels[LABEL_IMAGE] !== undefined);
+}
+
+function isPiece({ labels, lazy }: Layer): boolean {
+  return lazy && labels[LABEL_PIECE] !== undefined;
+}
+
+/** The ordinary image that a piece is of, and the digest of its layer. */
+export function pieceOf({ labels }: Layer): { image: Origin; layer: string } {
+  return { image: labels[LABEL_PIECE], layer: labels[LABEL_LAYER] };
 }
 
 function isSet(labels: Labels, key: string): boolean {

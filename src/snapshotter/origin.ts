@@ -1,3 +1,4 @@
+import type { OciDigest } from '../image/image.ts';
 import { isDigest } from '../sources/digest.ts';
 import { formatReference, parseReference } from '../sources/reference.ts';
 import type { Labels } from './snapshotter.ts';
@@ -21,7 +22,7 @@ export function originOf(labels: Labels): Origin | undefined {
 }
 
 /** @param reference an image in a registry, as containerd names it */
-export function pinned(reference: string, digest: `sha256:${string}`): Origin | undefined {
+export function pinned(reference: string, digest: OciDigest): Origin | undefined {
   try {
     const parsed = parseReference(reference, '/');
     return parsed.kind === 'registry' ? formatReference({ ...parsed, digest }) : undefined;
@@ -31,7 +32,14 @@ export function pinned(reference: string, digest: `sha256:${string}`): Origin | 
   }
 }
 
+/** The tag by which an image was pulled; `undefined` if it was by a digest. */
+export function unpinned(origin: Origin): string | undefined {
+  const reference = origin.slice(0, origin.indexOf('@'));
+  const parsed = parseReference(origin, '/');
+  return parsed.kind === 'registry' && parsed.tag !== undefined ? reference : undefined;
+}
+
 /** The digest of an origin. */
-export function digestOf(origin: Origin): string {
-  return origin.slice(origin.indexOf('@') + 1);
+export function digestOf(origin: Origin): OciDigest {
+  return origin.slice(origin.indexOf('@') + 1) as OciDigest;
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
 import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
-import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
+import { copyPrograms, makeImagesOnOneBase } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
 import { type SnapshotsClient, snapshotsClient } from '../snapshots.ts';
@@ -34,6 +34,11 @@ const LAYERS: ((tree: string) => void)[] = [
     writeFileSync(join(tree, 'large'), noise(6 << 20));
   },
 ];
+/** Upon the first layer, instead of the second. */
+const SIBLING = (tree: string) => {
+  mkdirSync(join(tree, 'etc'));
+  writeFileSync(join(tree, 'etc/sibling'), 'another image\n');
+};
 /** Says what the image is, from all of its files. */
 const TELL = 'cat /etc/base /replaced /opaque/*; ls /; sha256sum /large /etc/file* | sha256sum';
 const PAUSE = ['/bin/sleep', '100000'];
@@ -56,9 +61,12 @@ describe('lazy images through containerd', { skip }, () => {
   let registry: TestRegistry;
 
   before(async () => {
-    makeLayeredImage(plain, 'v1', LAYERS, PAUSE);
-    const converted = await run(NYMPH, ['convert', `oci:${plain}:v1`, `oci:${nydus}:nydus`]);
-    assert.equal(converted.status, 0, converted.err);
+    const [base, ...own] = LAYERS;
+    makeImagesOnOneBase(plain, [base], { v1: own, sibling: [SIBLING] }, PAUSE);
+    for (const args of [[`oci:${nydus}:nydus`], ['--index', `oci:${nydus}:both`]]) {
+      const converted = await run(NYMPH, ['convert', `oci:${plain}:v1`, ...args]);
+      assert.equal(converted.status, 0, converted.err);
+    }
     registry = await startRegistry({ layouts: { plain, app: nydus } });
     cleaners.push(() => registry.close());
   });
@@ -222,6 +230,33 @@ describe('lazy images through containerd', { skip }, () => {
           await nerdctl('rmi', '-f', image());
           await removeAll();
         });
+
+      test('an ordinary image with a Nydus image beside it, and another one on its first layer', async () => {
+        const both = `${registry.host}/app:both`;
+        const sibling = `${registry.host}/plain:sibling`;
+        registry.stats.log.length = 0;
+        await pods.pull(both);
+        assert.ok(blobsOfContainerd().length <= 1, `the configuration at most: ${blobsOfContainerd()}`);
+        assert.deepEqual(await lazyLabels(), ['true', 'true']);
+        const pod = await pods.run('both', both, PAUSE);
+        assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
+        await pods.pull(sibling);
+        const other = await pods.run('sibling', sibling, PAUSE);
+        const told = await other.exec(
+          '/bin/sh',
+          '-ec',
+          'cat /etc/sibling /etc/base /replaced /opaque/hidden /gone/a; ls /',
+        );
+        assert.match(
+          told.out,
+          /^another image\nbase etc\/base\nbase replaced\nbase opaque\/hidden\nbase gone\/a\n/,
+          told.err,
+        );
+        assert.doesNotMatch(told.out, /large/);
+        for (const one of [pod, other]) await one.remove();
+        for (const name of [both, sibling]) await pods.removeImage(name);
+        await removeAll();
+      });
 
       test('30 containers at once fetch each chunk once', async () => {
         await forgetImages();

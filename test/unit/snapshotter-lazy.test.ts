@@ -7,7 +7,7 @@ import type { ContentStore } from '../../src/containerd/content.ts';
 import { NymphError } from '../../src/errors.ts';
 import { findOrigin } from '../../src/snapshotter/find-origin.ts';
 import { createHolders } from '../../src/snapshotter/holders.ts';
-import type { Layer } from '../../src/snapshotter/lazy.ts';
+import type { Layer, LazyLayers } from '../../src/snapshotter/lazy.ts';
 import { createLazyImages } from '../../src/snapshotter/lazy-images.ts';
 import { originOf, pinned } from '../../src/snapshotter/origin.ts';
 
@@ -125,17 +125,31 @@ test('what cannot be opened is not held, and who held it before still does', asy
 });
 
 /** Lazy images with mounts that are plain directories. */
-function lazyImages(t: { after: (f: () => void) => void }) {
+interface Made {
+  root: string;
+  mounted: Map<string, string>;
+  finds: number;
+  alternatives: Map<string, string>;
+  /** Ids of pieces that were unpacked, each with the directories below. */
+  unpacked: (string | number)[][];
+  /** How often containerd does not know the image yet. */
+  unknown: number;
+  failure: Error | undefined;
+  images: LazyLayers;
+}
+
+function lazyImages(t: { after: (f: () => void) => void }): Made {
   const root = mkdtempSync(join(tmpdir(), 'nymph-lazy-'));
   t.after(() => rmSync(root, { recursive: true }));
   const mounted = new Map<string, string>();
-  const made = {
+  const made: Made = {
     root,
     mounted,
     finds: 0,
-    /** How often containerd does not know the image yet. */
+    alternatives: new Map(),
+    unpacked: [],
     unknown: 0,
-    failure: undefined as Error | undefined,
+    failure: undefined,
     images: createLazyImages({
       directories: { root, place: (id) => join(root, String(id)), fs: (id) => join(root, String(id), 'fs') },
       mount: async (origin, directory) => {
@@ -148,6 +162,10 @@ function lazyImages(t: { after: (f: () => void) => void }) {
       find: async () => {
         if (++made.finds <= made.unknown) throw new NymphError('not-found', 'no name yet');
         return ORIGIN;
+      },
+      alternatives: { of: async (ordinary): Promise<string | undefined> => made.alternatives.get(ordinary) },
+      pieces: {
+        unpacked: async (piece, below) => void made.unpacked.push([piece.id, ...below]),
       },
       log: () => {},
     }),
@@ -219,6 +237,42 @@ test('an image is mounted when its bootstrap was unpacked, as soon as containerd
   assert.deepEqual([...made.mounted.values()], [ORIGIN]);
   await made.images.release(3);
   assert.equal(made.mounted.size, 0, 'it goes with the layer');
+});
+
+test('an ordinary image with a Nydus image beside it: its uppermost layer stands for it, others are unpacked if need be', async (t) => {
+  const made = lazyImages(t);
+  const { images, mounted, root } = made;
+  const nydus = `registry.example:5000/team/app:1@${digest('b')}`;
+  made.alternatives.set(ORIGIN, nydus);
+  const [lower, upper] = [digest('1'), digest('2')];
+  const of = (layers: string[]) => ({
+    ...LABELS,
+    'containerd.io/snapshot/cri.layer-digest': layers[0],
+    'containerd.io/snapshot/cri.image-layers': layers.join(','),
+  });
+  const claim = (labels: Record<string, string>): Promise<object> =>
+    images.claim({ target: lower, labels, ancestors: [] }, never);
+  const piece = await claim(of([lower, upper]));
+  assert.deepEqual(piece, { here: true, labels: { 'containerd.io/snapshot/nymph.piece-of': ORIGIN } });
+  const top = await claim(of([upper]));
+  assert.deepEqual(top, { here: true, labels: { 'containerd.io/snapshot/nymph.image': nydus } });
+  assert.deepEqual([...mounted.values()], [nydus]);
+  const { labels } = piece as { labels: Record<string, string> };
+  const first = layer(2, { lazy: true, labels: { ...of([lower, upper]), ...labels } });
+  const second = layer(3, { lazy: true, labels: (top as { labels: Record<string, string> }).labels });
+  const whole = await images.lowers(9, [second, first], never);
+  assert.deepEqual(whole?.directories, [...mounted.keys()]);
+  assert.deepEqual(made.unpacked, [], 'the image has it all');
+  assert.equal(await images.lowers(10, [layer(4), first], never), undefined, 'plain directories');
+  assert.deepEqual(made.unpacked, [[2]]);
+  const third = layer(5, { lazy: true, labels: first.labels });
+  await images.lowers(11, [third, first], never);
+  assert.deepEqual(made.unpacked.slice(1), [[2], [5, join(root, '2', 'fs')]], 'the lowest first');
+  assert.equal(
+    ((await claim({ ...of([lower]), 'containerd.io/snapshot/cri.manifest-digest': digest('9') })) as { here: boolean })
+      .here,
+    false,
+  );
 });
 
 test('an image that cannot be mounted fails whoever needs it, with the reason, and leaves nothing', async (t) => {
