@@ -26,7 +26,8 @@ export interface Inspection {
   integrity: { verifiable: boolean; statement: string };
 }
 
-export type LayerRole = 'bootstrap' | 'blob' | 'other';
+/** `reference`: chunk information for a gzip layer (ZRAN), which is no layer of this manifest. */
+export type LayerRole = 'bootstrap' | 'blob' | 'reference' | 'other';
 
 export interface BlobInspection {
   id: string;
@@ -98,6 +99,7 @@ function inspectBlob(blob: Blob, features: readonly string[]): BlobInspection {
 function layerRole(layer: Descriptor): LayerRole {
   const { annotations = {} } = layer;
   if (annotations['containerd.io/snapshot/nydus-bootstrap'] !== undefined) return 'bootstrap';
+  if (annotations['containerd.io/snapshot/nydus-ref'] !== undefined) return 'reference';
   if (annotations['containerd.io/snapshot/nydus-blob'] !== undefined) return 'blob';
   return 'other';
 }

@@ -1,7 +1,7 @@
 /** ZRAN images of our own through the whole program: chunks come out of a gzip layer, context by context. */
 import assert from 'node:assert/strict';
 import { hash, randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -76,7 +76,7 @@ describe('zran', { skip }, () => {
     }
   }
 
-  test('every file is right: one member and two, with the chunk information in the layer and beside it', async (t) => {
+  test('every file is right: one member and two, with the chunk information in the layer and beside it, from a folder', async (t) => {
     const { host } = await serve();
     const daemon = await testDaemon(t, { toml: tomlFor(host) });
     for (const tag of Object.keys(images)) {
@@ -89,10 +89,27 @@ describe('zran', { skip }, () => {
       assert.deepEqual((json as { blobs: { traits: string[] }[] }).blobs[0].traits, ['zran']);
       assert.equal((await daemon.nymph('umount', place)).status, 0);
     }
+    const folder = join(directory, 'folder');
+    const { bootstrap, stream, meta, id, metaId } = images.two;
+    mkdirSync(join(folder, 'blobs'), { recursive: true });
+    writeFileSync(join(folder, 'bootstrap'), bootstrap);
+    writeFileSync(join(folder, 'blobs', id), stream.gzip);
+    writeFileSync(join(folder, 'blobs', metaId), meta);
+    const place = daemon.place('folder');
+    assert.equal((await daemon.nymph('mount', '--via', 'fuse', `rafs:${folder}`, place)).status, 0);
+    await check(place);
     const verified = await daemon.nymph('verify', `${host}/zran:two`);
     assert.equal(verified.status, 0, verified.err);
     const checked = await daemon.nymph('run-check', `${host}/zran:one`);
     assert.match((checked.json as { reason: string }).reason, /\(zran\).*every chunk verified/);
+    const { json } = await daemon.nymph('inspect', `${host}/zran:one`);
+    const { layers, blobs } = json as { layers: { role: string }[]; blobs: { digest: string; features: string[] }[] };
+    assert.deepEqual(
+      layers.map(({ role }) => role),
+      ['reference', 'bootstrap'],
+    );
+    assert.equal(blobs[0].digest, `sha256:${images.one.id}`);
+    assert.ok(blobs[0].features.includes('ZRAN'));
   });
 
   test('a daemon that is killed goes on from what is on the disk, without the image', async (t) => {

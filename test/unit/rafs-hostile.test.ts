@@ -271,6 +271,22 @@ test('stored chunks may be in another order than their blob', () => {
   assert.deepEqual([...frames.offset], [0, 50, 4146, 8242]);
 });
 
+test('blobs from chunk dictionaries and of the optimizer are read like others', () => {
+  const spec = testImage();
+  const plain = read(buildBootstrap(spec));
+  spec.blobs[0].features |= 0x200 | 0x400;
+  assert.deepEqual(read(buildBootstrap(spec)), plain);
+  // Such tables need not agree on the number of chunks.
+  const more = ({ bytes, header }: ReturnType<typeof batchImage>, features: number) => {
+    header.writeUInt32LE(2, 12);
+    const at = bytes.readUInt32LE(1152 + 8) + 84;
+    bytes.writeUInt32LE((bytes.readUInt32LE(at) | features) >>> 0, at);
+  };
+  assert.throws(() => readBatch((parts) => more(parts, 0)), { code: 'corrupt', message: /ci_entries/ });
+  // Then only the chunk that is beyond them is missed.
+  assert.throws(() => readBatch((parts) => more(parts, 0x200)), { code: 'corrupt', message: /chunk 2 of 2/ });
+});
+
 /** A batch blob: chunks 0 and 2 in a batch at 100, chunk 1 alone at 0. With its chunk information. */
 function batchImage() {
   const batch = blob('a', [100, CHUNK, 50], 0x700000a5);

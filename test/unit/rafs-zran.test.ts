@@ -1,7 +1,7 @@
 /** ZRAN images of our own: read whole, and refused where their chunk information cannot be right. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -14,6 +14,8 @@ import {
   type ReadToc,
   tocRange,
 } from '../../src/formats/rafs/chunk-info.ts';
+import { buildRafsV6 } from '../../src/formats/rafs/write/build.ts';
+import { walkDirectory } from '../../src/formats/rafs/write/directory.ts';
 import { makeZranImage, type ZranImage, type ZranImageOptions } from '../zran-image.ts';
 import { checkImage, readChunk } from './rafs-reading.ts';
 
@@ -81,6 +83,33 @@ test('chunk information comes from the layer, or from its own object by the dige
     const damaged = Buffer.from(meta);
     damaged[meta.length - 512 - 200] ^= 1;
     assert.throws(() => chunkInfoFromBlob(blob, cut(range), tocOf(damaged)), { code: 'corrupt', message: /ToC/ });
+  }
+});
+
+test('chunk information inside of a blob is verified by its ToC, where the size of the object is known', async () => {
+  const directory = join(temporary, 'batch');
+  mkdirSync(join(directory, 'tree'), { recursive: true });
+  for (const { name, content } of FILES) writeFileSync(join(directory, 'tree', name), content);
+  const bootstrap = join(directory, 'bootstrap');
+  const blobs = join(directory, 'blobs');
+  const { blobs: built } = await buildRafsV6(walkDirectory(join(directory, 'tree')), {
+    bootstrap,
+    blobs,
+    batchSize: 64 << 10,
+  });
+  const [entry] = openBootstrap(readFileSync(bootstrap)).blobs;
+  const object = readFileSync(join(blobs, built[0].id));
+  assert.equal(tocRange(entry, new Map()), undefined);
+  const range = tocRange(entry, new Map([[entry.id, object.length]]))!;
+  const cut = (from: Buffer, { offset, length }: { offset: number; length: number }) =>
+    from.subarray(offset, offset + length);
+  const readInfo = (from: Buffer) =>
+    chunkInfoFromBlob(entry, cut(from, chunkInfoRange(entry)), { range, bytes: cut(from, range) });
+  assert.ok(readInfo(object).count > 10);
+  for (const at of [range.offset + 30, chunkInfoRange(entry).offset + entry.chunkInfo.compressedSize + 1000]) {
+    const damaged = Buffer.from(object);
+    damaged[at] ^= 1;
+    assert.throws(() => readInfo(damaged), { code: 'corrupt', message: /sha256/ });
   }
 });
 
