@@ -47,10 +47,12 @@ export interface TestDaemon {
   nymph(...args: string[]): Promise<Outcome & { json: never }>;
   /** An empty directory to mount on. */
   place(name: string): string;
-  /** SIGKILL to the daemon, its supervisor, or both; resolves when they are gone. */
+  /** SIGKILL to the daemon, its supervisor, or both in the same instant; resolves when they are gone. */
   kill(...who: ('daemon' | 'supervisor')[]): Promise<void>;
   /** Resolves when a daemon answers that is not process `pid`. */
   another(pid: number): Promise<Health>;
+  /** Resolves when the daemon has a supervisor. */
+  supervised(): Promise<Health>;
   /** Lines of the log that have `text` in them. */
   logged(text: string): string[];
   /** `nymph daemon --stop`. */
@@ -81,7 +83,6 @@ export async function testDaemon(
   const config = join(directory, 'config.toml');
   const log = join(directory, 'log');
   const client = controlClient(address);
-  const started = new Set<number>();
   let supervisor: ChildProcess | undefined;
   writeFileSync(
     config,
@@ -100,13 +101,10 @@ export async function testDaemon(
         stdio: 'ignore',
       });
       supervisor = child;
-      started.add(child.pid!);
-      const health = await until(15_000, 'the daemon does not answer', async () => {
+      return until(60_000, 'the daemon does not answer', async () => {
         if (child.exitCode !== null) throw new Error(`the daemon ended with ${child.exitCode}: ${tail(log)}`);
         return client.health();
       });
-      started.add(health.pid);
-      return health;
     },
     async nymph(...args) {
       const outcome = await run(NYMPH, ['--config', config, '--json', ...args]);
@@ -122,17 +120,22 @@ export async function testDaemon(
     async kill(...who) {
       const health = await client.health();
       const pids = who.map((one) => (one === 'daemon' ? health.pid : (health.supervisor ?? supervisor!.pid!)));
-      for (const pid of pids) process.kill(pid, 'SIGKILL');
+      // Each would start another one in the place of the first to die.
+      for (const signal of ['SIGSTOP', 'SIGKILL'] as const) for (const pid of pids) process.kill(pid, signal);
       for (const pid of pids)
         await until(10_000, `process ${pid} does not die: ${where(pid)}`, async () => !isAlive(pid) || undefined);
     },
     async another(pid) {
-      const health = await until(15_000, 'no other daemon answers', async () => {
+      return until(60_000, 'no other daemon answers', async () => {
         const now = await client.health();
         return now.pid === pid ? undefined : now;
       });
-      started.add(health.pid);
-      return health;
+    },
+    supervised() {
+      return until(60_000, 'no supervisor', async () => {
+        const now = await client.health();
+        return now.supervisor === undefined ? undefined : now;
+      });
     },
     logged(text) {
       if (!existsSync(log)) return [];
@@ -147,10 +150,7 @@ export async function testDaemon(
   };
 
   t.after(async () => {
-    const health = await client.health().catch(() => undefined);
-    for (const pid of [health?.supervisor, health?.pid, ...started]) {
-      if (pid !== undefined && isOurs(pid, config)) process.kill(pid, 'SIGKILL');
-    }
+    await killAll(config);
     await clearMounts(directory);
     if (process.env.NYMPH_KEEP !== undefined) return;
     rmSync(directory, { recursive: true, force: true });
@@ -250,9 +250,30 @@ function readThreads(pid: number): string[] {
   });
 }
 
-function isOurs(pid: number, config: string): boolean {
+/** Living processes that have a text among their arguments. */
+export function processesWith(text: string): number[] {
+  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  return pids.filter((pid) => pid !== process.pid && hasArgument(pid, text) && isAlive(pid));
+}
+
+/** Daemon and supervisor start each other again, so they are stopped before they are killed. */
+async function killAll(config: string): Promise<void> {
+  await until(10_000, `processes with ${config} do not die`, async () => {
+    const pids = processesWith(config);
+    for (const signal of ['SIGSTOP', 'SIGKILL'] as const)
+      for (const pid of pids)
+        try {
+          process.kill(pid, signal);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+        }
+    return pids.length === 0 || undefined;
+  });
+}
+
+function hasArgument(pid: number, text: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(config);
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(text);
   } catch {
     return false;
   }

@@ -110,6 +110,8 @@ function read(task: Task): Seen {
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? String(error);
       seen.errors[code] = (seen.errors[code] ?? 0) + 1;
+      // Where every read fails at once, the readers would keep the processors from whoever is to mend it.
+      Atomics.wait(stop, 0, 0, 20);
     } finally {
       if (fd !== undefined) closeSync(fd);
       seen.slowest = Math.max(seen.slowest, performance.now() - begun);

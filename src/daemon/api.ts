@@ -39,6 +39,8 @@ export interface Health {
   version: string;
   pid: number;
   supervisor: number | undefined;
+  /** True if the supervisor was started by a daemon, in the place of one that died. */
+  standIn?: boolean;
   /** Seconds. */
   uptime: number;
   root: string;

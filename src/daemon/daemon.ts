@@ -39,6 +39,8 @@ export interface DaemonOptions {
   inherited: boolean;
   /** Process id of the supervisor, while there is one. */
   supervisor: () => number | undefined;
+  /** True if that one was started by a daemon. */
+  standIn: () => boolean;
   /** Makes the kernel know names below our FUSE mount, from another process. */
   lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
@@ -97,6 +99,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     version: options.version,
     pid: process.pid,
     supervisor: options.supervisor(),
+    ...(options.standIn() ? { standIn: true } : {}),
     uptime: (Date.now() - begun) / 1000,
     root: config.root,
   });

@@ -8,7 +8,7 @@ import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
 import { FUSE_FD, INHERITED_ENV } from './supervisor.ts';
-import { lookUp, supervisorPid, tell } from './supervisor-link.ts';
+import { startSupervisor, supervisorLink } from './supervisor-link.ts';
 
 const STOP_MS = 10_000;
 
@@ -33,12 +33,17 @@ const config = await loadConfig(values.config, values).catch((error) => {
 });
 const fuseFd = config.fuse.driver === 'kernel' ? FUSE_FD : undefined;
 if (fuseFd !== undefined) closeOnExec(fuseFd);
-const logger = createLogger({ level: config.log.level, format: config.log.format });
+const log = { level: config.log.level, format: config.log.format };
+const logger = createLogger(log);
+const [script, ...args] = process.argv.slice(1);
+/** Readers depend on us, not on the supervisor: without it we serve on, and have another one watch us. */
+const supervisor = supervisorLink({
+  next: () => startSupervisor(fuseFd, { script, arguments: args, log }),
+  onGone: (pause) => logger.warn({ pause }, 'the supervisor is gone; starting another one'),
+});
 
 process.on('SIGTERM', () => void stop(0, 'asked to stop'));
 process.on('SIGINT', () => void stop(0, 'asked to stop'));
-// Without a supervisor we serve on: readers depend on us, not on it.
-process.on('disconnect', () => logger.warn('the supervisor is gone; a crash would not be caught any more'));
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
@@ -49,16 +54,17 @@ try {
     version: VERSION,
     fuseFd,
     inherited,
-    supervisor: supervisorPid,
-    lookUp,
-    onMounted: () => tell({ type: 'mounted' }),
+    supervisor: supervisor.pid,
+    standIn: supervisor.standIn,
+    lookUp: supervisor.lookUp,
+    onMounted: () => supervisor.tell({ type: 'mounted' }),
     onEnd: (reason) => {
-      tell({ type: 'lost' });
+      supervisor.tell({ type: 'lost' });
       void stop(1, reason);
     },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
-  tell({ type: 'ready' });
+  supervisor.tell({ type: 'ready' });
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
@@ -89,6 +95,7 @@ function die(what: string, error: unknown): void {
 }
 
 function leave(status: number): void {
+  supervisor.leave(status);
   logger.flush(() => exitNow(status));
   setTimeout(() => exitNow(status), 500);
 }

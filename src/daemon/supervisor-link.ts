@@ -1,40 +1,143 @@
-import type { DaemonMessage, SupervisorMessage } from './supervisor.ts';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type DaemonMessage, NODE_FLAGS, type SupervisorMessage } from './supervisor.ts';
+import type { Adoption } from './supervisor-main.ts';
 
-/** The daemon's end of the channel to its supervisor. Without a supervisor nothing is said and nothing awaited. */
-
-const PATIENCE_MS = 5_000;
-let lastId = 0;
-
-/** Process id of the supervisor, while there is one. */
-export function supervisorPid(): number | undefined {
-  return process.connected ? process.ppid : undefined;
+/**
+ * The daemon's end of the channel to its supervisor: the process that started it or, once that one is gone, one that it
+ * starts itself, which goes on watching it with the same descriptor of /dev/fuse. A daemon that was started without a
+ * supervisor has none: nothing is said then, and nothing awaited.
+ */
+export interface SupervisorLink {
+  /** Process id of the supervisor, while there is one that watches. */
+  pid(): number | undefined;
+  /** True if that one is, or will be, started by a daemon. */
+  standIn(): boolean;
+  /** Tells the supervisor, and the next one if it should know. */
+  tell(message: DaemonMessage): void;
+  /**
+   * Has the supervisor look up paths below our own FUSE mount, so that the kernel knows the names when a thread of this
+   * process comes upon them. Resolves when that is done, or nobody answers.
+   */
+  lookUp(paths: string[]): Promise<void>;
+  /** Tells the supervisor with which status this process ends; no other supervisor is started from now on. */
+  leave(status: number): void;
 }
 
-export function tell(message: DaemonMessage): void {
-  if (process.connected) process.send?.(message);
+export interface SupervisorLinkOptions {
+  /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}). */
+  next: () => ChildProcess;
+  /** The supervisor is gone, and another is started in `pause` ms. */
+  onGone: (pause: number) => void;
+}
+
+/** Where messages come from: this process, whose parent is at the other end, or the child that was started. */
+type End = NodeJS.Process | ChildProcess;
+
+const PATIENCE_MS = 5_000;
+/** A supervisor that does not live: the pause before the next doubles up to the last, ms. */
+const FIRST_PAUSE_MS = 50;
+const LAST_PAUSE_MS = 5_000;
+const LIVED_MS = 30_000;
+
+export function supervisorLink({ next, onGone }: SupervisorLinkOptions): SupervisorLink {
+  const waiting = new Map<number, { message: DaemonMessage; answered: () => void }>();
+  /** What the next supervisor must know. */
+  const state: DaemonMessage[] = [];
+  const supervised = process.send !== undefined;
+  let lastId = 0;
+  let pause = 0;
+  let leaving = false;
+  let bereft = false;
+  let supervisor: { end: End; pid?: number; standIn: boolean } | undefined;
+
+  const send = (message: DaemonMessage) => {
+    // One that dies meanwhile is noticed by its channel.
+    if (supervisor?.end.connected) supervisor.end.send?.(message, undefined, undefined, () => {});
+  };
+
+  function retry(): void {
+    onGone(pause);
+    setTimeout(startNext, pause);
+    pause = Math.min(Math.max(pause * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS);
+  }
+
+  function watch(end: End): void {
+    const begun = Date.now();
+    const watched: typeof supervisor = { end, standIn: false };
+    supervisor = watched;
+    const gone = () => {
+      if (supervisor?.end !== end) return;
+      supervisor = undefined;
+      bereft = true;
+      if (leaving) return;
+      if (Date.now() - begun > LIVED_MS) pause = 0;
+      retry();
+    };
+    const emitter = end as NodeJS.EventEmitter;
+    emitter.on('message', (message: SupervisorMessage) => {
+      if (message.type === 'looked-up') waiting.get(message.id)?.answered();
+      else Object.assign(watched, { pid: end === process ? process.ppid : end.pid, standIn: message.standIn });
+    });
+    emitter.once('disconnect', gone);
+    // It could not be started.
+    if (end !== process) emitter.on('error', gone);
+    for (const message of state) send(message);
+    for (const { message } of waiting.values()) send(message);
+    if (end === process && !process.connected) gone();
+  }
+
+  function startNext(): void {
+    if (leaving) return;
+    try {
+      watch(next());
+    } catch {
+      // No processes or no descriptors to be had now: there may be later.
+      retry();
+    }
+  }
+
+  if (supervised) watch(process);
+
+  return {
+    pid: () => supervisor?.pid,
+    standIn: () => bereft || supervisor?.standIn === true,
+    tell(message) {
+      state.push(message);
+      send(message);
+    },
+    lookUp(paths) {
+      if (!supervised || leaving || paths.length === 0) return Promise.resolve();
+      const id = ++lastId;
+      const message: DaemonMessage = { type: 'look-up', id, paths };
+      return new Promise((resolve) => {
+        const answered = () => {
+          clearTimeout(patience);
+          waiting.delete(id);
+          resolve();
+        };
+        // One that is stopped answers nobody; the mount is then made at the small risk that this was to avoid.
+        const patience = setTimeout(answered, PATIENCE_MS);
+        waiting.set(id, { message, answered });
+        send(message);
+      });
+    },
+    leave(status) {
+      leaving = true;
+      send({ type: 'leaving', status });
+    },
+  };
 }
 
 /**
- * Has the supervisor look up paths below our own FUSE mount, so that the kernel knows the names when a thread of this
- * process comes upon them. Resolves when that is done, or the supervisor is gone.
+ * Starts a supervisor for this process.
+ * @param fuseFd descriptor of /dev/fuse for it to keep
  */
-export function lookUp(paths: string[]): Promise<void> {
-  if (!process.connected || paths.length === 0) return Promise.resolve();
-  const id = ++lastId;
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(patience);
-      process.off('message', listen);
-      process.off('disconnect', end);
-      resolve();
-    };
-    const listen = (message: SupervisorMessage) => {
-      if (message.type === 'looked-up' && message.id === id) end();
-    };
-    // One that is stopped answers nobody; the mount is then made at the small risk that this was to avoid.
-    const patience = setTimeout(end, PATIENCE_MS);
-    process.on('message', listen);
-    process.on('disconnect', end);
-    tell({ type: 'look-up', id, paths });
+export function startSupervisor(fuseFd: number | undefined, adoption: Omit<Adoption, 'pid' | 'fuse'>): ChildProcess {
+  const script = fileURLToPath(new URL(`supervisor-main${extname(import.meta.url)}`, import.meta.url));
+  const whole: Adoption = { ...adoption, pid: process.pid, fuse: fuseFd !== undefined };
+  return spawn(process.execPath, [...NODE_FLAGS, script, JSON.stringify(whole)], {
+    stdio: ['ignore', 'inherit', 'inherit', fuseFd ?? 'ignore', 'ipc'],
   });
 }

@@ -3,14 +3,17 @@
  * keeps the requests that it had taken, readers wait, and the next daemon asks for them again. So this module is small,
  * imports nothing but Node's own modules, and reads nothing that comes from outside.
  *
+ * When the supervisor dies, the daemon, which has the descriptor too, starts another (`supervisor-link.ts`), and that one
+ * adopts it. So the connection is lost only if both die in the same instant.
+ *
  * It also looks up names below our FUSE mount for the daemon. A thread of the daemon that waits for the daemon's own
  * answer cannot be killed once the request was taken: the process would never end, and the next would never start.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 
-/** The daemon finds /dev/fuse here. */
+/** The daemon finds /dev/fuse here, as does a supervisor that it starts. */
 export const FUSE_FD = 3;
 /** Set for a daemon that inherits a connection on which another has served before. */
 export const INHERITED_ENV = 'NYMPH_FUSE_INHERITED';
@@ -21,10 +24,14 @@ export type DaemonMessage =
   | { type: 'ready' }
   /** The FUSE connection is gone: somebody unmounted it. The next daemon needs a new one. */
   | { type: 'lost' }
+  /** It ends now: who is not its parent cannot learn its exit status otherwise. */
+  | { type: 'leaving'; status: number }
   /** The kernel should ask for these names. */
   | { type: 'look-up'; id: number; paths: string[] };
-/** What the supervisor answers. */
-export type SupervisorMessage = { type: 'looked-up'; id: number };
+/** What the supervisor says. */
+export type SupervisorMessage =
+  /** From now on it is there, and heeds signals. `standIn`: it was started by a daemon, in the place of one that died. */
+  { type: 'watching'; standIn: boolean } | { type: 'looked-up'; id: number };
 
 export interface SupervisorOptions {
   /** The daemon's entry point and its arguments. */
@@ -32,6 +39,8 @@ export interface SupervisorOptions {
   arguments: string[];
   /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
   fuse?: boolean;
+  /** The daemon that started this process: it is watched first, and /dev/fuse is {@link FUSE_FD} already. */
+  adopt?: { pid: number };
   /** One line for the log. */
   log: (message: string) => void;
   /** Times in ms: first pause before a restart (doubling up to the last), grace of a stop. */
@@ -40,8 +49,18 @@ export interface SupervisorOptions {
   grace?: number;
 }
 
-/** Small heaps, few arenas: the daemon runs on every node. */
-const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
+/** A daemon that is watched. */
+interface Watched {
+  kill(signal: NodeJS.Signals): void;
+  send(message: SupervisorMessage): void;
+  /** Exit status, the signal's name, or why it could not start. */
+  ended: Promise<number | string>;
+}
+
+type Listener = (message: DaemonMessage, daemon: Watched) => void;
+
+/** Small heaps, few arenas: both processes run on every node. */
+export const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
 const ENVIRONMENT = { MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '8' };
 /** A daemon that lived this long has started well: the next pause is the first again. */
 const LIVED_MS = 30_000;
@@ -51,41 +70,39 @@ const LIVED_MS = 30_000;
  * @returns the exit status for this process.
  */
 export async function supervise(options: SupervisorOptions): Promise<number> {
-  const { firstPause = 50, lastPause = 5_000, grace = 15_000 } = options;
+  const { firstPause = 50, lastPause = 5_000, grace = 15_000, adopt } = options;
   const open = () => (options.fuse === false ? undefined : openSync('/dev/fuse', 'r+'));
-  let fuse = open();
+  let fuse = adopt && options.fuse !== false ? FUSE_FD : open();
   let inherited = false;
   let lost = false;
-  let served = false;
+  let served = adopt !== undefined;
   let stopping = false;
-  let child: ChildProcess | undefined;
+  let daemon: Watched | undefined;
   let wake = () => {};
 
   const stop = () => {
     if (stopping) return;
     stopping = true;
     wake();
-    child?.kill('SIGTERM');
-    setTimeout(() => child?.kill('SIGKILL'), grace).unref();
+    daemon?.kill('SIGTERM');
+    setTimeout(() => daemon?.kill('SIGKILL'), grace).unref();
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 
+  const listen: Listener = (message, from) => {
+    if (message.type === 'mounted') inherited = fuse !== undefined;
+    else if (message.type === 'ready') served = true;
+    else if (message.type === 'lost') lost = true;
+    else if (message.type === 'look-up') void lookUp(from, message.id, message.paths);
+  };
+
   try {
-    for (let pause = firstPause; ; ) {
+    for (let pause = firstPause, first = true; ; first = false) {
       const begun = Date.now();
-      const daemon = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
-        stdio: ['ignore', 'inherit', 'inherit', fuse ?? 'ignore', 'ipc'],
-        env: { ...process.env, ...ENVIRONMENT, ...(inherited ? { [INHERITED_ENV]: '1' } : {}) },
-      });
-      child = daemon;
-      daemon.on('message', (message: DaemonMessage) => {
-        if (message.type === 'mounted') inherited = fuse !== undefined;
-        else if (message.type === 'ready') served = true;
-        else if (message.type === 'lost') lost = true;
-        else void lookUp(daemon, message.id, message.paths);
-      });
-      const end = await ended(daemon);
+      daemon = first && adopt ? adopted(adopt.pid, listen) : started(options, fuse, inherited, listen);
+      daemon.send({ type: 'watching', standIn: adopt !== undefined });
+      const end = await daemon.ended;
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
       if (lost) {
@@ -109,18 +126,47 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   }
 }
 
-async function lookUp(daemon: ChildProcess, id: number, paths: string[]): Promise<void> {
-  // A name that is not there is for the daemon to find.
-  await Promise.allSettled(paths.map((path) => stat(path)));
-  const answer: SupervisorMessage = { type: 'looked-up', id };
-  // It may have died meanwhile: then nobody waits.
-  if (daemon.connected) daemon.send(answer, () => {});
+/** A child of this process. */
+function started(options: SupervisorOptions, fuse: number | undefined, inherited: boolean, listen: Listener): Watched {
+  const child = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
+    stdio: ['ignore', 'inherit', 'inherit', fuse ?? 'ignore', 'ipc'],
+    env: { ...process.env, ...ENVIRONMENT, [INHERITED_ENV]: inherited ? '1' : '' },
+  });
+  const daemon: Watched = {
+    kill: (signal) => child.kill(signal),
+    // It may have died meanwhile: then nobody waits.
+    send: (message) => child.connected && child.send(message, () => {}),
+    ended: new Promise((resolve) => {
+      child.once('exit', (status, signal) => resolve(status ?? signal ?? 'unknown'));
+      child.once('error', (error) => resolve(error.message));
+    }),
+  };
+  child.on('message', (message: DaemonMessage) => listen(message, daemon));
+  return daemon;
 }
 
-/** Exit status, or the signal's name, or why it could not start. */
-function ended(child: ChildProcess): Promise<number | string> {
-  return new Promise((resolve) => {
-    child.once('exit', (status, signal) => resolve(status ?? signal ?? 'unknown'));
-    child.once('error', (error) => resolve(error.message));
+/** The daemon that started this process. The channel to it closes when its last thread has ended, as its locks do. */
+function adopted(pid: number, listen: Listener): Watched {
+  let end: number | string = 'killed';
+  const daemon: Watched = {
+    // Its number may be another's once it is gone.
+    kill: (signal) => process.connected && process.kill(pid, signal),
+    send: (message) => process.connected && process.send?.(message, () => {}),
+    ended: new Promise((resolve) => {
+      process.once('disconnect', () => resolve(end));
+      // It is gone already. What it said before is told in the next turn.
+      if (!process.connected) setImmediate(() => resolve(end));
+    }),
+  };
+  process.on('message', (message: DaemonMessage) => {
+    if (message.type === 'leaving') end = message.status;
+    listen(message, daemon);
   });
+  return daemon;
+}
+
+async function lookUp(daemon: Watched, id: number, paths: string[]): Promise<void> {
+  // A name that is not there is for the daemon to find.
+  await Promise.allSettled(paths.map((path) => stat(path)));
+  daemon.send({ type: 'looked-up', id });
 }

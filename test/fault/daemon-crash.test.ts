@@ -6,7 +6,17 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import type { NymphError } from '../../src/errors.ts';
-import { cannotMount, mountsBelow, run, type TestDaemon, testDaemon } from '../daemon.ts';
+import {
+  cannotMount,
+  isAlive,
+  mountsBelow,
+  NYMPH,
+  processesWith,
+  run,
+  type TestDaemon,
+  testDaemon,
+  until,
+} from '../daemon.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { startReaders } from '../readers.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
@@ -144,21 +154,95 @@ describe('kill -9', { skip: cannotMount() }, () => {
     }
   });
 
-  test('of the supervisor alone: reads go on, and the daemon can be stopped', async (t) => {
+  test('of the supervisor, then of the daemon, again and again: reads go on, and the daemon can be stopped', async (t) => {
     const daemon = await start(t);
     const place = daemon.place('m');
     await mount(daemon, images[1], place);
     registry.faults.bandwidth = 4 << 20;
     const readers = startReaders(t, images[1].truth, place, { readers: 4 });
-    await sleep(700);
-    await daemon.kill('supervisor');
-    await sleep(700);
+    const first = await daemon.client.health();
+    for (let round = 0; round < 4; round++) {
+      const before = await daemon.supervised();
+      await daemon.kill('supervisor');
+      // In the first rounds the daemon dies while the next supervisor starts.
+      if (round < 2) await sleep(round * 60);
+      else await daemon.supervised();
+      const health = await daemon.client.health();
+      assert.equal(health.pid, before.pid, 'the daemon serves on');
+      await daemon.kill('daemon');
+      const next = await daemon.another(health.pid);
+      assert.notEqual(next.supervisor, before.supervisor);
+    }
     const seen = await readers.stop();
     assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
     assert.ok(seen.reads > 20, `${seen.reads} reads`);
-    assert.equal((await daemon.client.status()).health.supervisor, undefined);
+    registry.faults.bandwidth = undefined;
     await assertEqual(images[1], place);
+    // A mount needs the supervisor: it looks up names.
+    await mount(daemon, images[2], daemon.place('n'));
+    await assertEqual(images[2], daemon.place('n'));
+    const last = await daemon.supervised();
+    assert.deepEqual(processesWith(daemon.directory).sort(), [last.pid, last.supervisor!].sort(), 'no others');
+    assert.ok(!isAlive(first.pid) && !isAlive(first.supervisor!));
     await daemon.stop();
+    assert.deepEqual(processesWith(daemon.directory), []);
+  });
+
+  for (const who of ['daemon', 'supervisor'] as const)
+    test(`a supervisor that the daemon started ends with it at a SIGTERM to the ${who}`, async (t) => {
+      const daemon = await start(t);
+      await daemon.kill('supervisor');
+      const { pid, supervisor } = await daemon.supervised();
+      process.kill(who === 'daemon' ? pid : supervisor!, 'SIGTERM');
+      await until(20_000, 'they do not end', async () => processesWith(daemon.directory).length === 0 || undefined);
+      assert.deepEqual(mountsBelow(daemon.directory), []);
+    });
+
+  test('of the supervisor: who starts it again, as a service manager does, has a process that stands for the daemon', async (t) => {
+    const daemon = await start(t);
+    const place = daemon.place('m');
+    await mount(daemon, images[0], place);
+    await daemon.kill('supervisor');
+    const { pid, supervisor } = await daemon.supervised();
+    const again = run(NYMPH, ['--config', join(daemon.directory, 'config.toml'), 'daemon']);
+    const others = () => processesWith(daemon.directory).filter((one) => one !== pid && one !== supervisor);
+    const waiting = await until(30_000, 'nobody waits', async () => others()[0]);
+    // It has come to its wait, and would have ended otherwise.
+    await sleep(2_000);
+    assert.deepEqual([others(), (await daemon.client.health()).pid], [[waiting], pid]);
+    await daemon.kill('supervisor', 'daemon');
+    const next = await daemon.another(pid);
+    assert.equal(next.supervisor, waiting, 'it starts the next one');
+    await assertEqual(images[0], place);
+    await daemon.stop();
+    assert.equal((await again).status, 0);
+  });
+
+  test('of the supervisor: to stop the process that stands for the daemon stops the daemon', async (t) => {
+    const daemon = await start(t);
+    await daemon.kill('supervisor');
+    const { pid, supervisor } = await daemon.supervised();
+    const again = run(NYMPH, ['--config', join(daemon.directory, 'config.toml'), 'daemon']);
+    const others = () => processesWith(daemon.directory).filter((one) => one !== pid && one !== supervisor);
+    const waiting = await until(30_000, 'nobody waits', async () => others()[0]);
+    await sleep(2_000);
+    process.kill(waiting, 'SIGTERM');
+    assert.equal((await again).status, 0);
+    assert.deepEqual(processesWith(daemon.directory), []);
+  });
+
+  test('of one supervisor after the other: there are never two, and the pauses grow', async (t) => {
+    const daemon = await start(t);
+    const { pid } = await daemon.client.health();
+    for (let round = 0; round < 6; round++) {
+      await daemon.supervised();
+      await daemon.kill('supervisor');
+      assert.ok(processesWith(daemon.directory).length <= 2);
+    }
+    await daemon.supervised();
+    assert.equal((await daemon.client.health()).pid, pid);
+    const pauses = daemon.logged('the supervisor is gone').map((line) => (JSON.parse(line) as { pause: number }).pause);
+    assert.deepEqual(pauses, [0, 50, 100, 200, 400, 800]);
   });
 
   test('of both: reads fail and never lie; the next daemon mounts again at the same places', async (t) => {

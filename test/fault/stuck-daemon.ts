@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { FUSE_FD, INHERITED_ENV } from '../../src/daemon/supervisor.ts';
-import { lookUp, tell } from '../../src/daemon/supervisor-link.ts';
+import { supervisorLink } from '../../src/daemon/supervisor-link.ts';
 import type { FileSystem } from '../../src/fuse/driver.ts';
 import { createKernelDriver } from '../../src/fuse/kernel-driver.ts';
 import { mountFuse } from '../../src/mount/fuse.ts';
@@ -14,6 +14,12 @@ import { mountFuse } from '../../src/mount/fuse.ts';
 const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
 const [directory, marks] = process.argv.slice(2);
 const second = process.env[INHERITED_ENV] === '1';
+const supervisor = supervisorLink({
+  next: () => {
+    throw new Error('the supervisor lives');
+  },
+  onGone: () => exitNow(1),
+});
 const fileSystem: FileSystem = {
   lookup() {
     writeFileSync(`${marks}/${second ? 'answered' : 'asked'}`, String(process.pid));
@@ -29,8 +35,8 @@ const fileSystem: FileSystem = {
 };
 
 if (!second) await mountFuse(FUSE_FD, directory);
-tell({ type: 'mounted' });
+supervisor.tell({ type: 'mounted' });
 const driver = createKernelDriver({ fuseFd: FUSE_FD, threads: 1, inherited: second, log: () => {}, onEnd: () => {} });
 await driver.start(fileSystem);
-tell({ type: 'ready' });
-if (!second) await lookUp([`${directory}/name`]);
+supervisor.tell({ type: 'ready' });
+if (!second) await supervisor.lookUp([`${directory}/name`]);

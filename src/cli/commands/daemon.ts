@@ -7,6 +7,8 @@ import type { Context } from '../context.ts';
 
 /** The daemon gives up after 10 s, its supervisor after 15, ms. */
 const STOP_LIMIT = 20_000;
+/** How often a daemon is looked after that has another supervisor, ms. */
+const ATTEND_MS = 500;
 
 /** `nymph daemon`: serves until it is told to stop; with `stop`, tells the one that runs. */
 export async function run(context: Context, options: { stop?: boolean }): Promise<number | undefined> {
@@ -14,6 +16,7 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
     await stopDaemon(context);
     return undefined;
   }
+  if (await attend(context)) return undefined;
   try {
     return await supervise({
       script: daemonScript(),
@@ -32,6 +35,34 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
       cause: error,
     });
   }
+}
+
+/**
+ * Stands for a daemon that goes on although the process is dead that was started for it in the foreground: a service
+ * manager would start that one again and again. Waits for the end of the daemon, and passes on what would stop it.
+ * @returns false if there is none, or it was killed
+ */
+async function attend(context: Context): Promise<boolean> {
+  const { controlClient } = await import('../../daemon/control-client.ts');
+  const client = controlClient(context.config.address);
+  const ask = () => client.health().catch(() => undefined);
+  let health = await ask();
+  if (!health?.standIn) return false;
+  logger(context)(`a daemon serves already (process ${health.pid}); waiting for its end`);
+  let stopped = false;
+  const stop = () => {
+    stopped = true;
+    client.stop().catch((error: Error) => logger(context)(`cannot stop the daemon: ${error.message}`));
+  };
+  process.on('SIGTERM', stop).on('SIGINT', stop);
+  // Each of the two starts the other again, under another number.
+  for (let last = health; ; last = health ?? last) {
+    if (health === undefined && !isAlive(last.pid) && !isAlive(last.supervisor ?? last.pid)) break;
+    await sleep(ATTEND_MS);
+    health = await ask();
+  }
+  process.off('SIGTERM', stop).off('SIGINT', stop);
+  return stopped;
 }
 
 /** Returns when the processes are gone, so that the next daemon finds the root free. */

@@ -1,0 +1,23 @@
+/** A supervisor that the daemon starts when its own has died: it adopts that daemon. Its one argument is {@link Adoption}. */
+
+import type { LogOptions } from './log.ts';
+import { supervise } from './supervisor.ts';
+
+export interface Adoption {
+  /** The daemon's process, its entry point and its arguments. */
+  pid: number;
+  script: string;
+  arguments: string[];
+  /** Whether /dev/fuse is descriptor 3. */
+  fuse: boolean;
+  log: Pick<LogOptions, 'level' | 'format'>;
+}
+
+const { pid, log, ...rest } = JSON.parse(process.argv[2]) as Adoption;
+const status = await supervise({
+  ...rest,
+  adopt: { pid },
+  // It speaks seldom, and carries no logger until it does.
+  log: async (message) => (await import('./log.ts')).createLogger(log).warn(message),
+});
+process.exit(status);
