@@ -24,11 +24,12 @@ export interface KitOptions {
   store?: (store: Store) => Store;
   /** Called before each sync of the records. */
   beforeSync?: () => void;
+  aroundSync?: (sync: () => Promise<void>) => Promise<void>;
   pool: ThreadPool;
 }
 
 export async function openKit(root: string, options: KitOptions): Promise<Kit> {
-  const { pool, disk = localDisk, lazy, beforeSync = () => {} } = options;
+  const { pool, disk = localDisk, lazy, beforeSync = () => {}, aroundSync = (sync) => sync() } = options;
   mkdirSync(root, { recursive: true });
   const lines: Kit['lines'] = [];
   const log = (level: string, message: string, fields?: Record<string, unknown>) =>
@@ -41,7 +42,7 @@ export async function openKit(root: string, options: KitOptions): Promise<Kit> {
   const { sync } = durability;
   durability.sync = async () => {
     beforeSync();
-    return sync();
+    return aroundSync(sync);
   };
   const snapshotter = await createSnapshotter({
     store,
