@@ -7,6 +7,8 @@ export interface ContentStore {
   withLabels(namespace: string, labels: Record<string, string>, signal: AbortSignal): Promise<StoredContent[]>;
   /** Names of the images of a namespace that begin at an index or manifest. @throws as `withLabels` */
   namesOf(namespace: string, digest: string, signal: AbortSignal): Promise<string[]>;
+  /** The bytes of a blob of at most 512 MiB; `undefined` if it is not to be had, for whatever reason. */
+  read(namespace: string, digest: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
   close(): void;
 }
 
@@ -17,6 +19,8 @@ export interface StoredContent {
 
 /** It is on this machine: whoever waits longer waits for one that hangs, ms. */
 const ANSWER_TIMEOUT = 5_000;
+/** What is read is held in memory. */
+const MOST_BYTES = 512 << 20;
 
 /** @param address path of containerd's socket; nothing is opened before the first question */
 export function createContentStore(address: string): ContentStore {
@@ -61,6 +65,27 @@ export function createContentStore(address: string): ContentStore {
         ),
       );
       return images.map(({ name }) => name);
+    },
+    async read(namespace, digest, signal) {
+      const parts: Uint8Array[] = [];
+      let size = 0;
+      try {
+        const circumstances = { namespace, signal, timeout: ANSWER_TIMEOUT };
+        for await (const { data } of connection.list<{ data: Uint8Array }>(
+          'content',
+          'Read',
+          { digest },
+          circumstances,
+        )) {
+          size += data.length;
+          if (size > MOST_BYTES) return undefined;
+          parts.push(data);
+        }
+        return Buffer.concat(parts, size);
+      } catch {
+        // It is only a short cut: the registry has it too.
+        return undefined;
+      }
     },
     close: () => connection.close(),
   };

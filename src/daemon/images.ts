@@ -3,11 +3,14 @@ import type { Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
 import type { LazyImagesOptions } from '../snapshotter/lazy-images.ts';
 import { digestOf, type Origin, pinned, unpinned } from '../snapshotter/origin.ts';
+import type { Nearby } from '../sources/nearby.ts';
 import type { Repository } from '../sources/source.ts';
 import type { Service } from './service.ts';
 
 /** What the snapshotter needs of the rest of the daemon. */
-export interface ContainerImages extends Pick<LazyImagesOptions, 'mount' | 'unmount' | 'mounted'> {
+export interface ContainerImages extends Pick<LazyImagesOptions, 'unmount' | 'mounted'> {
+  /** Mounts an image, or finds it mounted. @param nearby who may have its manifest and bootstrap */
+  mount(origin: Origin, directory: string, nearby: Nearby | undefined, signal: AbortSignal): Promise<void>;
   /** The Nydus image that stands beside an ordinary one, or refers to it. */
   alternative(ordinary: Origin, signal: AbortSignal): Promise<Origin | undefined>;
   repository(origin: Origin): Repository;
@@ -16,9 +19,9 @@ export interface ContainerImages extends Pick<LazyImagesOptions, 'mount' | 'unmo
 /** Containers' root file systems are mounts like others, but that devices work in them. */
 export function imagesForContainers(service: Service, mounts: Mounts, opener: ImageOpener): ContainerImages {
   return {
-    async mount(origin, directory, signal) {
+    async mount(origin, directory, nearby, signal) {
       if ((await mounts.find(directory)) !== undefined) return;
-      await service.mount({ reference: origin, directory }, () => {}, signal, true);
+      await service.mount({ reference: origin, directory }, () => {}, signal, { nearby });
     },
     async unmount(directory) {
       await mounts.remove(directory, false).catch((error) => {

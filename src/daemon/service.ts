@@ -13,6 +13,7 @@ import { fetchAll, fetchListed } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import type { Startup } from '../mount/startup.ts';
 import { verifyImage } from '../mount/verify.ts';
+import type { Nearby } from '../sources/nearby.ts';
 import type {
   Choice,
   Health,
@@ -30,12 +31,11 @@ import type {
 
 /** What the control API does: the verbs of the command line, on the parts of a running daemon. */
 export interface Service {
-  /** @param allowDevices for the roots of containers */
   mount(
     request: MountRequest,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-    allowDevices?: boolean,
+    container?: ContainerMount,
   ): Promise<MountInfo>;
   umount(directory: string, force: boolean): Promise<void>;
   mounts(): Promise<MountInfo[]>;
@@ -47,6 +47,12 @@ export interface Service {
   status(): Promise<Status>;
   /** Takes up the mounts of an earlier daemon; what it returns mounts again what is gone, once FUSE is served. */
   restore(alive: boolean): Promise<() => Promise<void>>;
+}
+
+/** A mount for the roots of containers: device nodes work in it. */
+export interface ContainerMount {
+  /** Who may have manifest and bootstrap at hand. */
+  nearby?: Nearby;
 }
 
 export interface Parts {
@@ -71,12 +77,13 @@ export function createService(parts: Parts): Service {
     platform: string | undefined,
     progress: (p: Progress) => void,
     signal: AbortSignal,
+    nearby?: Nearby,
   ): Promise<{ image: AttachedImage; choice?: Choice }> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
     const here = pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference)));
     if (here !== undefined) return { image: here };
-    const found = await opener.resolve(reference, platform, progress, signal);
+    const found = await opener.resolve(reference, platform, progress, signal, nearby);
     const cached = await openCached(found.digest, found.reference, () => found.source);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };
@@ -107,11 +114,11 @@ export function createService(parts: Parts): Service {
     request: MountRequest,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-    allowDevices?: boolean,
+    container?: ContainerMount,
   ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
-    const { image, choice } = await open(reference, request.options?.platform, progress, signal);
+    const { image, choice } = await open(reference, request.options?.platform, progress, signal, container?.nearby);
     const there = await mounts.find(directory);
     const via = request.options?.via ?? 'auto';
     if (there?.stored.digest === image.stored.digest && (via === 'auto' || via === there.stored.kind)) {
@@ -126,7 +133,7 @@ export function createService(parts: Parts): Service {
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
-      mounted = await mounts.add(image, directory, { via, allowDevices });
+      mounted = await mounts.add(image, directory, { via, allowDevices: container !== undefined });
     } catch (error) {
       await image.release();
       throw error;

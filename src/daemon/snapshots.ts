@@ -7,14 +7,16 @@ import { unpackOnto } from '../containerd/layer.ts';
 import { NymphError } from '../errors.ts';
 import { createAlternatives } from '../snapshotter/alternatives.ts';
 import { createDoor } from '../snapshotter/door.ts';
-import { findOrigin } from '../snapshotter/find-origin.ts';
+import { findOrigin, namespaceOf } from '../snapshotter/find-origin.ts';
 import { overlayOptions } from '../snapshotter/kernel-options.ts';
 import type { Layer } from '../snapshotter/lazy.ts';
 import { createLazyImages, pieceOf } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
+import type { Origin } from '../snapshotter/origin.ts';
 import { createPieces } from '../snapshotter/pieces.ts';
 import type { Mount } from '../snapshotter/snapshotter.ts';
 import { summary } from '../snapshotter/summary.ts';
+import type { Nearby } from '../sources/nearby.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { SnapshotsStatus } from './api.ts';
 import type { Config } from './config.ts';
@@ -47,12 +49,24 @@ export async function serveSnapshots(
     return unpackOnto(containerd, UNPACKING_NAMESPACE, images.repository(image), layer, mounts, ending.signal);
   };
   const ending = new AbortController();
+  /** Where containerd has the manifest and bootstrap of an image, because it has unpacked them. */
+  const namespaces = new Map<Origin, string>();
+  const nearby = (origin: Origin): Nearby | undefined => {
+    const namespace = namespaces.get(origin);
+    namespaces.delete(origin);
+    return namespace === undefined ? undefined : (digest, signal) => content.read(namespace, digest, signal);
+  };
   const alternative = config.snapshotter.alternatives ? images.alternative : async () => undefined;
   const snapshotter = await openSnapshotter(config.root, pool, log, (directories) =>
     createLazyImages({
       ...images,
       directories,
-      find: (layer, signal) => findOrigin(content, layer, signal),
+      mount: (origin, directory, signal) => images.mount(origin, directory, nearby(origin), signal),
+      async find(layer, signal) {
+        const origin = await findOrigin(content, layer, signal);
+        namespaces.set(origin, namespaceOf(layer));
+        return origin;
+      },
       alternatives: createAlternatives(alternative, log),
       pieces: createPieces({ directories, overlayOptions: overlayOptions(), unpack, log }),
       log,

@@ -7,6 +7,7 @@ import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
+import { type Nearby, withNearby } from '../sources/nearby.ts';
 import { openRepository } from '../sources/open.ts';
 import { formatReference, parseReference, pinnedDigest } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
@@ -23,8 +24,17 @@ export interface ImageOpener {
   canonical(reference: string): string;
   /** The digest of the manifest or index that a reference names, where it does. @throws NymphError `usage` */
   pinned(reference: string): OciDigest | undefined;
-  /** Finds the image that a reference means now: one or two small requests. */
-  resolve(reference: string, platform: string | undefined, progress: Report, signal: AbortSignal): Promise<FoundImage>;
+  /**
+   * Finds the image that a reference means now: one or two small requests.
+   * @param nearby is asked for manifest and bootstrap first
+   */
+  resolve(
+    reference: string,
+    platform: string | undefined,
+    progress: Report,
+    signal: AbortSignal,
+    nearby?: Nearby,
+  ): Promise<FoundImage>;
   /** Where the blobs of a reference come from; no request is made. */
   sources(reference: string): OpenSource;
   /** The place that a reference is in; no request is made. */
@@ -73,11 +83,13 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     platform: string | undefined,
     progress: Report,
     signal: AbortSignal,
+    nearby?: Nearby,
   ): Promise<FoundImage> {
     progress({ stage: 'resolving' });
     pool.warm(LOAD);
-    const from = repository(reference);
-    const chosen = await chooseImage(from, platform, opener.pinned(reference) !== undefined, signal);
+    const pinned = opener.pinned(reference);
+    const from = nearby === undefined ? repository(reference) : withNearby(repository(reference), nearby, pinned);
+    const chosen = await chooseImage(from, platform, pinned !== undefined, signal);
     const base = { reference: from.reference, kind: from.kind, ...chosen, source: sourceOf(from) };
     const { manifest, layers } = chosen;
     return {

@@ -20,8 +20,7 @@ const CHILD = 'containerd.io/gc.ref.content.m.';
 const MOST_CHILDREN = 64;
 
 export async function findOrigin(store: ContentStore, layer: Layer, signal: AbortSignal): Promise<Origin> {
-  // `<plugin>/<namespace>/<number>/<chain id>`: what a committed layer is called.
-  const [plugin, namespace, , chain] = layer.name.split('/');
+  const [plugin, namespace, , chain] = partsOf(layer);
   for (const config of await store.withLabels(namespace, { [UNPACKED + plugin]: chain }, signal))
     for (const { digest } of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
       if (!isDigest(digest)) continue;
@@ -33,6 +32,16 @@ export async function findOrigin(store: ContentStore, layer: Layer, signal: Abor
   throw new NymphError('not-found', `containerd does not know where the image of ${layer.name} came from`, {
     hint: 'Pull it again; `nymph run-check` and docs/containerd.md say how a puller names the image.',
   });
+}
+
+/** The namespace of containerd that a layer was unpacked in. */
+export function namespaceOf(layer: Layer): string {
+  return partsOf(layer)[1];
+}
+
+/** `<plugin>/<namespace>/<number>/<chain id>`: what a committed layer is called. */
+function partsOf({ name }: Layer): string[] {
+  return name.split('/');
 }
 
 /** Names of images that are the manifest, or an index with it. */

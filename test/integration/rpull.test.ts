@@ -260,9 +260,10 @@ for (const programs of INSTALLS)
 
     test('with nymph an ordinary image is unpacked, and the result says why', async () => {
       const { layers } = await rpull('--namespace', 'usual', plain);
-      for (const { state, reason } of layers) assert.deepEqual([state, reason], ['unpacked', 'an ordinary layer']);
+      for (const { state, reason } of layers)
+        assert.deepEqual([state, reason], ['unpacked', 'a layer of an ordinary image']);
       for (const { state, reason } of (await rpull('--namespace', 'usual', plain)).layers)
-        assert.deepEqual([state, reason], ['present', 'an ordinary layer']);
+        assert.deepEqual([state, reason], ['present', 'a layer of an ordinary image']);
       const { out, err } = await inContainer('usual', 'nymph', plain, '/bin/cat', '/one');
       assert.equal(out.toString(), 'last', err);
       await containerd.good('-n', 'usual', 'images', 'rm', '--sync', plain);

@@ -52,6 +52,7 @@ function contentStore(
         : [],
     namesOf: async (namespace, target) =>
       namespace === 'default' ? Object.keys(images).filter((name) => images[name] === target) : [],
+    read: async () => undefined,
     close: () => {},
   };
 }
