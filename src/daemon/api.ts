@@ -17,6 +17,7 @@
  * Errors outside a stream: status 4xx/5xx with an ApiError.
  */
 import type { ErrorCode } from '../errors.ts';
+import type { SnapshotsStatus } from '../snapshotter/summary.ts';
 
 export interface ApiError {
   error: { code: ErrorCode; message: string; hint?: string };
@@ -164,20 +165,4 @@ export interface Status {
   images: ImageInfo[];
   /** What containerd has here. Absent if its socket is not served. */
   snapshots?: SnapshotsStatus;
-}
-
-export interface SnapshotsStatus {
-  /** Of containers, and of layers that are being unpacked. */
-  active: number;
-  views: number;
-  layers: LayerStatus[];
-}
-
-export interface LayerStatus {
-  name: string;
-  lazy: boolean;
-  /** Why it is not. */
-  reason?: string;
-  /** Of the uppermost layer of a lazy image. */
-  image?: string;
 }

@@ -29,7 +29,7 @@ export const DEFAULT_POLICY: FetchPolicy = {
   pause: 50,
   maxPause: 5_000,
   prefetchRequests: 4,
-  amplify: 16 << 10,
+  amplify: 4 << 10,
   detour: 160 << 10,
   gap: 32 << 10,
   windowMax: 64 << 20,

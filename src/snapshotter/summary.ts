@@ -1,5 +1,20 @@
-import type { LayerStatus, SnapshotsStatus } from '../daemon/api.ts';
 import { LABEL_IMAGE, LABEL_LAZY, type Snapshotter } from './snapshotter.ts';
+
+export interface SnapshotsStatus {
+  /** Of containers, and of layers that are being unpacked. */
+  active: number;
+  views: number;
+  layers: LayerStatus[];
+}
+
+export interface LayerStatus {
+  name: string;
+  lazy: boolean;
+  /** Why it is not. */
+  reason?: string;
+  /** Of the uppermost layer of a lazy image. */
+  image?: string;
+}
 
 /** What is here for containerd, and for each layer whether it is served lazily, and if not, why. */
 export async function summary(snapshotter: Snapshotter): Promise<SnapshotsStatus> {

@@ -1,5 +1,6 @@
-import type { ImageInfo, SnapshotsStatus, Status } from '../../daemon/api.ts';
+import type { ImageInfo, Status } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
+import type { SnapshotsStatus } from '../../snapshotter/summary.ts';
 import { isDigest } from '../../sources/digest.ts';
 import type { Context } from '../context.ts';
 import { canonicalReference } from '../reference.ts';

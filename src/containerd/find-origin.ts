@@ -1,8 +1,8 @@
-import type { ContentStore } from '../containerd/content.ts';
 import { NymphError } from '../errors.ts';
+import type { Layer } from '../snapshotter/lazy.ts';
+import { type Origin, pinned } from '../snapshotter/origin.ts';
 import { isDigest } from '../sources/digest.ts';
-import type { Layer } from './lazy.ts';
-import { type Origin, pinned } from './origin.ts';
+import type { ContentStore } from './content.ts';
 
 /**
  * Which image a bootstrap layer belongs to that containerd unpacked for a puller that did not say so. containerd knows:
