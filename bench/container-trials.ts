@@ -42,7 +42,7 @@ export async function containers(
     spawnSync('containerd', ['--version']).error !== undefined
   )
     throw new Error('The trial with containers needs nerdctl, containerd and runc on the PATH.');
-  const image = await programImage(lab, place.kept);
+  const image = await programImage(lab, place);
   const layout = await withPlainImage(image, join(place.scratch, 'layout'));
   const remote = await startRemote(lab, { program: layout });
   const cold: Record<Snapshotter, Start[]> = { nydus: [], overlayfs: [] };

@@ -7,7 +7,8 @@ import { controlClient } from '../src/daemon/control-client.ts';
 import type { Lab } from './lab.ts';
 import { ended, run } from './processes.ts';
 
-const PROGRAM = fileURLToPath(new URL('../bin/nymph', import.meta.url));
+/** The program as people start it. */
+export const NYMPH = fileURLToPath(new URL('../bin/nymph', import.meta.url));
 
 /** A daemon with a cache of its own, and the command line that speaks to it: by `bin/nymph`, as people start it. */
 export interface Nymph {
@@ -30,7 +31,7 @@ export async function startNymph(lab: Lab, home: string, driver: 'kernel' | 'fus
   const logFile = join(home, 'daemon.log');
   await using log = await open(logFile, 'a');
   // A session of its own: Ctrl-C on the terminal must not end it before its mounts are gone.
-  const child = spawn(PROGRAM, [...options, 'daemon'], { detached: true, stdio: ['ignore', log.fd, log.fd] });
+  const child = spawn(NYMPH, [...options, 'daemon'], { detached: true, stdio: ['ignore', log.fd, log.fd] });
   const ending = new AbortController();
   const running = new Set<Promise<unknown>>();
   const stop = async () => {
@@ -52,7 +53,7 @@ export async function startNymph(lab: Lab, home: string, driver: 'kernel' | 'fus
     pid: child.pid!,
     command: async (...args) => {
       if (ending.signal.aborted) throw new Error('the daemon is being stopped');
-      const finished = run(PROGRAM, [...options, ...args], { signal: ending.signal });
+      const finished = run(NYMPH, [...options, ...args], { signal: ending.signal });
       running.add(finished);
       return (await finished.finally(() => running.delete(finished))).out.trimEnd();
     },

@@ -56,10 +56,10 @@ export async function findPlace(lab: Lab, home: string): Promise<Place> {
  * to four times slower for some minutes after many files were removed (it passes over inodes that were just freed).
  * @returns its root; it goes away with the lab
  */
-export async function freshExt4(lab: Lab, place: Place): Promise<string> {
-  const root = join(place.scratch, 'fresh');
+export async function freshExt4(lab: Lab, place: Place, name = 'fresh'): Promise<string> {
+  const root = join(place.scratch, name);
   await mkdir(root);
-  await run('mount', ['-o', 'loop', await loopImage(join(place.scratch, 'fresh.img'), FRESH_BYTES), root]);
+  await run('mount', ['-o', 'loop', await loopImage(join(place.scratch, `${name}.img`), FRESH_BYTES), root]);
   lab.later(() => unmountBelow(place.scratch));
   return root;
 }

@@ -6,13 +6,14 @@ import { writeOciLayout } from '../src/build/oci-layout.ts';
 import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
 import { sharedFixture } from '../test/fixtures.ts';
-import type { Lab } from './lab.ts';
-import { startNymph } from './nymph.ts';
+import { type Lab, unmountBelow } from './lab.ts';
+import { NYMPH, startNymph } from './nymph.ts';
+import { freshExt4, type Place } from './place.ts';
 import { run } from './processes.ts';
 
 /** A real root file system with an interpreter, as a Nydus image and as an ordinary layer. */
 export interface ProgramImage {
-  /** OCI layout with the tag `nydus`; among its blobs is the archive. */
+  /** OCI layout with the tag `nydus`, and `listed`: built with a list of what the program reads. Among its blobs is the archive. */
   layout: string;
   /** Digest of a tar+gzip of the same tree. */
   archive: string;
@@ -28,7 +29,8 @@ const PERL = ['perl', '-e', 'use POSIX; print "ok\\n"'];
 const PERL_TREE_BYTES = 130e6;
 
 /** Makes them in `kept`, unless they are there. */
-export async function programImage(lab: Lab, kept: string): Promise<ProgramImage> {
+export async function programImage(lab: Lab, place: Place): Promise<ProgramImage> {
+  const { kept } = place;
   const shared = sharedFixture('oci', 'python');
   const home = join(kept, shared === null ? 'perl' : 'python');
   const layout = join(home, 'layout');
@@ -41,16 +43,37 @@ export async function programImage(lab: Lab, kept: string): Promise<ProgramImage
     else await packLayout(lab, shared, layout, draft);
     await rename(draft, archive);
   }
+  const program = shared === null ? PERL : PYTHON;
+  const list = join(home, 'read-first');
+  if (!existsSync(list)) {
+    await writeFile(`${list}.draft`, await filesRead(lab, place, archive, program));
+    await run(NYMPH, ['build', archive, '-o', `oci:${layout}:listed`, '--prefetch', `${list}.draft`]);
+    await rename(`${list}.draft`, list);
+  }
   const hex = await sha256(archive);
   const blob = join(layout, 'blobs', 'sha256', hex);
   if (!existsSync(blob)) await link(archive, blob);
   return {
     layout,
     archive: `sha256:${hex}`,
-    program: shared === null ? PERL : PYTHON,
+    program,
     says: 'ok\n',
     text: shared === null ? "this machine's Perl with 130 MB of its libraries" : 'a Debian root with Python (138 MB)',
   };
+}
+
+/**
+ * The regular files of an archive that a program reads, one a line: those whose access time changes while it runs.
+ */
+async function filesRead(lab: Lab, place: Place, archive: string, program: string[]): Promise<string> {
+  const root = await freshExt4(lab, place, 'traced');
+  await run('mount', ['-o', 'remount,strictatime', root]);
+  await run('tar', ['-xzf', archive, '-C', root, '--atime-preserve=system']);
+  await run('find', [root, '-exec', 'touch', '-h', '-a', '-d', '2000-01-01', '{}', '+']);
+  await run('env', ['LC_ALL=C', 'chroot', root, ...program]);
+  const { out } = await run('find', [root, '-xdev', '-type', 'f', '-newerat', '2001-01-01', '-printf', '/%P\\n']);
+  await unmountBelow(place.scratch);
+  return out;
 }
 
 /** Copies an image, and packs what it shows into a tar+gzip. */
