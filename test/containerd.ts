@@ -39,9 +39,15 @@ export function noContainerd(): string | false {
   return spawnSync('containerd', ['--version']).error ? 'not installed: containerd' : false;
 }
 
-/** Lines of configuration, as docs/containerd.md has them, for a snapshotter `name` on a socket. The first line is the version. */
+/** Lines of configuration, as docs/containerd.md has them, for a snapshotter `name` on a socket, beside overlayfs. */
 export function proxyPlugin(name: string, address: string, version: 2 | 3 = 2): string {
-  return `version = ${version}\n\n[proxy_plugins.${name}]\n  type = "snapshot"\n  address = "${address}"\n`;
+  const plugin = `[proxy_plugins.${name}]\n  type = "snapshot"\n  address = "${address}"\n  capabilities = ["remap-ids"]\n`;
+  if (version === 2) return `version = 2\n${plugin}`;
+  const unpack = ['overlayfs', name].map(
+    (snapshotter) =>
+      `[[plugins."io.containerd.transfer.v1.local".unpack_config]]\n  platform = "linux"\n  snapshotter = "${snapshotter}"\n`,
+  );
+  return `version = 3\n${plugin}${unpack.join('')}`;
 }
 
 /**
