@@ -1,6 +1,7 @@
 import { DIGEST_SIZE, digestOf } from '../codec/digest.ts';
 import { corrupt } from '../errors.ts';
 import type { DigestAlgorithm } from '../image/image.ts';
+import { BLOB_ID } from './layout.ts';
 import { checkTables, type Ledger } from './ledger.ts';
 
 /**
@@ -172,10 +173,14 @@ export function decodeLedger(bytes: Uint8Array): StoredLedger {
   if (view.length !== sizeOf(shape)) throw corrupt(STRUCTURE, 'counts', 32, 'contradict the size of the file');
   const digestAlgorithm = ALGORITHMS[view.readUInt32LE(12)];
   if (!digestAlgorithm) throw corrupt(STRUCTURE, 'digest algorithm', 12, 'is not known');
+  const id = view.toString('latin1', 40, 104);
+  if (!BLOB_ID.test(id)) throw corrupt(STRUCTURE, 'blob id', 40, 'is none');
+  const objectDigest = view.toString('latin1', 104, 168);
+  if (!BLOB_ID.test(objectDigest)) throw corrupt(STRUCTURE, 'digest of the object', 104, 'is none');
   const { dictionarySize, ...tables } = tablesIn(aligned.buffer as ArrayBuffer, shape);
   const ledger: Ledger = {
-    id: view.toString('latin1', 40, 104),
-    digest: `sha256:${view.toString('latin1', 104, 168)}`,
+    id,
+    digest: `sha256:${objectDigest}`,
     digestAlgorithm,
     size: Number(view.readBigUInt64LE(24)),
     ...tables,

@@ -69,8 +69,8 @@ export async function recoverImages(
       if (!OCI_DIGEST.test(digest)) throw corrupt('cache directory', 'name', 0, 'not the name of an image');
       await stat(bootstrap);
       if (!rows.has(digest)) {
-        const image = JSON.parse(await readFile(description, 'utf8')) as StoredImage;
-        if (image.digest !== digest) throw corrupt('image.json', 'digest', 0, 'describes another image');
+        const image = JSON.parse(await readFile(description, 'utf8')) as StoredImage | null;
+        if (image?.digest !== digest) throw corrupt('image.json', 'digest', 0, 'describes another image');
         catalogue.putImage(image);
       }
       sizes.set(digest, await bytesOnDisk(bootstrap, description));

@@ -177,7 +177,9 @@ function parseHost(text: string, host: string): string {
   const name = match?.[1] ?? '';
   const valid = name.startsWith('[') ? isIP(name.slice(1, -1)) === 6 : HOST.test(name);
   const port = match?.[2] === undefined ? 1 : Number(match[2]);
-  if (!match || !valid || port < 1 || port > 65535) throw wrong(text, `\`${host}\` is not a host or host:port`);
+  // A last part that is a number makes the whole an address of IPv4, which may be none: `registry.5`.
+  if (!match || !valid || port < 1 || port > 65535 || !URL.canParse(`https://${host}/`))
+    throw wrong(text, `\`${host}\` is not a host or host:port`);
   const lower = host.toLowerCase();
   // Where capital letters alone tell that it is a host, they must stay.
   if (!isHost(lower)) return host;

@@ -215,3 +215,15 @@ test('directories and rows that do not belong together are cleaned up', async (t
   assert.deepEqual(readdirSync(blobs), [third]);
   assert.deepEqual([...readdirSync(join(store.root, 'tmp')), ...readdirSync(join(store.root, 'trash'))], []);
 });
+
+test('a description of an image that is JSON and no image costs the image alone', async (t) => {
+  for (const text of ['null', '7', '[]', '{"digest":"sha256:1"}']) {
+    const store = await makeStore(join(temporaryDirectory(t), 'root'));
+    rmSync(join(store.root, 'catalogue.db'));
+    writeFileSync(join(store.root, 'images', store.image.digest.slice('sha256:'.length), 'image.json'), text);
+    const cache = await openCache(store.root, { bootId: 'one' });
+    assert.deepEqual(cache.images(), [], text);
+    assert.equal(cache.usage().blobs, 3);
+    await cache.close();
+  }
+});

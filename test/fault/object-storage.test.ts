@@ -78,6 +78,14 @@ for (const kind of ['s3', 'oss'] as const) {
     }
   });
 
+  test(`${kind}: a clock at the end of time is refused, and believed by nobody after`, async () => {
+    const server = await storage({ kind, faults: { clock: 8.64e15 - Date.now() - 60_000 } });
+    const { source } = blob(kind, { endpoint: server.host });
+    await refuses(source, { code: 'denied', message: /RequestTimeTooSkewed/ });
+    server.faults.clock = 0;
+    await reads(source);
+  });
+
   test(`${kind}: wrong keys are refused with a hint; right ones in the file count at once`, async () => {
     const server = await storage({ kind });
     const { source, file } = blob(kind, { endpoint: server.host, access_key_secret: 'hidden-other' });
@@ -153,6 +161,15 @@ test('a storage that wants the bucket in the host’s name gets it there, signed
   await reads(blob('oss', { endpoint: 'storage.test', proxy: { url: oss.url } }).source);
   assert.equal(oss.stats.log.at(-1)?.headers.host, 'images.storage.test');
   assert.equal(oss.stats.requests, 1);
+});
+
+test('an endpoint that is no address is not gone to', async () => {
+  const server = await storage();
+  const { source } = blob('s3', { endpoint: server.host });
+  server.faults.moved = { endpoint: `${server.host.split(':')[0]}:99999` };
+  await refuses(source, { code: 'source', message: /PermanentRedirect/ });
+  server.faults.moved = undefined;
+  await reads(source);
 });
 
 test('a storage that names another endpoint of its own is followed there, but nobody else’s', async () => {

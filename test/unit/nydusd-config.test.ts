@@ -198,6 +198,7 @@ describe('what is wrong names the key, never its value', () => {
     refuses(() => v1('s3', { ...keys, endpoint: 'https://s3.example' }), /endpoint is not `host` or `host:port`/);
     refuses(() => v1('s3', { ...keys, object_prefix: 'a/../b' }), /object_prefix has a part/);
     refuses(() => v1('s3', { ...keys, timeout: -1 }), /timeout is not a whole number/);
+    refuses(() => v1('s3', { ...keys, endpoint: 's3.5' }), /endpoint is not `host` or `host:port`/);
     refuses(() => v1('oss', keys), /endpoint is missing/);
     refuses(() => v1('registry', { repo: 'a' }), /config\.host is missing/);
     refuses(() => v1('registry', { host: 'h', repo: '../a' }), /repo is not the name/);

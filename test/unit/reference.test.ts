@@ -81,6 +81,7 @@ test('wrong references say why and what to write', () => {
     ['r.io:0/a', /host/],
     ['r.io:65536/a', /host/],
     ['r.io:x/a', /host/],
+    ['registry.5/a', /host/],
     ['-r.io/a', /host/],
     ['[::g]/a', /host/],
     ['user@r.io/a', /host/],

@@ -212,7 +212,8 @@ function parseScheme(fields: Fields, name: string): 'http' | 'https' | undefined
 }
 
 function parseHost(fields: Fields, name: string, text: string): string {
-  if (!HOST.test(text) || (text.startsWith('[') && isIP(text.slice(1, text.indexOf(']'))) !== 6))
+  const isAddress = !text.startsWith('[') || isIP(text.slice(1, text.indexOf(']'))) === 6;
+  if (!HOST.test(text) || !isAddress || !URL.canParse(`https://${text}/`))
     throw fields.wrong(name, 'is not `host` or `host:port`', 'Leave out `https://` and paths.');
   return text.toLowerCase();
 }

@@ -44,10 +44,14 @@ export async function readRefusal(response: HttpResponse): Promise<StorageRefusa
     code: parsed.code,
     message: parsed.message,
     ...(region && /^[A-Za-z0-9-]{1,64}$/.test(region) ? { region } : {}),
-    ...(parsed.endpoint && /^[A-Za-z0-9.-]+(:\d{1,5})?$/.test(parsed.endpoint) ? { endpoint: parsed.endpoint } : {}),
+    ...(parsed.endpoint && isHost(parsed.endpoint) ? { endpoint: parsed.endpoint } : {}),
     ...(Number.isNaN(time) ? {} : { time }),
     ...(retryAfter === undefined ? {} : { retryAfter }),
   };
+}
+
+function isHost(text: string): boolean {
+  return /^[A-Za-z0-9.-]+(:\d{1,5})?$/.test(text) && URL.canParse(`https://${text}/`);
 }
 
 function parseBody(body: string): { code: string; message: string; region?: string; endpoint?: string } {

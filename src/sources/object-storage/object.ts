@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { NymphError } from '../../errors.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { type HttpNetwork, send } from '../http/network.ts';
 import { openRanged } from '../http/ranged.ts';
@@ -35,6 +36,8 @@ const HOSTED_ONLY = new Set(['SecondLevelDomainForbidden', 'VirtualHostDomainReq
 const PROVIDERS = ['.amazonaws.com', '.amazonaws.com.cn', '.aliyuncs.com'];
 /** Clocks are told apart by whole seconds. */
 const SAME_TIME = 5_000;
+/** A hundred years: who is further away has no clock, and such a time may not even be a date. */
+const MOST_SKEW = 100 * 366 * 24 * 3_600_000;
 
 /**
  * Opens a bucket; no request is made.
@@ -115,16 +118,17 @@ export function openBucket(
 
 function addressOf(bucket: Bucket, learnt: Learnt, protocol: string, key: string): URL {
   const { endpoint, hosted } = learnt;
-  return hosted
-    ? new URL(`${protocol}//${bucket.name}.${endpoint}/${encodeKey(key)}`)
-    : new URL(`${protocol}//${endpoint}/${bucket.name}/${encodeKey(key)}`);
+  const place = hosted ? `${bucket.name}.${endpoint}` : `${endpoint}/${bucket.name}`;
+  const text = `${protocol}//${place}/${encodeKey(key)}`;
+  if (!URL.canParse(text)) throw new NymphError('config', `${place} cannot be the address of a bucket`);
+  return new URL(text);
 }
 
 function learn(bucket: Bucket, learnt: Learnt, refusal: StorageRefusal): void {
   const { code, region, endpoint, time } = refusal;
   if (code === 'RequestTimeTooSkewed' && time !== undefined) {
     const skew = time - Date.now();
-    if (Math.abs(skew - learnt.skew) > SAME_TIME) learnt.skew = skew;
+    if (Math.abs(skew - learnt.skew) > SAME_TIME && Math.abs(skew) < MOST_SKEW) learnt.skew = skew;
   }
   if (bucket.kind === 's3' && region !== undefined) learnt.region = region;
   if (HOSTED_ONLY.has(code) && !isAddress(learnt.endpoint)) learnt.hosted = true;
