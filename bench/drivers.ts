@@ -63,7 +63,7 @@ function withWarmDisk(measure: Measure, place: Place): Measure {
 }
 
 async function mountBy(lab: Lab, place: Place, image: LocalImage, driver: DriverName): Promise<string> {
-  const nymph = await startNymph(lab, join(place.scratch, driver), driver);
+  const nymph = await startNymph(lab, join(place.scratch, driver), { driver });
   const directory = join(place.scratch, `${driver}-tree`);
   const reference = `oci:${image.layout}:bench`;
   await nymph.command('pull', reference);

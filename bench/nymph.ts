@@ -23,15 +23,21 @@ export interface Nymph {
 /**
  * Starts a daemon with an empty cache; returns when it answers. It ends with the lab at the latest.
  * @param home directory of its files, made if need be; short, because the socket is in it
+ * @param preload module that its processes and threads load first
  */
-export async function startNymph(lab: Lab, home: string, driver: 'kernel' | 'fuse-native' = 'kernel'): Promise<Nymph> {
+export async function startNymph(
+  lab: Lab,
+  home: string,
+  { driver = 'kernel', preload }: { driver?: 'kernel' | 'fuse-native'; preload?: string } = {},
+): Promise<Nymph> {
   await mkdir(home, { recursive: true });
   const address = join(home, 'control.sock');
   const options = ['--root', join(home, 'root'), '--address', address, '--driver', driver];
   const logFile = join(home, 'daemon.log');
   await using log = await open(logFile, 'a');
   // A session of its own: Ctrl-C on the terminal must not end it before its mounts are gone.
-  const child = spawn(NYMPH, [...options, 'daemon'], { detached: true, stdio: ['ignore', log.fd, log.fd] });
+  const env = preload === undefined ? process.env : { ...process.env, NODE_OPTIONS: `--import=${preload}` };
+  const child = spawn(NYMPH, [...options, 'daemon'], { detached: true, stdio: ['ignore', log.fd, log.fd], env });
   const ending = new AbortController();
   const running = new Set<Promise<unknown>>();
   const stop = async () => {
