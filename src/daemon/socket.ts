@@ -1,11 +1,11 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { NymphError } from '../errors.ts';
 
 /**
  * Makes way for a unix socket: its directory (mode 0700), and away with one that nobody answers.
- * @throws NymphError `busy` if somebody answers
+ * @throws NymphError `busy` if somebody answers, `config` if something else is there
  */
 export async function claimSocket(address: string): Promise<void> {
   await mkdir(dirname(address), { recursive: true, mode: 0o700 });
@@ -13,6 +13,9 @@ export async function claimSocket(address: string): Promise<void> {
     throw new NymphError('busy', `a daemon answers on ${address} already`, {
       hint: 'Use it, stop it with `nymph daemon --stop`, or choose another --address and --root.',
     });
+  const found = await stat(address).catch(() => undefined);
+  if (found !== undefined && !found.isSocket())
+    throw new NymphError('config', `${address} is no socket`, { hint: 'Remove it, or name another address.' });
   await rm(address, { force: true });
 }
 
@@ -24,6 +27,7 @@ export function answers(address: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    socket.once('error', () => resolve(false));
+    // EAGAIN: so many wait there that there is no place in the queue.
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'EAGAIN'));
   });
 }
