@@ -54,7 +54,8 @@ const MEASURE = jobBeside<UsageInput, UsageOutput>(import.meta.url, 'usage-job')
 const JOB_MS = 10;
 /** Owner of what the daemon makes. */
 const OURS = 0;
-const FS_MODE = 0o755;
+/** Of the directory `fs`: the root of a container. */
+export const FS_MODE = 0o755;
 const WORK_MODE = 0o711;
 
 /** Synchronous work at the start: makes what is missing. @param root of nymph */

@@ -69,13 +69,15 @@ export function createHolders({ open, shut }: OpenAndShut): Holders {
   }
 
   async function letGo(holder: Holder): Promise<void> {
-    for (const directory of [...holders.keys()]) {
-      if (!remove(directory, holder)) continue;
-      await inTurn(directory, async () => {
+    const left = [...holders.keys()].filter((directory) => remove(directory, holder));
+    const shutting = left.map((directory) =>
+      inTurn(directory, async () => {
         // Somebody may have come in the meantime.
         if (!holders.has(directory)) await shut(directory);
-      });
-    }
+      }),
+    );
+    await Promise.allSettled(shutting);
+    await Promise.all(shutting);
   }
 
   return {

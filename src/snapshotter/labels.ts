@@ -1,9 +1,11 @@
 import { NymphError } from '../errors.ts';
-import { LABEL_LAZY, LABEL_TARGET, type Labels } from './snapshotter.ts';
+import { LABEL_IMAGE, LABEL_LAZY, LABEL_PIECE, LABEL_TARGET, type Labels } from './snapshotter.ts';
 
 /** Bytes of a key and its value together, as containerd limits them. */
 const MOST_LABEL = 4096;
 const ONE = 'labels.';
+/** Nobody else may set them: an image could name another one in its annotations. */
+const OURS: readonly string[] = [LABEL_LAZY, LABEL_IMAGE, LABEL_PIECE];
 
 /** Labels of a request without those that are ours to set. @throws NymphError `usage` for one that is too long */
 export function requestLabels(given: Labels): Labels {
@@ -11,7 +13,7 @@ export function requestLabels(given: Labels): Labels {
   for (const [key, value] of Object.entries(given)) {
     if (Buffer.byteLength(key) + Buffer.byteLength(value) > MOST_LABEL)
       throw new NymphError('usage', `the label ${key.slice(0, 64)} and its value are longer than ${MOST_LABEL} bytes`);
-    if (key !== LABEL_LAZY) labels[key] = value;
+    if (!OURS.includes(key)) labels[key] = value;
   }
   return labels;
 }
@@ -36,6 +38,6 @@ export function changedLabels(before: Labels, given: Labels, paths: readonly str
       else delete after[key];
     }
   }
-  for (const key of lazy ? [LABEL_LAZY, LABEL_TARGET] : [LABEL_LAZY]) if (key in before) after[key] = before[key];
+  for (const key of lazy ? [...OURS, LABEL_TARGET] : OURS) if (key in before) after[key] = before[key];
   return after;
 }

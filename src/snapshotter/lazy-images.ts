@@ -1,4 +1,4 @@
-import { mkdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../cache/health.ts';
@@ -9,7 +9,7 @@ import { createHolders } from './holders.ts';
 import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
 import { digestOf, type Origin, originOf } from './origin.ts';
 import type { Pieces } from './pieces.ts';
-import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
+import { LABEL_IMAGE, LABEL_PIECE, type Labels } from './snapshotter.ts';
 
 /**
  * Nydus images for containerd. Such an image has layers of data, which containerd need not have, and at the top a small
@@ -30,8 +30,6 @@ import { LABEL_IMAGE, type Labels } from './snapshotter.ts';
 /** Annotations of nydusify, which containerd passes on as labels. */
 const LABEL_DATA = 'containerd.io/snapshot/nydus-blob';
 const LABEL_BOOTSTRAP = 'containerd.io/snapshot/nydus-bootstrap';
-/** Set by us on the other layers of an ordinary image whose Nydus image is mounted: the origin of the ordinary one. */
-const LABEL_PIECE = 'containerd.io/snapshot/nymph.piece-of';
 /** Set by pullers: the digest of the layer, and those from it upwards. */
 const LABEL_LAYER = 'containerd.io/snapshot/cri.layer-digest';
 const LABEL_LAYERS = 'containerd.io/snapshot/cri.image-layers';
@@ -226,6 +224,9 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
         await shut(directory).catch((error) =>
           log('warn', 'an image that no snapshot uses stays mounted', { directory, why: error.message }),
         );
+    // Of a mount that was being made or taken away; what is mounted, or not empty, stays.
+    for (const name of await readdir(home).catch(() => []))
+      if (!holders.isHeld(join(home, name))) await rmdir(join(home, name)).catch(() => undefined);
   }
 
   return { claim, lowers, committed, release, restore };

@@ -1,7 +1,7 @@
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../cache/health.ts';
-import type { Directories } from './directories.ts';
+import { type Directories, FS_MODE } from './directories.ts';
 import type { Layer } from './lazy.ts';
 import { mountsOf } from './overlay.ts';
 import type { Mount } from './snapshotter.ts';
@@ -36,7 +36,8 @@ export function createPieces({ directories, overlayOptions, unpack, log }: Piece
     log('info', 'a layer that was left out is unpacked: another image builds on it', { snapshot: piece.name });
     const [draft, fs, workdir] = [join(place, DRAFT), directories.fs(piece.id), directories.work(piece.id)];
     for (const path of [draft, fs, workdir]) await rm(path, { recursive: true, force: true });
-    for (const path of [draft, workdir]) await mkdir(path, { mode: 0o755 });
+    for (const path of [draft, workdir]) await mkdir(path);
+    await chmod(draft, FS_MODE);
     await unpack(
       piece,
       mountsOf({ kind: 'active', labels: {}, upper: draft, work: workdir, lowers: below, options: overlayOptions }),

@@ -29,14 +29,16 @@ const PAGE = 100;
 /** Takes up what an earlier daemon left, then serves the calls of `snapshotter.ts`. */
 export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapshotter> {
   const { store, durability, directories, lazy, log } = parts;
-  /** Snapshots that are being made: they have no record yet. */
-  const making = new Set<number>();
+  /** Snapshots that are being made or removed: they have no record yet, or none any more that is durable. */
+  const changing = new Set<number>();
   const releases = createReleases(directories, lazy, log);
   const measuring = new Map<string, Promise<Usage>>();
   await recover(parts);
   let lastId = store.lastId();
-  const inUse = () => new Set([...store.ids(), ...making, ...releases.pending()]);
-  void directories.clean(inUse);
+  const inUse = () => new Set([...store.ids(), ...changing, ...releases.pending()]);
+  void directories.clean(inUse).catch((error) => {
+    log('warn', 'what removed snapshots left was not cleared away', { error: messageOf(error) });
+  });
 
   function known(key: string): SnapshotRecord {
     const record = store.get(key);
@@ -95,17 +97,20 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
 
   /** One record for a layer on its parent, whoever asks for it, from whatever namespace. Resolves when it is durable. */
   async function keepLazy(name: string, parent: string, labels: Labels): Promise<void> {
-    if (store.get(name) !== undefined) return durable();
-    try {
-      await born(async (id) => {
-        await directories.make(id);
-        lazy?.committed(store.create({ id, name, parent, kind: 'committed', labels }));
-      });
-    } catch (error) {
-      // Another call for the same layer was first.
-      if (!(error instanceof NymphError && error.code === 'exists')) throw error;
-      await durable();
+    if (store.get(name) === undefined) {
+      try {
+        return await born(async (id) => {
+          await directories.make(id);
+          lazy?.committed(store.create({ id, name, parent, kind: 'committed', labels }));
+        });
+      } catch (error) {
+        // Another call for the same layer was first.
+        if (!(error instanceof NymphError && error.code === 'exists')) throw error;
+      }
     }
+    await durable();
+    // That one may have failed since.
+    if (store.get(name) === undefined) throw new NymphError('cache', `the snapshot ${name} could not be kept`);
   }
 
   async function make(
@@ -133,7 +138,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   /** Gives a new snapshot its id. Resolves when it is durable; if that fails, nothing of it stays. */
   async function born<T>(act: (id: number) => Promise<T>): Promise<T> {
     const id = ++lastId;
-    making.add(id);
+    changing.add(id);
     try {
       const result = await act(id);
       await durable();
@@ -144,7 +149,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
       releases.release(id);
       throw error;
     } finally {
-      making.delete(id);
+      changing.delete(id);
     }
   }
 
@@ -196,8 +201,13 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
 
   async function remove(key: string): Promise<void> {
     const { id } = store.remove(key);
-    await durability.sync();
-    releases.release(id);
+    changing.add(id);
+    try {
+      await durability.sync();
+      releases.release(id);
+    } finally {
+      changing.delete(id);
+    }
   }
 
   async function update(key: string, given: Labels, paths: readonly string[]): Promise<Info> {

@@ -106,8 +106,10 @@ export const LABEL_TARGET = 'containerd.io/snapshot.ref';
  * Read by people (`ctr snapshots info`). Whatever a client says under this key is dropped.
  */
 export const LABEL_LAZY = 'containerd.io/snapshot/nymph.lazy';
-/** Set by us on the bootstrap layer of a lazy image: the reference, with the digest of the manifest. Read by people, and by us to mount it. */
+/** Set by us on the uppermost layer of a lazy image: the reference, with the digest of the manifest. Read by people, and by us to mount it. */
 export const LABEL_IMAGE = 'containerd.io/snapshot/nymph.image';
+/** Set by us on the other layers of an ordinary image whose Nydus image is mounted in its place: the origin of the ordinary one. */
+export const LABEL_PIECE = 'containerd.io/snapshot/nymph.piece-of';
 /** Set by clients for containers with user namespaces: `container id:host id:size`, more after commas. We map the mounts and own the upper directory accordingly. */
 export const LABEL_UID_MAP = 'containerd.io/snapshot/uidmapping';
 export const LABEL_GID_MAP = 'containerd.io/snapshot/gidmapping';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import type { ContentStore } from '../../src/containerd/content.ts';
 import { findOrigin } from '../../src/containerd/find-origin.ts';
@@ -10,6 +10,7 @@ import { createHolders } from '../../src/snapshotter/holders.ts';
 import type { Layer, LazyLayers } from '../../src/snapshotter/lazy.ts';
 import { createLazyImages } from '../../src/snapshotter/lazy-images.ts';
 import { originOf, pinned } from '../../src/snapshotter/origin.ts';
+import { createPieces } from '../../src/snapshotter/pieces.ts';
 
 const never = new AbortController().signal;
 const digest = (digit: string) => `sha256:${digit.repeat(64)}` as const;
@@ -125,6 +126,39 @@ test('what cannot be opened is not held, and who held it before still does', asy
   assert.deepEqual(shut, ['/d']);
 });
 
+test('a directory that cannot be shut keeps no other one open', async () => {
+  const shut: string[] = [];
+  const holders = createHolders({
+    open: async () => {},
+    shut: async (directory) => {
+      if (directory === '/a') throw new NymphError('busy', 'in use');
+      shut.push(directory);
+    },
+  });
+  for (const directory of ['/a', '/b']) await holders.hold(directory, 1, 'x');
+  await assert.rejects(holders.letGo(1), { code: 'busy' });
+  assert.deepEqual(shut, ['/b']);
+  assert.equal(holders.isHeld('/b'), false);
+});
+
+test('a piece that was unpacked is for everybody to read, whatever the mask', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'nymph-pieces-'));
+  const mask = process.umask(0o077);
+  t.after(() => {
+    process.umask(mask);
+    rmSync(root, { recursive: true });
+  });
+  const directories = {
+    place: (id: number) => join(root, String(id)),
+    fs: (id: number) => join(root, String(id), 'fs'),
+    work: (id: number) => join(root, String(id), 'work'),
+  };
+  mkdirSync(directories.fs(3), { recursive: true });
+  const pieces = createPieces({ directories, overlayOptions: [], unpack: async () => {}, log: () => {} });
+  await pieces.unpacked(layer(3, { lazy: true }), []);
+  assert.equal((statSync(directories.fs(3)).mode & 0o7777).toString(8), '755');
+});
+
 /** Lazy images with mounts that are plain directories. */
 interface Made {
   root: string;
@@ -219,8 +253,11 @@ test('a bootstrap that containerd unpacked is looked up once, and remembered ove
   mounted.set(join(root, 'images', 'stray'), 'x');
   mkdirSync(join(root, 'images', 'stray'));
   mounted.set('/elsewhere', 'y');
+  // A daemon that died before it mounted.
+  mkdirSync(join(root, 'images', 'begun'));
   await images.restore([base, layer(4, { kind: 'active', parentId: 3 })]);
   assert.deepEqual([...mounted.keys()], [directory, '/elsewhere']);
+  assert.deepEqual(readdirSync(join(root, 'images')), [basename(directory)]);
   await images.release(4);
   await images.release(5);
   assert.deepEqual([...mounted.keys()], ['/elsewhere']);

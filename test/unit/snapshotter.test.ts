@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { NymphError } from '../../src/errors.ts';
+import { type Disk, localDisk } from '../../src/snapshotter/disk.ts';
 import type { Claim, LayerRequest, LazyLayers, Lowers } from '../../src/snapshotter/lazy.ts';
 import { shared } from '../../src/snapshotter/shared.ts';
-import { type Info, LABEL_LAZY, LABEL_TARGET } from '../../src/snapshotter/snapshotter.ts';
+import { type Info, LABEL_IMAGE, LABEL_LAZY, LABEL_PIECE, LABEL_TARGET } from '../../src/snapshotter/snapshotter.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
+import { until } from '../daemon.ts';
 import { type KitOptions, never, onDisk, openKit } from '../snapshotter-kit.ts';
 
 async function kit(t: TestContext, options: Omit<KitOptions, 'pool'> = {}) {
@@ -229,6 +231,92 @@ test('two prepares of one lazy layer at once: both hear of it, and there is one'
   assert.ok(asked > 1);
   await s.cleanup();
   assert.equal(onDisk(home).ids.length, 1);
+});
+
+test('who asks for a lazy layer while another call fails to keep it does not hear that it is there', async (t) => {
+  let syncs = 0;
+  const lazy = layers({ claim: async () => ({ here: true }) });
+  const aroundSync = async (sync: () => Promise<void>) => {
+    const fails = ++syncs === 2;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (fails) throw new NymphError('cache', 'the disk is bad');
+    await sync();
+  };
+  const { snapshotter: s } = await kit(t, { lazy, aroundSync });
+  const first = s.prepare('nymph/extract-1 c', '', target('c'), never);
+  while (syncs < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+  const second = s.prepare('nymph/extract-2 c', '', target('c'), never);
+  for (const result of await Promise.allSettled([first, second]))
+    assert.equal((result as PromiseRejectedResult).reason.code, 'cache');
+  assert.equal((await all(s.list([]))).length, 0);
+});
+
+test('labels of ours are ours: nobody sets them, and no update takes them away', async (t) => {
+  const lazy = layers({ claim: async () => ({ here: true, labels: { [LABEL_IMAGE]: 'i', [LABEL_PIECE]: 'p' } }) });
+  const { snapshotter: s } = await kit(t, { lazy });
+  await assert.rejects(s.prepare('nymph/extract c', '', target('c'), never), { code: 'exists' });
+  const [{ name, labels }] = await all(s.list([]));
+  const forged = { [LABEL_IMAGE]: 'x', [LABEL_PIECE]: 'x', [LABEL_LAZY]: 'x' };
+  assert.deepEqual((await s.update(name, { a: 'b', ...forged }, [])).labels, { ...labels, a: 'b' });
+  assert.deepEqual(
+    (
+      await s.update(
+        name,
+        {},
+        Object.keys(labels).map((key) => `labels.${key}`),
+      )
+    ).labels,
+    {
+      ...labels,
+      a: 'b',
+    },
+  );
+  // As annotations of an image would come: one that names another image.
+  await s.prepare('own', '', forged, never);
+  assert.deepEqual(s.stat('own').labels, {});
+  await s.commit('nymph/default/2/own', 'own', forged, '');
+  assert.deepEqual(s.stat('nymph/default/2/own').labels, {});
+});
+
+test('what cannot be cleared away at the start stays, and the daemon goes on', async (t) => {
+  let broken = false;
+  const rename: Disk['rename'] = async (from, to) => {
+    if (broken) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+    await localDisk.rename(from, to);
+  };
+  const { snapshotter: s, home, reopen } = await kit(t, { disk: { ...localDisk, rename } });
+  for (const key of ['a', 'b']) await s.prepare(key, '', {}, never);
+  await s.remove('a');
+  await s.cleanup();
+  mkdirSync(join(home, '1'));
+  broken = true;
+  const { snapshotter: again, lines } = await reopen();
+  await until(10_000, 'nothing is said', async () => lines.some(({ message }) => /cleared/.test(message)) || undefined);
+  assert.equal(again.stat('b').kind, 'active');
+  broken = false;
+  await again.cleanup();
+  assert.deepEqual(onDisk(home), { ids: [2], trash: [] });
+});
+
+test('directories go after the removal is durable, also if garbage is collected meanwhile', async (t) => {
+  let during = async () => {};
+  const { snapshotter: s, home } = await kit(t, {
+    aroundSync: async (sync) => {
+      await during();
+      await sync();
+    },
+  });
+  await s.prepare('a', '', {}, never);
+  let present: number[] = [];
+  during = async () => {
+    during = async () => {};
+    await s.cleanup();
+    present = onDisk(home).ids;
+  };
+  await s.remove('a');
+  assert.deepEqual(present, [1]);
+  await s.cleanup();
+  assert.deepEqual(onDisk(home), { ids: [], trash: [] });
 });
 
 test('a layer that cannot be served lazily is unpacked, and says why to its end', async (t) => {
