@@ -24,12 +24,15 @@ const CLEAN_UP_TIMEOUT = 60_000;
 /**
  * Does work under a lease. If it fails, containerd has collected what it made before this rejects; if that fails too, the
  * lease ends by itself.
+ * @param options `collectLater`: for work that a call of containerd's waits for. Its collector may wait for the end of
+ * that call, so nobody in it may wait for the collector
  */
 export async function withSession<Result>(
   connection: Connection,
   namespace: string,
   signal: AbortSignal,
   work: (session: Session) => Promise<Result>,
+  { collectLater = false } = {},
 ): Promise<Result> {
   const lease = `nymph-${randomBytes(12).toString('hex')}`;
   const expires = new Date(Date.now() + LEASE_HOURS * 3_600_000).toISOString();
@@ -48,7 +51,7 @@ export async function withSession<Result>(
     return result;
   } catch (error) {
     // What failed first counts. Where containerd does not answer, the lease ends by itself.
-    await deleteLease(true).catch(() => {});
+    await deleteLease(!collectLater).catch(() => {});
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 /** Containers from lazy images, by real clients of real containerds. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
@@ -255,6 +255,30 @@ describe('lazy images through containerd', { skip }, () => {
         assert.doesNotMatch(told.out, /large/);
         for (const one of [pod, other]) await one.remove();
         for (const name of [both, sibling]) await pods.removeImage(name);
+        await removeAll();
+      });
+
+      test('a layer that cannot be unpacked after all fails its snapshot soon, and says why', async () => {
+        // Nobody on this machine may have the layer; and containerd has something of nymph's to collect.
+        await containerd.good('images', 'rm', '--sync', `${registry.host}/plain:v1`);
+        const of = ['--namespace', 'k8s.io', 'snapshots', '--snapshotter', 'nymph'];
+        await pods.pull(`${registry.host}/app:both`);
+        const piece = (await snapshots.list('kind==committed')).find(({ parent }) => parent === '')!;
+        const blob = join(nydus, 'blobs', piece.labels['containerd.io/snapshot/cri.layer-digest'].replace(':', '/'));
+        await containerd.good(...of, 'prepare', 'to-collect');
+        await containerd.good(...of, 'rm', 'to-collect');
+        renameSync(blob, `${blob}.away`);
+        const begun = performance.now();
+        const failed = await containerd.ctr(...of, 'prepare', 'upon', piece.labels['containerd.io/snapshot.ref']);
+        const took = performance.now() - begun;
+        renameSync(`${blob}.away`, blob);
+        assert.notEqual(failed.status, 0);
+        assert.match(failed.err, /404/);
+        // containerd's collector waits for the end of the call: who waits for the collector there waits for himself.
+        assert.ok(took < 45_000, `${took} ms`);
+        await containerd.good(...of, 'prepare', 'upon', piece.labels['containerd.io/snapshot.ref']);
+        await containerd.good(...of, 'rm', 'upon');
+        await pods.removeImage(`${registry.host}/app:both`);
         await removeAll();
       });
 
