@@ -4,7 +4,7 @@ NODE := node_modules/node/bin/node
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test test-unit test-root demo bench clean system-deps
+.PHONY: help deps build check test test-unit test-root chaos demo bench clean system-deps
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: build system-deps check ## Installs what is needed and runs every test (ro
 
 test-unit: deps ## Only the tests that need no root
 	@$(NODE) test/run.ts unit
+
+chaos: build system-deps ## Kills and stops daemon, supervisor, containerd and registry under running containers, MINUTES=10 long
+	@$(NODE) test/chaos/main.ts --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 build: dist/.built ## Installs the dependencies and compiles to dist/
 

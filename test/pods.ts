@@ -10,10 +10,13 @@ export interface Pods {
   /** Runs a container of `image` in a pod of its own on the host's network. */
   run(name: string, image: string, command: string[]): Promise<Pod>;
   removeImage(image: string): Promise<void>;
+  /** All pods and all images, also those of runs and pulls that failed half-way. */
+  removeAll(): Promise<void>;
   close(): void;
 }
 
 export interface Pod {
+  readonly container: string;
   exec(...command: string[]): Promise<{ out: string; err: string; status: number }>;
   /** Stops and removes the container and its pod. */
   remove(): Promise<void>;
@@ -73,6 +76,7 @@ export function podClient(socket: string): Pods {
       });
       await runtimeCall('StartContainer', { container_id });
       return {
+        container: container_id as string,
         async exec(...cmd) {
           const { stdout, stderr, exit_code } = await runtimeCall('ExecSync', { container_id, cmd, timeout: 60 });
           return { out: String(stdout), err: String(stderr), status: exit_code as number };
@@ -87,6 +91,13 @@ export function podClient(socket: string): Pods {
     },
     async removeImage(image) {
       await imageCall('RemoveImage', { image: { image } });
+    },
+    async removeAll() {
+      const { items } = (await runtimeCall('ListPodSandbox', {})) as { items: { id: string }[] };
+      for (const { id } of items)
+        for (const method of ['StopPodSandbox', 'RemovePodSandbox']) await runtimeCall(method, { pod_sandbox_id: id });
+      const { images } = (await imageCall('ListImages', {})) as { images: { id: string }[] };
+      for (const { id } of images) await imageCall('RemoveImage', { image: { image: id } });
     },
     close() {
       for (const service of Object.values(services)) (service.close as () => void)();

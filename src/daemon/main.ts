@@ -1,4 +1,5 @@
 /** The daemon's process: started by the supervisor, with the kernel driver's /dev/fuse as descriptor 3. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
 import { exitStatus } from '../exit-status.ts';
@@ -7,7 +8,7 @@ import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
-import { FUSE_FD, INHERITED_ENV } from './supervisor.ts';
+import { FUSE_FD, INHERITED_ENV, PAUSE_ENV } from './supervisor.ts';
 import { startSupervisor, supervisorLink } from './supervisor-link.ts';
 
 const STOP_MS = 10_000;
@@ -47,6 +48,8 @@ process.on('SIGINT', () => void stop(0, 'asked to stop'));
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
+if (inherited) supervisor.tell({ type: 'mounted' });
+await sleep(Number(process.env[PAUSE_ENV] ?? 0));
 try {
   daemon = await startDaemon({
     config,

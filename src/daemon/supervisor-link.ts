@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type DaemonMessage, NODE_FLAGS, type SupervisorMessage } from './supervisor.ts';
+import { type DaemonMessage, LIVED_MS, NODE_FLAGS, type SupervisorMessage } from './supervisor.ts';
 import type { Adoption } from './supervisor-main.ts';
 
 /**
@@ -36,10 +36,9 @@ export interface SupervisorLinkOptions {
 type End = NodeJS.Process | ChildProcess;
 
 const PATIENCE_MS = 5_000;
-/** A supervisor that does not live: the pause before the next doubles up to the last, ms. */
+/** The least time from the start of one that does not live to the next; it doubles from the first to the last, ms. */
 const FIRST_PAUSE_MS = 50;
 const LAST_PAUSE_MS = 5_000;
-const LIVED_MS = 30_000;
 
 export function supervisorLink({ next, onGone }: SupervisorLinkOptions): SupervisorLink {
   const waiting = new Map<number, { message: DaemonMessage; answered: () => void }>();
@@ -57,9 +56,13 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
     if (supervisor?.end.connected) supervisor.end.send?.(message, undefined, undefined, () => {});
   };
 
-  function retry(): void {
-    onGone(pause);
-    setTimeout(startNext, pause);
+  /** Starts another, at once where the last one has lived a while: until then this process alone holds the connection. */
+  function retry(lived: number): void {
+    if (lived > LIVED_MS) pause = 0;
+    const rest = Math.max(pause - lived, 0);
+    onGone(rest);
+    if (rest > 0) setTimeout(startNext, rest);
+    else startNext();
     pause = Math.min(Math.max(pause * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS);
   }
 
@@ -72,8 +75,7 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
       supervisor = undefined;
       bereft = true;
       if (leaving) return;
-      if (Date.now() - begun > LIVED_MS) pause = 0;
-      retry();
+      retry(Date.now() - begun);
     };
     const emitter = end as NodeJS.EventEmitter;
     emitter.on('message', (message: SupervisorMessage) => {
@@ -94,7 +96,8 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
       watch(next());
     } catch {
       // No processes or no descriptors to be had now: there may be later.
-      retry();
+      pause = LAST_PAUSE_MS;
+      retry(0);
     }
   }
 

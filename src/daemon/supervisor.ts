@@ -17,6 +17,11 @@ import { stat } from 'node:fs/promises';
 export const FUSE_FD = 3;
 /** Set for a daemon that inherits a connection on which another has served before. */
 export const INHERITED_ENV = 'NYMPH_FUSE_INHERITED';
+/**
+ * How long a daemon waits before it begins, ms. Waiting here, before it is started, this process alone would hold the
+ * connection meanwhile.
+ */
+export const PAUSE_ENV = 'NYMPH_START_PAUSE';
 
 /** What the daemon tells the supervisor (Node's IPC channel). */
 export type DaemonMessage =
@@ -62,8 +67,8 @@ type Listener = (message: DaemonMessage, daemon: Watched) => void;
 /** Small heaps, few arenas: both processes run on every node. */
 export const NODE_FLAGS = ['--max-semi-space-size=2', '--disable-warning=ExperimentalWarning'];
 const ENVIRONMENT = { MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '8' };
-/** A daemon that lived this long has started well: the next pause is the first again. */
-const LIVED_MS = 30_000;
+/** What lived this long has started well: the next pause is the first again. */
+export const LIVED_MS = 30_000;
 
 /**
  * Runs daemons, one after another, until one ends by itself or a signal asks for it.
@@ -98,9 +103,9 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   };
 
   try {
-    for (let pause = firstPause, first = true; ; first = false) {
+    for (let pause = 0, next = firstPause, first = true; ; first = false) {
       const begun = Date.now();
-      daemon = first && adopt ? adopted(adopt.pid, listen) : started(options, fuse, inherited, listen);
+      daemon = first && adopt ? adopted(adopt.pid, listen) : started(options, { fuse, inherited, pause, listen });
       daemon.send({ type: 'watching', standIn: adopt !== undefined });
       const end = await daemon.ended;
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
@@ -110,14 +115,18 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
         fuse = open();
         inherited = lost = false;
       }
-      if (Date.now() - begun > LIVED_MS) pause = firstPause;
-      options.log(`the daemon ended (${end}); starting it again in ${pause} ms`);
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, pause);
-      });
+      const lived = Date.now() - begun;
+      // One that ended in its pause has not got far enough to wait.
+      const rest = Math.max(pause - lived, 0);
+      pause = lived > LIVED_MS ? firstPause : next;
+      next = Math.min(pause * 2, lastPause);
+      options.log(`the daemon ended (${end}); starting it again in ${rest + pause} ms`);
+      if (rest > 0)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          setTimeout(resolve, rest);
+        });
       if (stopping) return 1;
-      pause = Math.min(pause * 2, lastPause);
     }
   } finally {
     process.off('SIGTERM', stop);
@@ -127,10 +136,13 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 }
 
 /** A child of this process. */
-function started(options: SupervisorOptions, fuse: number | undefined, inherited: boolean, listen: Listener): Watched {
+function started(
+  options: SupervisorOptions,
+  { fuse, inherited, pause, listen }: { fuse?: number; inherited: boolean; pause: number; listen: Listener },
+): Watched {
   const child = spawn(process.execPath, [...NODE_FLAGS, options.script, ...options.arguments], {
     stdio: ['ignore', 'inherit', 'inherit', fuse ?? 'ignore', 'ipc'],
-    env: { ...process.env, ...ENVIRONMENT, [INHERITED_ENV]: inherited ? '1' : '' },
+    env: { ...process.env, ...ENVIRONMENT, [INHERITED_ENV]: inherited ? '1' : '', [PAUSE_ENV]: String(pause) },
   });
   const daemon: Watched = {
     kill: (signal) => child.kill(signal),
