@@ -4,7 +4,7 @@ NODE := node_modules/node/bin/node
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test test-unit test-root chaos demo bench clean system-deps
+.PHONY: help deps build check test test-unit test-root fuzz chaos demo bench clean system-deps
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test-unit: deps ## Only the tests that need no root
 
 chaos: build system-deps ## Kills and stops daemon, supervisor, containerd and registry under running containers, MINUTES=10 long
 	@$(NODE) test/chaos/main.ts --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+fuzz: deps ## Looks for inputs that readers cannot stand: TIME=10 seconds for each, or RUNS=10000000; TARGET=…, SEED=…, KEEP=1
+	@$(NODE) --disable-warning=ExperimentalWarning test/fuzz/main.ts
 
 build: dist/.built ## Installs the dependencies and compiles to dist/
 

@@ -22,6 +22,19 @@ export function encrypt(key: Uint8Array, iv: Uint8Array, data: Uint8Array): Buff
  * @param bootstrap of an image with one blob, without ToC. @param blob its object
  */
 export function encryptImage(bootstrap: Buffer, blob: Buffer, folder: string): void {
+  const { id, bootstrap: out, object } = encrypted(bootstrap, blob, randomBytes(32), randomBytes(16));
+  mkdirSync(join(folder, 'blobs'), { recursive: true });
+  writeFileSync(join(folder, 'bootstrap'), out);
+  writeFileSync(join(folder, 'blobs', id), object);
+}
+
+/** The same in memory, with a given key and iv. */
+export function encrypted(
+  bootstrap: Buffer,
+  blob: Buffer,
+  key: Uint8Array,
+  iv: Uint8Array,
+): { id: string; bootstrap: Buffer; object: Buffer } {
   const out = Buffer.from(bootstrap);
   const opened = openBootstrap(bootstrap);
   const [entry] = opened.blobs;
@@ -30,8 +43,6 @@ export function encryptImage(bootstrap: Buffer, blob: Buffer, folder: string): v
   const stored = blob.subarray(offset, offset + length);
   const info = entry.needsChunkInfo ? chunkInfoFromBlob(entry, stored) : undefined;
   const { frames } = readImage(opened, { chunkInfo: new Map(info && [[entry.id, info]]) }).image.blobs[0];
-  const key = randomBytes(32);
-  const iv = randomBytes(16);
 
   const parts: Buffer[] = [];
   const places = new Map<number, { offset: number; size: number }>();
@@ -77,9 +88,7 @@ export function encryptImage(bootstrap: Buffer, blob: Buffer, folder: string): v
     out.writeUInt32LE(place.size, record + 40);
     out.writeBigUInt64LE(BigInt(place.offset), record + 48);
   }
-  mkdirSync(join(folder, 'blobs'), { recursive: true });
-  writeFileSync(join(folder, 'bootstrap'), out);
-  writeFileSync(join(folder, 'blobs', id), object);
+  return { id, bootstrap: out, object };
 }
 
 /** Chunks of the second form and batch contexts, at their new places. */

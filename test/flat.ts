@@ -2,6 +2,7 @@
  * Blobs of an image as flat files: every chunk decoded and checked. With them the kernel's EROFS driver mounts a
  * bootstrap without any daemon, which shows whether an image is right.
  */
+import { spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { digestEquals, digestOf } from '../src/codec/digest.ts';
@@ -63,6 +64,14 @@ function readRange(path: string, offset: number, length: number): Buffer {
   const read = readSync(fd, bytes, 0, length, offset);
   closeSync(fd);
   return bytes.subarray(0, read);
+}
+
+/** Why the kernel cannot mount a bootstrap from a plain file here, or null. */
+export function missingErofs(): string | null {
+  if (process.getuid!() !== 0) return 'mounting needs root';
+  if (!/\terofs$/m.test(readFileSync('/proc/filesystems', 'utf8')) && spawnSync('modprobe', ['erofs']).status !== 0)
+    return 'the kernel has no EROFS';
+  return null;
 }
 
 /**

@@ -8,18 +8,10 @@ import { writeOciLayout } from '../../src/build/oci-layout.ts';
 import { type BuildOptions, buildRafsV6 } from '../../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../../src/formats/rafs/write/directory.ts';
 import { sharedFixture, unpackKinds } from '../fixtures.ts';
-import { flattenBlobs, mountFlat, unmountFlat } from '../flat.ts';
+import { flattenBlobs, missingErofs, mountFlat, unmountFlat } from '../flat.ts';
 import { checkTree, describe, writeManifest } from '../manifest.ts';
 import { randomTree } from '../random-tree.ts';
 import { makeBigFile, makeKinds, makeManyFiles } from '../tree.ts';
-
-/** Why the kernel cannot mount a bootstrap from a plain file here, or null. */
-function missing(): string | null {
-  if (process.getuid!() !== 0) return 'mounting needs root';
-  if (!/\terofs$/m.test(readFileSync('/proc/filesystems', 'utf8')) && spawnSync('modprobe', ['erofs']).status !== 0)
-    return 'the kernel has no EROFS';
-  return null;
-}
 
 /** What the running test has mounted. */
 const mounts: string[] = [];
@@ -63,7 +55,7 @@ const SHAPES: [string, Partial<BuildOptions>][] = [
 
 for (const [name, options] of SHAPES)
   test(`the kernel shows a built image as its source is: ${name}`, async (t) => {
-    const reason = missing();
+    const reason = missingErofs();
     if (reason) return t.skip(reason);
     const directory = scratch(t);
     const root = join(directory, 'tree');
@@ -84,7 +76,7 @@ for (const [name, options] of SHAPES)
   });
 
 test('the kernel shows trees at random as they were built', async (t) => {
-  const reason = missing();
+  const reason = missingErofs();
   if (reason) return t.skip(reason);
   const directory = scratch(t);
   for (const [seed, options] of SHAPES.entries()) {
@@ -103,7 +95,7 @@ test('the kernel shows trees at random as they were built', async (t) => {
 });
 
 test("an image made by upstream's builder, written again, is the same tree", async (t) => {
-  const reason = missing();
+  const reason = missingErofs();
   if (reason) return t.skip(reason);
   const directory = scratch(t);
   const kinds = unpackKinds(join(directory, 'kinds'));
@@ -136,7 +128,7 @@ test('skopeo accepts the layout', async (t) => {
 });
 
 test("an image of upstream's with uncompressed 64 KiB chunks comes back", async (t) => {
-  const reason = missing();
+  const reason = missingErofs();
   if (reason) return t.skip(reason);
   const bootstraps = sharedFixture('rafs', 'v6-none-64k');
   if (!bootstraps) return t.skip('the shared fixtures are not here');
