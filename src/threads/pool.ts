@@ -124,6 +124,11 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
       backlog -= task.bytes;
       task.reject(error);
     }
+    wake();
+  }
+
+  function wake(): void {
+    for (let i = waiters.length - 1; i >= 0; i--) if (backlog < waiters[i].bytes) waiters.splice(i, 1)[0].resolve();
   }
 
   function finish(thread: Thread, answer: Exclude<JobAnswer, { type: 'up' }>): void {
@@ -137,7 +142,7 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     if (threads.includes(thread)) rest(thread);
     if (answer.type === 'done') task.resolve(answer.output);
     else task.reject(new NymphError(answer.code as ErrorCode, answer.message, answer));
-    for (let i = waiters.length - 1; i >= 0; i--) if (backlog < waiters[i].bytes) waiters.splice(i, 1)[0].resolve();
+    wake();
     next();
   }
 

@@ -70,3 +70,14 @@ test('the backlog says when there is room', async () => {
   await Promise.all(work);
   await pool.close();
 });
+
+test('who waits for the backlog goes on when what waited in it is given up', async () => {
+  const pool = createThreadPool(1);
+  const queued = assert.rejects(pool.run(job('queued', 'return { output: input };'), 7, { bytes: 10 }), {
+    code: 'cancelled',
+  });
+  const waiting = pool.below(1);
+  await pool.close();
+  await queued;
+  await waiting;
+});
