@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { CachedBlob } from '../cache/cache.ts';
 import { setMark } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
@@ -359,6 +359,8 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
       current.catch(() => undefined);
       refuseLoose(await before);
       before = current;
+      // Of a blob that is here already nothing is waited for: a million chunks took 25 ms in which nobody was answered.
+      await othersTurn();
     }
     refuseLoose(await before);
   }

@@ -257,3 +257,21 @@ test('closing ends what is under way', async () => {
   await waiting;
   blob.close();
 });
+
+test('filling what is here already lets others have their turn', async () => {
+  const blob = makeBlob(sizes(64, 4096));
+  const made = context({ prefetchRequest: 512 });
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), made);
+  await fetcher.fill(0, blob.cached.size, never);
+  let turns = 0;
+  const tick = () => {
+    turns++;
+    soon = setImmediate(tick);
+  };
+  let soon = setImmediate(tick);
+  await fetcher.fill(0, blob.cached.size, never);
+  clearImmediate(soon);
+  assert.ok(turns >= 64 - 1, `${turns} turns in 64 slices`);
+  await fetcher.close();
+  blob.close();
+});
