@@ -8,10 +8,17 @@ import type { AttachedImage } from './attach.ts';
  * the mounts.
  */
 export interface Lingering {
-  /** Takes over an image whose mount is gone; gives it back at once if nothing uses it. */
+  /** Takes over an image whose mount is gone, in the catalogue too; gives it back at once if nothing uses it. */
   take(stored: StoredMount, image: AttachedImage): Promise<void>;
-  /** The same for one that an earlier daemon took: whether it is still in use is found out later, when FUSE is served. */
+  /** The same before FUSE is served: whether it is still in use is found out later. Also for what an earlier daemon took. */
   takeAgain(stored: StoredMount, image: AttachedImage): void;
+}
+
+interface Held {
+  stored: StoredMount;
+  image: AttachedImage;
+  /** Nobody can tell whether it is in use; said once. */
+  unclear: boolean;
 }
 
 const SWEEP_MS = 1_000;
@@ -22,48 +29,88 @@ export function createLingering(
   isUsed: (stored: StoredMount) => Promise<boolean>,
   log: FetchContext['log'],
 ): Lingering {
-  const held = new Map<string, { stored: StoredMount; image: AttachedImage }>();
+  const held = new Set<Held>();
   let sweeping = false;
 
-  async function take(stored: StoredMount, image: AttachedImage): Promise<void> {
-    if (!(await isUsed(stored))) {
-      await image.release();
-      return;
+  /** Kept before anybody knows whether it is needed: a daemon that starts just then finds it. */
+  function keep(stored: StoredMount, image: AttachedImage): Held {
+    const entry: Held = { stored: stored.unmounted ? stored : unmounted(stored), image, unclear: false };
+    held.add(entry);
+    try {
+      if (!stored.unmounted) {
+        cache.putMount(entry.stored);
+        cache.removeMount(stored.directory);
+      }
+    } catch (error) {
+      log('warn', 'the catalogue has an old entry of a mount', {
+        directory: stored.directory,
+        error: messageOf(error),
+      });
     }
-    const name = nameOf(stored);
-    hold(name, stored, image);
-    cache.putMount({ ...stored, directory: name, unmounted: true });
+    return entry;
+  }
+
+  async function take(stored: StoredMount, image: AttachedImage): Promise<void> {
+    const entry = keep(stored, image);
+    if (!(await staysInUse(entry))) return giveBack(entry);
+    sweepLater();
     log('info', 'unmounted, but still in use: served until that ends', {
       directory: stored.directory,
       image: stored.reference,
     });
   }
 
-  function hold(name: string, stored: StoredMount, image: AttachedImage): void {
-    held.set(name, { stored, image });
+  function takeAgain(stored: StoredMount, image: AttachedImage): void {
+    keep(stored, image);
+    sweepLater();
+  }
+
+  async function staysInUse(entry: Held): Promise<boolean> {
+    try {
+      return await isUsed(entry.stored);
+    } catch (error) {
+      if (!entry.unclear)
+        log('error', 'cannot tell whether an image is still in use: it is served on', {
+          image: entry.stored.reference,
+          error: messageOf(error),
+        });
+      entry.unclear = true;
+      return true;
+    }
+  }
+
+  async function giveBack(entry: Held): Promise<void> {
+    held.delete(entry);
+    try {
+      cache.removeMount(entry.stored.directory);
+    } finally {
+      await entry.image.release();
+    }
+  }
+
+  function sweepLater(): void {
     if (sweeping) return;
     sweeping = true;
     setTimeout(sweep, SWEEP_MS).unref();
   }
 
   async function sweep(): Promise<void> {
-    for (const [name, { stored, image }] of held) {
-      try {
-        if ((await isUsed(stored)) || !held.delete(name)) continue;
-        cache.removeMount(name);
-        await image.release();
-      } catch (error) {
-        log('error', 'cannot give blobs back', { image: image.stored.reference, error: (error as Error).message });
-      }
+    for (const entry of held) {
+      if (await staysInUse(entry)) continue;
+      await giveBack(entry).catch((error) =>
+        log('error', 'cannot give blobs back', { image: entry.stored.reference, error: messageOf(error) }),
+      );
     }
-    sweeping = held.size > 0;
-    if (sweeping) setTimeout(sweep, SWEEP_MS).unref();
+    sweeping = false;
+    if (held.size > 0) sweepLater();
   }
 
-  return { take, takeAgain: (stored, image) => hold(stored.directory, stored, image) };
+  return { take, takeAgain };
 }
 
-/** Stands in the catalogue where a mount has its directory. */
-function nameOf({ superBlock, tree }: StoredMount): string {
-  return `unmounted:${superBlock ?? tree}`;
+/** In the catalogue a name of its own stands in the place of the directory, which may be mounted on again. */
+function unmounted(stored: StoredMount): StoredMount {
+  return { ...stored, directory: `unmounted:${stored.since}:${stored.directory}`, unmounted: true };
 }
+
+const messageOf = (error: unknown) => (error as Error).message;

@@ -99,27 +99,30 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
     return ways[stored.kind].isThere(mountOn(entries, stored.directory), stored);
   }
 
-  async function find(directory: string): Promise<ActiveMount | undefined> {
-    const mount = active.get(directory);
+  async function find(wanted: string): Promise<ActiveMount | undefined> {
+    const mount = active.get(await withoutLinks(wanted));
     if (mount === undefined) return undefined;
     if (isThere(mount, await readMounts())) return mount;
     await letGo(mount);
     return undefined;
   }
 
-  /** The mount of an image is gone. */
-  async function letGo({ stored, image }: ActiveMount): Promise<void> {
-    image.ending.abort();
+  /** The mount of an image is gone; two may find that at the same time. */
+  async function letGo(mount: ActiveMount): Promise<void> {
+    const { stored, image } = mount;
+    if (active.get(stored.directory) !== mount) return;
     active.delete(stored.directory);
-    try {
-      cache.removeMount(stored.directory);
-    } finally {
-      await lingering.take(stored, image);
-    }
+    image.ending.abort();
+    await lingering.take(stored, image);
+  }
+
+  /** A mount point as it was named when it was mounted. */
+  async function withoutLinks(directory: string): Promise<string> {
+    return active.has(directory) ? directory : realpath(directory).catch(() => directory);
   }
 
   async function remove(wanted: string, force: boolean): Promise<void> {
-    const directory = active.has(wanted) ? wanted : await realpath(wanted).catch(() => wanted);
+    const directory = await withoutLinks(wanted);
     await alone(directory, async () => {
       const mount = active.get(directory);
       if (mount === undefined) {
@@ -158,12 +161,13 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
     const again: (() => Promise<void>)[] = [];
     for (const stored of cache.mounts()) {
       const { directory, reference } = stored;
-      if (stored.unmounted) {
+      const way = ways[stored.kind];
+      const mounted = way.isThere(mountOn(entries, directory), stored);
+      // The connection outlived the last daemon, but the mount did not: it went just before or since, and may be in use.
+      if (stored.unmounted || (alive && !mounted && !stored.pending)) {
         await takeUpLingering(stored, alive, reopen);
         continue;
       }
-      const way = ways[stored.kind];
-      const mounted = way.isThere(mountOn(entries, directory), stored);
       const failed = (error: unknown) => {
         log('error', 'cannot take up a mount', { directory, image: reference, error: (error as Error).message });
         if (!mounted) forget(stored);
@@ -171,16 +175,12 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
       try {
         // Readers of a dead connection have had ENOTCONN since; whoever opens a file now finds it whole.
         if (mounted && (!alive || stored.pending)) await way.unmount(directory, true);
-        // The connection outlived the last daemon, but the mount did not: somebody unmounted it.
-        if (stored.pending || (alive && !mounted)) {
+        if (stored.pending) {
           forget(stored);
-          log('info', stored.pending ? 'took away a mount that was not finished' : 'a mount is gone', {
-            directory,
-            image: reference,
-          });
+          log('info', 'took away a mount that was not finished', { directory, image: reference });
           continue;
         }
-        const image = await reopen(stored, mounted && alive);
+        const image = await reopen(stored, alive);
         if (alive) await serveOn(stored, image);
         else again.push(() => mountAgain(stored, image).catch(failed));
       } catch (error) {
@@ -198,11 +198,17 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
       forget(stored);
       return;
     }
+    let image: AttachedImage | undefined;
     try {
-      const image = await reopen(stored, true);
+      image = await reopen(stored, true);
       await ways[stored.kind].serve(image);
       lingering.takeAgain(stored, image);
+      log('info', 'a mount is gone: its image is served until nobody uses it', {
+        directory: stored.directory,
+        image: stored.reference,
+      });
     } catch (error) {
+      await image?.release();
       log('error', 'cannot serve on what is in use without a mount', {
         image: stored.reference,
         error: (error as Error).message,

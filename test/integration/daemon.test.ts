@@ -131,6 +131,7 @@ describe('a daemon and its clients', { skip: cannotMount() }, () => {
     const place = join(daemon.directory, 'link', 'm');
     const mounted = await daemon.nymph('mount', reference, place);
     assert.equal((mounted.json as { directory: string }).directory, join(daemon.directory, 'real', 'm'));
+    await daemon.client.mount({ reference, directory: place }); // the same again is no error
     await same(place);
     assert.equal((await daemon.nymph('umount', place)).status, 0);
   });

@@ -56,4 +56,24 @@ describe('a mount that goes while it is in use', { skip: cannotMount() }, () => 
       assert.equal((await run('umount', [merged])).status, 0);
       await released(daemon);
     });
+
+  test('an overlay reads on when the mount went while there was no daemon', async (t) => {
+    const daemon = await testDaemon(t);
+    const merged = await overlay(daemon);
+    const { pid, supervisor } = await daemon.client.health();
+    // So that nobody starts another one too early.
+    process.kill(supervisor!, 'SIGSTOP');
+    try {
+      process.kill(pid, 'SIGKILL');
+      assert.equal((await run('umount', [join(daemon.directory, 'lower')])).status, 0);
+    } finally {
+      process.kill(supervisor!, 'SIGCONT');
+    }
+    await daemon.another(pid);
+    assert.equal((await daemon.client.status()).mounts.length, 0);
+    const same = await run('diff', ['-r', image.truth, merged]);
+    assert.equal(same.status, 0, same.err);
+    assert.equal((await run('umount', [merged])).status, 0);
+    await released(daemon);
+  });
 });

@@ -1,0 +1,68 @@
+/** Images whose mount is gone: who holds them, and what the catalogue says of them. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Cache, StoredMount } from '../../src/cache/cache.ts';
+import type { AttachedImage } from '../../src/mount/attach.ts';
+import { createLingering } from '../../src/mount/lingering.ts';
+import { until } from '../daemon.ts';
+
+const stored: StoredMount = {
+  directory: '/mnt/app',
+  reference: 'registry.example/app:1',
+  digest: `sha256:${'0'.repeat(64)}`,
+  kind: 'fuse',
+  tree: 2 ** 47,
+  since: 1,
+};
+
+function setUp() {
+  const rows = new Map([[stored.directory, stored]]);
+  const cache = {
+    putMount: (mount: StoredMount) => void rows.set(mount.directory, mount),
+    removeMount: (directory: string) => void rows.delete(directory),
+  } as unknown as Cache;
+  const image = { released: 0, release: async () => void image.released++ };
+  return { rows, cache, image, attached: image as unknown as AttachedImage };
+}
+
+test('the catalogue knows of an image that may be in use at every moment', async () => {
+  const { rows, cache, image, attached } = setUp();
+  const asked = Promise.withResolvers<boolean>();
+  const lingering = createLingering(
+    cache,
+    () => asked.promise,
+    () => {},
+  );
+  const taking = lingering.take(stored, attached);
+  assert.deepEqual(
+    [...rows.values()].map(({ tree, unmounted }) => [tree, unmounted]),
+    [[stored.tree, true]],
+    'a daemon that starts now takes it up',
+  );
+  asked.resolve(false);
+  await taking;
+  assert.equal(rows.size, 0);
+  assert.equal(image.released, 1);
+});
+
+test('where nobody can tell whether an image is in use, it is served on, and that is said once', async () => {
+  const { rows, cache, image, attached } = setUp();
+  const said: string[] = [];
+  let asked = 0;
+  const lingering = createLingering(
+    cache,
+    async () => {
+      if (++asked < 3) throw new Error('the disk refuses');
+      return false;
+    },
+    (level, message) => {
+      if (level === 'error') said.push(message);
+    },
+  );
+  await lingering.take(stored, attached);
+  assert.equal(image.released, 0);
+  assert.equal(rows.size, 1);
+  await until(20_000, 'the image is still held', async () => (image.released > 0 ? true : undefined));
+  assert.equal(rows.size, 0);
+  assert.equal(said.length, 1);
+});
