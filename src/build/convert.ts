@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { checkSizes } from '../formats/rafs/write/sizes.ts';
 import { OCI_INDEX } from '../sources/descriptor.ts';
 import { NYDUS_ARTIFACT, NYDUS_FEATURE, type Platform } from '../sources/platform.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
@@ -64,13 +65,14 @@ const LAYERS_AT_ONCE = 3;
  */
 export async function convertImage(request: ConvertRequest, control: BuildControl): Promise<Conversion> {
   const { from, to, tag, inPlace, index } = request;
+  const packing = packingOf(request.options);
   control.progress({ stage: 'resolving' });
   const { images, entries } = await findSourceImages(from, request.platforms, control.signal);
   const made: { image: SourceImage; converted: ConvertedImage; manifest: Manifest }[] = [];
   const single = images.length === 1 && !index;
   for (const image of images) {
     if (index && !inPlace) await copyImage(from, to, image, request.mountFrom, control);
-    const { converted, manifest } = await convertOne(request, image, control);
+    const { converted, manifest } = await convertOne(request, image, packing, control);
     const subject = inPlace || index ? image.manifest.descriptor.digest : undefined;
     await to.putManifest(manifest, { tag: single ? tag : undefined, subject }, control.signal);
     made.push({ image, converted, manifest });
@@ -90,11 +92,10 @@ export async function convertImage(request: ConvertRequest, control: BuildContro
 async function convertOne(
   request: ConvertRequest,
   image: SourceImage,
+  packing: LayerPacking,
   control: BuildControl,
 ): Promise<{ converted: ConvertedImage; manifest: Manifest }> {
   const { from, to, options, inPlace, index, directory } = request;
-  const { chunkSize = 1 << 20, compressor = 'zstd', level = 3, digester = 'blake3', batchSize = 0 } = options;
-  const packing: LayerPacking = { chunkSize, compressor, level, digester, batchSize };
   // Images may have the same layer several times, empty ones above all.
   const distinct = [...new Map(image.layers.map((layer) => [layer.digest, layer])).values()];
   const reading = createPortion(distinct.map(({ size }) => size));
@@ -177,6 +178,13 @@ async function convertOne(
     converted: { platform, source: digest, digest: manifest.descriptor.digest, layers, names, content, leftOut },
     manifest: { ...manifest, descriptor: { ...manifest.descriptor, artifactType: NYDUS_ARTIFACT } },
   };
+}
+
+/** @throws NymphError `usage` */
+function packingOf(options: ConvertRequest['options']): LayerPacking {
+  const { chunkSize = 1 << 20, compressor = 'zstd', level = 3, digester = 'blake3', batchSize = 0 } = options;
+  checkSizes(chunkSize, batchSize);
+  return { chunkSize, compressor, level, digester, batchSize };
 }
 
 /** With both marks that readers look for: older ones for the feature, newer ones for the type. */

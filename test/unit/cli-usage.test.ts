@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { test } from 'node:test';
 import { buildProgram } from '../../src/cli/program.ts';
 import { EXIT } from '../../src/exit-status.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
+import { makePlainImage } from '../plain-image.ts';
 import { nymph, scratch } from './cli-daemon.ts';
 
 const commands = () => buildProgram(async () => {}).commands;
@@ -130,4 +132,19 @@ test('a folder named without its kind is not looked for in a registry', async ()
   const { err, status } = await nymph(['mount', relative(process.cwd(), APP_LAYOUT), '/mnt']);
   assert.equal(status, EXIT.usage);
   assert.match(err, /is a folder here.*\n {2}Write oci:fixtures\/oci\/app /);
+});
+
+test('sizes that no image can have are refused, and none is made', async (t) => {
+  const directory = await scratch(t);
+  const source = `oci:${join(directory, 'plain')}:app`;
+  makePlainImage(join(directory, 'plain'), 'app', { '/a': 'x' });
+  for (const sizes of [
+    ['--chunk-size', '5000'],
+    ['--chunk-size', '32MiB'],
+    ['--batch-size', '3000'],
+  ]) {
+    const refused = await nymph(['convert', source, `oci:${join(directory, 'out')}:app`, ...sizes]);
+    assert.equal(refused.status, EXIT.usage, refused.err);
+    assert.equal(existsSync(join(directory, 'out', 'index.json')), false);
+  }
 });

@@ -316,6 +316,7 @@ test('what cannot be written is refused, and leaves nothing behind', async (t) =
   const one = [file('/a', 'x')];
   await refuse(one, { chunkSize: 5000 }, 'usage', /chunk size of 5000/);
   await refuse(one, { batchSize: 1 << 21 }, 'usage', /batch size/);
+  await refuse(one, { chunkSize: 1 << 24, batchSize: 1 << 20 }, 'usage', /16 MiB/);
   await refuse(one, { prefetch: ['/b'] }, 'usage', /cannot prefetch \/b/);
   await refuse([...one, file('a', 'y')], {}, 'usage', /two entries describe/);
   await refuse([...one, file('/a/b', 'y')], {}, 'usage', /no directory/);

@@ -9,6 +9,7 @@ import { type BlobWriter, createBlobWriter, type WrittenBlob } from './blob-writ
 import { encodeBootstrap, prefetchNodes } from './bootstrap.ts';
 import type { Compressor } from './compress.ts';
 import { type Duplicates, PACK_JOBS, packFiles } from './pack.ts';
+import { checkSizes } from './sizes.ts';
 import type { SourceEntry } from './source.ts';
 import { makeTree, type SourceFile } from './tree.ts';
 
@@ -163,15 +164,4 @@ function listedFirst(files: readonly SourceFile[], prefetch: readonly ErofsNode[
   const ranks = new Map(prefetch.map((node, i) => [node, i]));
   const rankOf = ({ node }: SourceFile) => ranks.get(node) ?? ranks.size;
   return [...files].sort((a, b) => rankOf(a) - rankOf(b));
-}
-
-function checkSizes(chunkSize: number, batchSize: number): void {
-  const isPower = (value: number): boolean => Number.isInteger(Math.log2(value));
-  if (!isPower(chunkSize) || chunkSize < 0x1000 || chunkSize > 0x1000000)
-    throw new NymphError('usage', `a chunk size of ${chunkSize} bytes: must be a power of two from 4 KiB to 16 MiB`);
-  if (batchSize !== 0 && (!isPower(batchSize) || batchSize < 0x1000 || batchSize > chunkSize))
-    throw new NymphError(
-      'usage',
-      `a batch size of ${batchSize} bytes: must be a power of two from 4 KiB to the chunk size`,
-    );
 }
