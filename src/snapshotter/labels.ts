@@ -1,11 +1,11 @@
 import { NymphError } from '../errors.ts';
-import { LABEL_IMAGE, LABEL_LAZY, LABEL_PIECE, LABEL_TARGET, type Labels } from './snapshotter.ts';
+import { LABEL_IMAGE, LABEL_LAZY, LABEL_PIECE, LABEL_REMAPPED, LABEL_TARGET, type Labels } from './snapshotter.ts';
 
 /** Bytes of a key and its value together, as containerd limits them. */
 const MOST_LABEL = 4096;
 const ONE = 'labels.';
 /** Nobody else may set them: an image could name another one in its annotations. */
-const OURS: readonly string[] = [LABEL_LAZY, LABEL_IMAGE, LABEL_PIECE];
+const OURS: readonly string[] = [LABEL_LAZY, LABEL_IMAGE, LABEL_PIECE, LABEL_REMAPPED];
 
 /** Labels of a request without those that are ours to set. @throws NymphError `usage` for one that is too long */
 export function requestLabels(given: Labels): Labels {

@@ -13,12 +13,25 @@ export interface Seen {
   work: string;
   /** Directories below it, nearest first. */
   lowers: readonly string[];
+  /** One of them is a mount: the image that is served lazily. */
+  lazy?: boolean;
+  /** The files below have the owners that the maps of the labels ask for. */
+  remapped?: boolean;
   /** What this kernel wants on every overlay (`kernel-options.ts`). */
   options: readonly string[];
 }
 
-export function mountsOf({ kind, labels, upper, work, lowers, options }: Seen): Mount[] {
-  const mapped = mapOptions(labels);
+export function mountsOf({
+  kind,
+  labels,
+  upper,
+  work,
+  lowers,
+  lazy = false,
+  remapped = false,
+  options,
+}: Seen): Mount[] {
+  const mapped = remapped ? [] : mapOptions(labels);
   const single = lowers.length === 0 ? upper : kind === 'view' && lowers.length === 1 ? lowers[0] : undefined;
   if (single !== undefined)
     return [{ type: 'bind', source: single, options: [...mapped, kind === 'view' ? 'ro' : 'rw', 'rbind'] }];
@@ -28,9 +41,23 @@ export function mountsOf({ kind, labels, upper, work, lowers, options }: Seen): 
     if (labels[LABEL_VOLATILE] !== undefined && labels[LABEL_TARGET] === undefined) all.push('volatile');
     all.push(`workdir=${work}`, `upperdir=${upper}`);
   }
-  all.push(`lowerdir=${lowers.join(':')}`);
+  all.push(`lowerdir=${mapped.length > 0 ? mappable(lowers, lazy) : lowers.join(':')}`);
   refuseTooLong(all, lowers);
   return [{ type: 'overlay', source: 'overlay', options: all }];
+}
+
+/**
+ * containerd maps ids in a copy of the mount that holds all lower directories, and finds it by the directory above the
+ * last slash. Mounts below are not part of the copy: a lazy image would be an empty directory there. So that image alone
+ * is named by a path with its own root above the last slash, and one with layers on top is refused.
+ */
+function mappable(lowers: readonly string[], lazy: boolean): string {
+  if (lowers.length === 1) return `${lowers[0]}/.`;
+  if (lazy)
+    throw new NymphError('unsupported', 'containerd cannot map the ids of layers that build on a lazily served image', {
+      hint: 'Run the container without a user namespace, or unpack its image: pull it with another snapshotter.',
+    });
+  return lowers.join(':');
 }
 
 /** First of all options, where containerd looks for them. */

@@ -3,13 +3,14 @@ import { messageOf } from '../cache/health.ts';
 import { NymphError } from '../errors.ts';
 import { parseFilters } from './filters.ts';
 import { changedLabels, requestLabels } from './labels.ts';
-import type { Claim, Lowers } from './lazy.ts';
-import { mappedOwner, mountsOf } from './overlay.ts';
+import type { Claim } from './lazy.ts';
+import { mappedOwner } from './overlay.ts';
 import { type RecoverParts, recover } from './recover.ts';
 import { createReleases } from './releases.ts';
 import {
   type Info,
   LABEL_LAZY,
+  LABEL_REMAPPED,
   LABEL_TARGET,
   type Labels,
   type Mount,
@@ -17,6 +18,7 @@ import {
   type Usage,
 } from './snapshotter.ts';
 import type { SnapshotRecord } from './store.ts';
+import { createViews } from './views.ts';
 
 export interface SnapshotterParts extends RecoverParts {
   /** Of every overlay mount. */
@@ -31,6 +33,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   const { store, durability, directories, lazy, log } = parts;
   /** Snapshots that are being made or removed: they have no record yet, or none any more that is durable. */
   const changing = new Set<number>();
+  const { below, mountsOn } = createViews(parts);
   const releases = createReleases(directories, lazy, log);
   const measuring = new Map<string, Promise<Usage>>();
   await recover(parts);
@@ -125,8 +128,8 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const mapped = mappedOwner(labels);
     return born(async (id) => {
       // At the same time: each step waits for a thread of its own.
-      const [lowers] = await settled(lowersOf(id, ancestors, signal), directories.make(id));
-      const mounts = mountsFor(id, kind, labels, lowers);
+      const [lowers] = await settled(below(id, ancestors, signal), directories.make(id));
+      const mounts = mountsOn(id, kind, labels, lowers);
       const owner = mapped ?? lowers.owner;
       if (owner !== undefined) await directories.own(id, owner);
       if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the snapshot ${key} any more`);
@@ -158,45 +161,24 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     await Promise.all([durability.sync(), directories.sync()]);
   }
 
-  async function lowersOf(
-    id: number,
-    ancestors: readonly SnapshotRecord[],
-    signal: AbortSignal,
-  ): Promise<Partial<Lowers>> {
-    if (ancestors.length === 0) return {};
-    const lowers = await lazy?.lowers(id, ancestors, signal);
-    if (lowers !== undefined) return lowers;
-    return {
-      directories: ancestors.map((ancestor) => directories.fs(ancestor.id)),
-      owner: await directories.owner(ancestors[0].id),
-    };
-  }
-
-  function mountsFor(id: number, kind: 'active' | 'view', labels: Labels, lowers: Partial<Lowers>): Mount[] {
-    return mountsOf({
-      kind,
-      labels,
-      upper: directories.fs(id),
-      work: directories.work(id),
-      lowers: lowers.directories ?? [],
-      options: parts.overlayOptions,
-    });
-  }
-
   async function mounts(key: string, signal: AbortSignal): Promise<Mount[]> {
     const { id, kind, labels } = known(key);
     if (kind === 'committed')
       throw new NymphError('precondition', `the snapshot ${key} has no mounts: it is committed`);
     const [, ...ancestors] = store.chain(key);
-    return mountsFor(id, kind, labels, await lowersOf(id, ancestors, signal));
+    return mountsOn(id, kind, labels, await below(id, ancestors, signal));
   }
 
   async function commit(name: string, key: string, given: Labels, parent: string): Promise<void> {
+    const labels: Record<string, string> = { ...requestLabels(given) };
     const lazyness = known(key).labels[LABEL_LAZY];
-    const labels = requestLabels(given);
-    store.commit(key, name, lazyness === undefined ? labels : { ...labels, [LABEL_LAZY]: lazyness }, parent);
+    if (lazyness !== undefined) labels[LABEL_LAZY] = lazyness;
+    // The client library's name for a snapshot that it gives other owners, without any label.
+    if (key.endsWith('-remap')) labels[LABEL_REMAPPED] = 'true';
+    store.commit(key, name, labels, parent);
+    const committed = known(name);
     await durability.sync();
-    lazy?.committed(known(name));
+    lazy?.committed(committed);
   }
 
   async function remove(key: string): Promise<void> {

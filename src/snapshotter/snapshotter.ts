@@ -110,6 +110,11 @@ export const LABEL_LAZY = 'containerd.io/snapshot/nymph.lazy';
 export const LABEL_IMAGE = 'containerd.io/snapshot/nymph.image';
 /** Set by us on the other layers of an ordinary image whose Nydus image is mounted in its place: the origin of the ordinary one. */
 export const LABEL_PIECE = 'containerd.io/snapshot/nymph.piece-of';
+/**
+ * Set by us on a layer in which a client gave every file another owner for a user namespace, because nobody has told
+ * containerd that we can map ids (its capability `remap-ids`). Read by us: the ids of what builds on it are right already.
+ */
+export const LABEL_REMAPPED = 'containerd.io/snapshot/nymph.remapped';
 /** Set by clients for containers with user namespaces: `container id:host id:size`, more after commas. We map the mounts and own the upper directory accordingly. */
 export const LABEL_UID_MAP = 'containerd.io/snapshot/uidmapping';
 export const LABEL_GID_MAP = 'containerd.io/snapshot/gidmapping';

@@ -7,6 +7,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,7 +48,9 @@ func start(program, root string) (snapshots.Snapshotter, func() error, error) {
 	go func() { ended <- daemon.Wait() }()
 	socket := filepath.Join(root, "snapshotter.sock")
 	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		// The file is there an instant before somebody listens.
+		if probe, err := net.Dial("unix", socket); err == nil {
+			_ = probe.Close()
 			break
 		}
 		if time.Since(begun) > patience {

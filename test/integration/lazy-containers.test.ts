@@ -1,8 +1,8 @@
 /** Containers from lazy images, by real clients of real containerds. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
 import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
@@ -188,6 +188,35 @@ describe('lazy images through containerd', { skip }, () => {
         assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
         await pod.remove();
         await removeAll();
+      });
+
+      /** As containerd names the layer with changed owners. */
+      async function remapped(): Promise<string> {
+        const [info] = await snapshots.list('labels."containerd.io/snapshot/nymph.remapped"');
+        return info.name.replace(/^default\/\d+\//, '');
+      }
+
+      test('a container with mapped ids', async (t) => {
+        if (containerd.version.startsWith('1.'))
+          return t.skip('needs containerd 2.0: earlier ones do not map the ids of mounts');
+        const { status, err } = await daemon.nymph('rpull', image());
+        assert.equal(status, 0, err);
+        // Root of the container has to reach its files.
+        chmodSync(dirname(containerd.directory), 0o711);
+        const maps = ['--uidmap', '0:100000:65536', '--gidmap', '0:200000:65536', '--remap-labels'];
+        const of = ['--snapshotter', 'nymph', image(), 'mapped', '/bin/sh', '-ec'];
+        const script = `${TELL}; echo mapped > /etc/base; ls -dln /etc/base /large`;
+        // Without the capability containerd changes the owner of every file; with it the mounts map the ids.
+        for (const capabilities of ['', 'capabilities = ["remap-ids"]']) {
+          await reconfigured((toml) => toml.replaceAll('type = "snapshot"', `type = "snapshot"\n${capabilities}`));
+          const said = await containerd.good('run', '--rm', ...maps, ...of, script);
+          assert.equal(said.slice(0, truth.length), truth);
+          assert.equal(said.slice(truth.length).match(/^\S+ +\d+ 0 +0 /gm)?.length, 2, said);
+          if (capabilities === '') await containerd.good('snapshots', '--snapshotter', 'nymph', 'rm', await remapped());
+        }
+        await reconfigured((toml) => toml);
+        await containerd.good('images', 'rm', '--sync', image());
+        await nothingLeft();
       });
 
       test('a pod whose kubelet does not say which image it is', async () => {

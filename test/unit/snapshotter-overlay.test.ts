@@ -76,6 +76,17 @@ test('mapped ids: options first of all, and the host’s id of the container’s
   assert.throws(() => mappedOwner({ [LABEL_UID_MAP]: '0:1:5' }), { code: 'usage' });
 });
 
+test('a lazy image with mapped ids is named so that containerd copies its mount; with layers on top it is refused', () => {
+  const labels = { [LABEL_UID_MAP]: '0:1:5', [LABEL_GID_MAP]: '0:1:5' };
+  const image = '/var/lib/nymph/snapshots/images/abc';
+  const lowerdir = (more: Partial<Seen>) => mountsOf(seen({ labels, lazy: true, ...more }))[0].options.at(-1);
+  assert.equal(lowerdir({ lowers: [image] }), `lowerdir=${image}/.`);
+  assert.equal(lowerdir({ lowers: [image], labels: {} }), `lowerdir=${image}`);
+  assert.equal(lowerdir({ lowers: [fs(3), image], labels: {} }), `lowerdir=${fs(3)}:${image}`);
+  assert.equal(lowerdir({ lowers: [fs(3), fs(1)], lazy: false }), `lowerdir=${fs(3)}:${fs(1)}`);
+  assert.throws(() => lowerdir({ lowers: [fs(3), image] }), { code: 'unsupported' });
+});
+
 test('more layers than options have room for are refused; containerd’s way to shorten them is reckoned with', () => {
   const layers = (count: number, root = '/var/lib/nymph/snapshots') =>
     Array.from({ length: count }, (_, i) => `${root}/${1000 + i}/fs`);

@@ -7,7 +7,15 @@ import { NymphError } from '../../src/errors.ts';
 import { type Disk, localDisk } from '../../src/snapshotter/disk.ts';
 import type { Claim, LayerRequest, LazyLayers, Lowers } from '../../src/snapshotter/lazy.ts';
 import { shared } from '../../src/snapshotter/shared.ts';
-import { type Info, LABEL_IMAGE, LABEL_LAZY, LABEL_PIECE, LABEL_TARGET } from '../../src/snapshotter/snapshotter.ts';
+import {
+  type Info,
+  LABEL_GID_MAP,
+  LABEL_IMAGE,
+  LABEL_LAZY,
+  LABEL_PIECE,
+  LABEL_TARGET,
+  LABEL_UID_MAP,
+} from '../../src/snapshotter/snapshotter.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { until } from '../daemon.ts';
 import { type KitOptions, never, onDisk, openKit } from '../snapshotter-kit.ts';
@@ -149,6 +157,20 @@ test('directories have containerd’s modes whatever the mask', async (t) => {
   await s.prepare('a', '', {}, never);
   const mode = (...path: string[]) => (statSync(join(home, ...path)).mode & 0o7777).toString(8);
   assert.deepEqual([mode(), mode('1'), mode('1', 'fs'), mode('1', 'work')], ['700', '700', '755', '711']);
+});
+
+test('owners that a client has changed for a user namespace are not mapped once more', async (t) => {
+  const { snapshotter: s } = await kit(t);
+  const maps = { [LABEL_UID_MAP]: `0:${process.getuid!()}:9`, [LABEL_GID_MAP]: `0:${process.getgid!()}:9` };
+  await s.prepare('x', '', {}, never);
+  await s.commit('image', 'x', {}, '');
+  const options = async (key: string, parent: string) => (await s.prepare(key, parent, maps, never))[0].options;
+  assert.ok((await options('mapped', 'image')).some((option) => option.startsWith('uidmap=')));
+  await s.prepare('default/4/sha256:1-remap', 'image', {}, never);
+  await s.commit('default/5/sha256:1', 'default/4/sha256:1-remap', {}, '');
+  await s.update('default/5/sha256:1', {}, []);
+  assert.ok((await options('changed', 'default/5/sha256:1')).every((option) => !option.startsWith('uidmap=')));
+  assert.ok((await s.mounts('changed', never))[0].options.every((option) => !option.startsWith('uidmap=')));
 });
 
 test('a prepare that is given up leaves nothing', async (t) => {
