@@ -51,6 +51,23 @@ export function proxyPlugin(name: string, address: string, version: 2 | 3 = 2): 
 }
 
 /**
+ * Configuration of containerd 1.x for pods: CRI says which image a layer belongs to.
+ * @param names of plugins on the snapshotter's socket, the first for CRI
+ */
+export function criConfig(socket: string, pause: string, names: string[] = ['nymph']): string {
+  const plugins = names.map((name) => `[proxy_plugins.${name}]\n  type = "snapshot"\n  address = "${socket}"\n`);
+  return `version = 2
+${plugins.join('')}[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "${pause}"
+  restrict_oom_score_adj = true
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "${names[0]}"
+    disable_snapshot_annotations = false
+`;
+}
+
+/**
  * Starts a containerd.
  * @param directory short: a socket's path is
  * @param toml its configuration, without root, state and addresses

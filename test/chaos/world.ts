@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { answers } from '../../src/daemon/socket.ts';
-import { type TestContainerd, testContainerd } from '../containerd.ts';
+import { criConfig, type TestContainerd, testContainerd } from '../containerd.ts';
 import { isAlive, NYMPH, processesWith, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { freePort } from '../free-port.ts';
 import { randomSeries } from '../manifest/read.ts';
@@ -90,7 +90,11 @@ export async function createWorld(t: { after(clean: () => Promise<void>): void }
   };
   t.after(end);
   await until(60_000, 'nymph does not start', () => daemon.client.health());
-  const containerd = await testContainerd(t, home, containerdConfig(daemon, `${host}/plain:v0`));
+  const containerd = await testContainerd(
+    t,
+    home,
+    criConfig(join(daemon.directory, 'snapshotter.sock'), `${host}/plain:v0`),
+  );
   const pods = podClient(containerd.address);
   t.after(async () => pods.close());
 
@@ -179,19 +183,4 @@ function kill(pid: number | undefined): void {
 /** The process of containerd, not its shims. */
 export function containerdPid({ containerd }: World): number | undefined {
   return processesWith(containerd.config)[0];
-}
-
-function containerdConfig(daemon: TestDaemon, pause: string): string {
-  return `version = 2
-[proxy_plugins.nymph]
-  type = "snapshot"
-  address = "${join(daemon.directory, 'snapshotter.sock')}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "${pause}"
-  restrict_oom_score_adj = true
-  disable_tcp_service = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "nymph"
-    disable_snapshot_annotations = false
-`;
 }

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
+import { criConfig, INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
 import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { copyPrograms, makeImagesOnOneBase } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
@@ -94,7 +94,9 @@ describe('lazy images through containerd', { skip }, () => {
         daemon = await testDaemon(t, { toml: `[containerd]\naddress = "${address}"\n` });
         const socket = join(daemon.directory, 'snapshotter.sock');
         const version = spawnSync(join(programs, 'containerd'), ['--version'], { encoding: 'utf8' }).stdout;
-        toml = (/ v?1\./.test(version) ? firstConfig : secondConfig)(socket, `${registry.host}/plain:v1`);
+        toml = / v?1\./.test(version)
+          ? criConfig(socket, `${registry.host}/plain:v1`, ['nymph', 'nydus'])
+          : secondConfig(socket, `${registry.host}/plain:v1`);
         containerd = await testContainerd(t, join(home, 'c'), toml, { programs: programs || undefined });
         snapshots = snapshotsClient(socket);
         t.after(() => snapshots.close());
@@ -344,25 +346,6 @@ describe('lazy images through containerd', { skip }, () => {
       });
     });
 });
-
-/** Of containerd 1.x: CRI says which image it is. */
-function firstConfig(socket: string, pause: string): string {
-  return `version = 2
-[proxy_plugins.nymph]
-  type = "snapshot"
-  address = "${socket}"
-[proxy_plugins.nydus]
-  type = "snapshot"
-  address = "${socket}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "${pause}"
-  restrict_oom_score_adj = true
-  disable_tcp_service = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "nymph"
-    disable_snapshot_annotations = false
-`;
-}
 
 /** Of containerd 2.1 and later: the transfer service says so. */
 function secondConfig(socket: string, pause: string): string {
