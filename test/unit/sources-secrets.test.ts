@@ -116,6 +116,24 @@ test('captured credentials: for their repository only, the newest first, kept if
   assert.deepEqual(await find('r.io', 'many'), [basic('9'), basic('8'), basic('7'), basic('6')]);
 });
 
+test('pulls of one repository at once: one that fails takes nothing from another, and wrong logins displace none', async () => {
+  const captured = createCaptured(undefined, assert.fail);
+  const names = async () =>
+    (await captured.find('r.io', 'a', [])).map(({ credential }) => credential.kind === 'basic' && credential.username);
+  const login = (username: string) => captured.capture('r.io', 'a', { kind: 'basic', username, password: 'p' });
+  const fails = login('u');
+  const succeeds = login('u');
+  fails.drop();
+  assert.deepEqual(await names(), ['u'], 'the other pull goes on');
+  succeeds.keep();
+  assert.deepEqual(await names(), ['u']);
+  const wrong = Array.from({ length: 6 }, (_, i) => login(`wrong${i}`));
+  for (const one of wrong) one.drop();
+  assert.deepEqual(await names(), ['u']);
+  for (let i = 0; i < 6; i++) login(`right${i}`).keep();
+  assert.deepEqual(await names(), ['right5', 'right4', 'right3', 'right2']);
+});
+
 test('captured credentials outlive the process, in a file for its user only', async () => {
   const file = join(directory, 'made', 'captured.json');
   const first = createCaptured(file, assert.fail);

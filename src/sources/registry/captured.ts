@@ -14,17 +14,21 @@ export interface CapturedCredentials {
 
 export interface Capture {
   keep(): void;
-  /** Takes it back, unless another pull has kept it. */
+  /** Takes it back, unless another pull has kept it or still needs it. */
   drop(): void;
 }
 
 interface Entry {
   credential: Credential;
   kept: boolean;
+  /** Pulls that go on with it. */
+  pulls: number;
 }
 
 /** For each repository: pods of several owners may pull one image. */
 const MOST_EACH = 4;
+/** Those of pulls that go on: they displace none that was good. */
+const MOST_PASSING = 32;
 /** The repository that was pulled longest ago is forgotten first. */
 const MOST_REPOSITORIES = 4096;
 const MAX_FILE = 64 * 1024 * 1024;
@@ -46,7 +50,7 @@ export function createCaptured(file: string | undefined, failed: (error: Error) 
       const known = entries.find((entry) => fingerprint(entry.credential) === fingerprint(credential));
       if (known) known.kept = true;
       // What came since this process began is newer.
-      else if (entries.length < MOST_EACH) book.set(key, [...entries, { credential, kept: true }]);
+      else if (entries.length < MOST_EACH) book.set(key, [...entries, { credential, kept: true, pulls: 0 }]);
     }
   };
   const loaded = () => {
@@ -66,23 +70,37 @@ export function createCaptured(file: string | undefined, failed: (error: Error) 
       .catch(failed);
   };
 
+  /** Puts an entry in front of the others of its repository. */
+  const put = (key: string, entry: Entry) => {
+    const others = (book.get(key) ?? []).filter((known) => known !== entry);
+    // Deleted first: a map keeps the order in which keys came.
+    book.delete(key);
+    book.set(key, trimmed([entry, ...others]));
+    if (book.size > MOST_REPOSITORIES) book.delete(book.keys().next().value!);
+  };
+
   return {
     capture(host, repository, credential) {
       const key = keyOf(host, repository);
       const id = fingerprint(credential);
       const entries = book.get(key) ?? [];
-      const entry = entries.find((known) => fingerprint(known.credential) === id) ?? { credential, kept: false };
-      // Deleted first: a map keeps the order in which keys came.
-      book.delete(key);
-      book.set(key, [entry, ...entries.filter((known) => known !== entry)].slice(0, MOST_EACH));
-      if (book.size > MOST_REPOSITORIES) book.delete(book.keys().next().value!);
+      const entry = entries.find((known) => fingerprint(known.credential) === id) ?? {
+        credential,
+        kept: false,
+        pulls: 0,
+      };
+      entry.pulls++;
+      put(key, entry);
       return {
         keep() {
+          entry.pulls--;
           entry.kept = true;
+          put(key, entry);
           if (file !== undefined) save(file);
         },
         drop() {
-          if (entry.kept) return;
+          entry.pulls--;
+          if (entry.kept || entry.pulls > 0) return;
           const left = (book.get(key) ?? []).filter((known) => known !== entry);
           if (left.length > 0) book.set(key, left);
           else book.delete(key);
@@ -99,6 +117,12 @@ export function createCaptured(file: string | undefined, failed: (error: Error) 
       await writing;
     },
   };
+}
+
+function trimmed(entries: readonly Entry[]): Entry[] {
+  let kept = 0;
+  let passing = 0;
+  return entries.filter((entry) => (entry.kept ? ++kept <= MOST_EACH : ++passing <= MOST_PASSING));
 }
 
 function keyOf(host: string, repository: string): string {
