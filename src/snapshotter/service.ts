@@ -166,7 +166,13 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     if (kind === 'committed')
       throw new NymphError('precondition', `the snapshot ${key} has no mounts: it is committed`);
     const [, ...ancestors] = store.chain(key);
-    return mountsOn(id, kind, labels, await below(id, ancestors, signal));
+    const lowers = await below(id, ancestors, signal);
+    if (store.nameOf(id) === undefined) {
+      // Removed meanwhile: what was held for it since is let go again.
+      releases.release(id);
+      throw new NymphError('not-found', `the snapshot ${key} was removed`);
+    }
+    return mountsOn(id, kind, labels, lowers);
   }
 
   async function commit(name: string, key: string, given: Labels, parent: string): Promise<void> {

@@ -402,6 +402,29 @@ test('a container on a lazy image: its mounts, its release, and an image that ca
   assert.deepEqual(onDisk(home).ids, [1, 3]);
 });
 
+test('a snapshot that is removed while its mounts are asked for holds nothing', async (t) => {
+  let wait = async () => {};
+  const lazy = layers({
+    lowers: async (id) => {
+      await wait();
+      lazy.calls.push(`hold ${id}`);
+      return undefined;
+    },
+  });
+  const { snapshotter: s, home } = await kit(t, { lazy });
+  await s.prepare('a', '', {}, never);
+  await s.commit('base', 'a', {}, '');
+  await s.prepare('k', 'base', {}, never);
+  wait = async () => {
+    await s.remove('k');
+    await s.cleanup();
+  };
+  await assert.rejects(s.mounts('k', never), { code: 'not-found' });
+  await s.cleanup();
+  assert.deepEqual(lazy.calls.slice(1), ['hold 2', 'release 2', 'hold 2', 'release 2']);
+  assert.deepEqual(onDisk(home), { ids: [1], trash: [] });
+});
+
 test('what cannot be let go is tried again at the next cleanup, and keeps its directories meanwhile', async (t) => {
   let busy = true;
   const lazy = layers({
