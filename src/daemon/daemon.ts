@@ -9,6 +9,7 @@ import { DEFAULT_POLICY } from '../fetch/policy.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
+import { refuseServed } from '../mount/fuse.ts';
 import { LOAD } from '../mount/load.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
@@ -58,8 +59,9 @@ export interface Daemon {
 
 /** Puts the parts together and starts to serve: cache, FUSE, mounts of an earlier daemon, control API. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { config, logger, inherited } = options;
+  const { config, logger, inherited, fuseFd } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
+  if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
   const cache = await openCache(config.root, { quota: config.cache.quota, log });
   const pool = createThreadPool();
   const context: FetchContext = {

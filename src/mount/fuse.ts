@@ -33,6 +33,14 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
   if (there !== undefined) await widenReadAhead(there.device);
 }
 
+/**
+ * For a daemon that begins with a connection of its own, before it takes anything that another needs who comes back.
+ * @throws NymphError `busy` if another daemon serves on `directory`, or will again
+ */
+export async function refuseServed(directory: string): Promise<void> {
+  await staleMount(directory);
+}
+
 /** What is mounted on the directory. Its parents may be links, which the mount table does not show; it itself is not looked at. */
 async function mounted(directory: string): Promise<MountEntry | undefined> {
   const parent = await realpath(dirname(directory)).catch(() => dirname(directory));
