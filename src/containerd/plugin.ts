@@ -1,17 +1,10 @@
 import { NymphError } from '../errors.ts';
 import type { Connection } from './connection.ts';
+import { type RunningPlugin, SNAPSHOTTER_PLUGIN } from './running.ts';
 import { isStatus } from './status.ts';
 
-const SNAPSHOTTER = 'io.containerd.snapshotter.v1';
 /** containerd answers this from memory, ms. */
 const ANSWER_TIMEOUT = 10_000;
-
-interface Plugin {
-  type: string;
-  id: string;
-  exports: Record<string, string>;
-  initErr: { code: number; message: string } | null;
-}
 
 /**
  * Asks containerd whether it knows a snapshotter.
@@ -25,10 +18,10 @@ export async function findSnapshotter(
   signal: AbortSignal,
 ): Promise<{ address?: string }> {
   const { plugins } = await connection
-    .call<{ plugins: Plugin[] }>(
+    .call<{ plugins: RunningPlugin[] }>(
       'introspection',
       'Plugins',
-      { filters: [`type==${SNAPSHOTTER}`] },
+      { filters: [`type==${SNAPSHOTTER_PLUGIN}`] },
       { namespace, signal, timeout: ANSWER_TIMEOUT },
     )
     .catch((error) => {

@@ -63,7 +63,7 @@ export async function run(context: Context, reference: string, options: RpullOpt
       snapshotter: name,
       layers,
       fetched: layers.reduce((sum, { fetched }) => sum + fetched, 0),
-      milliseconds: performance.now() - begun,
+      milliseconds: Math.round(performance.now() - begun),
     };
     context.print(result, () => resultText(result));
   } finally {
