@@ -109,7 +109,7 @@ async function prepare(
 
 /** containerd's connection to a proxy plugin is down: it is tried anew every few seconds, and until then each call fails. */
 function isUnconnected(error: unknown): boolean {
-  return isStatus(error, 'unavailable') && (error as Error).message.includes('connection error');
+  return isStatus(error, 'unavailable') && /connection error|server handshake/.test((error as Error).message);
 }
 
 /** From an active snapshot to a committed one; if that fails, the active one is gone. */

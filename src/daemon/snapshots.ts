@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import type { Log } from '../cache/health.ts';
@@ -71,7 +72,7 @@ export async function serveSnapshots(
       log,
     }),
   );
-  const door = createDoor(snapshotter, log);
+  const door = createDoor(snapshotter, snapshotter.used || existsSync(config.containerd.address), log);
   const server = createServer((socket) => door.connect(socket));
   try {
     await listen(server, config.snapshotter.address);

@@ -3,10 +3,7 @@ import type { Log } from '../cache/health.ts';
 import type { GrpcServer } from './grpc.ts';
 import type { Snapshotter } from './snapshotter.ts';
 
-/**
- * Where containerd's connections arrive. Until the first one comes, nothing of gRPC is in memory where containerd has no
- * snapshots; where it has some it is loaded at once, for containerd gives a connection little time (1 s) to be greeted.
- */
+/** Where containerd's connections arrive. Until one is expected, nothing of gRPC is in memory: 10 MB. */
 export interface Door {
   connect(socket: Socket): void;
   /** Calls so far. */
@@ -16,7 +13,11 @@ export interface Door {
 
 const GRACE_MS = 3_000;
 
-export function createDoor(snapshotter: Snapshotter, log: Log): Door {
+/**
+ * @param expected containerd is here, or was: gRPC is loaded at once, because containerd gives a connection one second to
+ * be greeted, and a machine that is busy may need more to load it
+ */
+export function createDoor(snapshotter: Snapshotter, expected: boolean, log: Log): Door {
   let server: Promise<GrpcServer> | undefined;
   let calls = 0;
   const called = () => void calls++;
@@ -31,7 +32,7 @@ export function createDoor(snapshotter: Snapshotter, log: Log): Door {
     return server;
   }
 
-  if (snapshotter.used) loaded().catch(() => undefined);
+  if (expected) loaded().catch(() => undefined);
 
   return {
     connect(socket) {
