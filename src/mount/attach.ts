@@ -2,11 +2,10 @@ import type { Cache, StoredImage } from '../cache/cache.ts';
 import { coveredBlocks } from '../cache/readiness.ts';
 import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
-import { blobTraits, type OciDigest } from '../image/image.ts';
-import type { Source } from '../sources/source.ts';
+import { blobTraits } from '../image/image.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { checkBootstrap } from './bootstrap.ts';
-import type { OpenedImage } from './open.ts';
+import type { OpenedImage, OpenSource } from './open.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /** An image whose blobs are open: what a mount, a pull and a verification hold while they last. */
@@ -22,9 +21,6 @@ export interface AttachedImage {
   /** Is called, and waited for, before the blobs are given back. */
   onRelease(callback: () => void | Promise<void>): void;
 }
-
-/** Where the blobs of an image come from. */
-export type OpenSource = (blob: { digest: OciDigest }) => Source;
 
 /** Opens the cache entries of an image that was just read, keeps its bootstrap, and serves its blobs. */
 export async function attach(opened: OpenedImage, cache: Cache, served: ServedBlobs): Promise<AttachedImage> {

@@ -11,9 +11,8 @@ import { type Nearby, withNearby } from '../sources/nearby.ts';
 import { openRepository } from '../sources/open.ts';
 import { formatReference, parseReference, pinnedDigest } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
-import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
+import type { Descriptor, Manifest, Repository, Source } from '../sources/source.ts';
 import type { ThreadPool } from '../threads/pool.ts';
-import type { OpenSource } from './attach.ts';
 import { chooseImage } from './choose.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
@@ -43,6 +42,9 @@ export interface ImageOpener {
 }
 
 type Report = (progress: Progress) => void;
+
+/** Where the blobs of an image come from. */
+export type OpenSource = (blob: { digest: OciDigest }) => Source;
 
 export interface FoundImage {
   /** In full form. */
