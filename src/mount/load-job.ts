@@ -14,7 +14,7 @@ import { describeBootstrap } from '../formats/rafs/describe.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
 import { indexLibraries } from '../formats/rafs/libraries.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
-import type { OciDigest } from '../image/image.ts';
+import type { Blob, OciDigest } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
 import { type LoadInput, type LoadOutcome, type LoadRequest, rangeKey } from './load-types.ts';
 
@@ -46,8 +46,13 @@ export function run({ input, sizes, ranges }: LoadRequest): JobResult<LoadOutcom
   const bytes = bootstrap.erofs.bytes as Uint8Array<ArrayBuffer>;
   const bootstrapDigest: OciDigest = `sha256:${hash('sha256', bytes, 'hex')}`;
   const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description, libraries };
-  const dictionaries = result.image.blobs.flatMap((blob) => blob.dictionaries?.buffer ?? []) as ArrayBuffer[];
-  return { output: { type: 'done', loaded }, transfer: [bytes.buffer, ...dictionaries] };
+  return { output: { type: 'done', loaded }, transfer: [bytes.buffer, ...result.image.blobs.flatMap(buffersOf)] };
+}
+
+/** Copying the tables of a million chunks would hold up the main thread for 60 ms. */
+function buffersOf({ chunks, frames, dictionaries }: Blob): ArrayBuffer[] {
+  const arrays = [chunks, frames, frames.contexts ?? {}, { dictionaries }].flatMap((table) => Object.values(table));
+  return arrays.filter((array) => ArrayBuffer.isView(array)).map(({ buffer }) => buffer as ArrayBuffer);
 }
 
 type Read = (range: ObjectRange) => Uint8Array | undefined;
