@@ -31,11 +31,3 @@ export function digestEquals(table: Uint8Array, index: number, digest: Uint8Arra
   for (let i = 0; i < DIGEST_SIZE; i++) if (table[start + i] !== digest[i]) return false;
   return true;
 }
-
-/**
- * True if `bytes` have this OCI digest (`sha256:<64 lower-case hex>`, image-spec "Digests"). A digest in any other form
- * matches nothing.
- */
-export function verifyOciDigest(bytes: Uint8Array, digest: string): boolean {
-  return digest === `sha256:${hash('sha256', bytes, 'hex')}`;
-}
