@@ -1,10 +1,14 @@
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { OciDigest } from '../image/image.ts';
 import { OCI_MANIFEST, parseJsonObject } from './descriptor.ts';
-import { sha256Digest } from './digest.ts';
+import { startDigest } from './digest.ts';
 import type { Manifest, Repository } from './source.ts';
 
 /** Somebody on this machine who may have small objects already; `undefined` for those that it has not. */
 export type Nearby = (digest: OciDigest, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+
+/** Bytes that are hashed between turns of others: readers wait for this thread. */
+const SLICE = 1 << 20;
 
 /**
  * A repository whose manifests and small objects are looked for near by first. What comes from there is verified, and
@@ -14,7 +18,7 @@ export type Nearby = (digest: OciDigest, signal: AbortSignal) => Promise<Uint8Ar
 export function withNearby(from: Repository, nearby: Nearby, pinned: OciDigest | undefined): Repository {
   async function verified(digest: OciDigest, signal: AbortSignal): Promise<Uint8Array | undefined> {
     const bytes = await nearby(digest, signal);
-    return bytes !== undefined && sha256Digest(bytes) === digest ? bytes : undefined;
+    return bytes !== undefined && (await digestInTurns(bytes)) === digest ? bytes : undefined;
   }
 
   async function manifest(digest: OciDigest, signal: AbortSignal): Promise<Manifest> {
@@ -34,4 +38,13 @@ export function withNearby(from: Repository, nearby: Nearby, pinned: OciDigest |
       return bytes ?? from.get(descriptor, limit, signal);
     },
   };
+}
+
+async function digestInTurns(bytes: Uint8Array): Promise<OciDigest> {
+  const hash = startDigest();
+  for (let at = 0; at < bytes.length; at += SLICE) {
+    if (at > 0) await othersTurn();
+    hash.update(bytes.subarray(at, at + SLICE));
+  }
+  return hash.digest();
 }

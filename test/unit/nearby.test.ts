@@ -52,3 +52,18 @@ test('what is near by is taken from there, what is absent or wrong from the repo
   await withNearby(far, async () => manifest, undefined).resolve(never);
   assert.equal(far.asked.at(-1), 'resolve', 'a tag means what the registry says');
 });
+
+test('others have their turn while a large object is verified', async () => {
+  const large = Buffer.alloc(16 << 20, 'x');
+  const near = withNearby(repository(), async () => large, undefined);
+  let turns = 0;
+  let counting = true;
+  const count = () => {
+    turns++;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  assert.equal(await near.get({ digest: digestOf(large), size: large.length }, large.length, never), large);
+  counting = false;
+  assert.ok(turns > 8, `${turns} turns`);
+});
