@@ -67,8 +67,8 @@ export function createStartup(blobs: ServedBlobs, log: FetchContext['log']): Sta
 
   function leaveToReads({ cached }: ServedBlob, offset: number, work: Promise<void>): void {
     work.catch((error) => {
-      if (!(error instanceof NymphError)) throw error;
-      log('debug', 'start-up readahead gave up', { blob: cached.key, offset, error: error.message });
+      const level = error instanceof NymphError ? 'debug' : 'error';
+      log(level, 'start-up readahead gave up', { blob: cached.key, offset, error: String(error) });
     });
   }
 

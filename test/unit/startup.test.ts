@@ -2,6 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { baseName, readDynamic, readProgram, startsProgram } from '../../src/formats/elf.ts';
 import { type ChunkTable, placeInFile } from '../../src/image/image.ts';
+import type { AttachedImage } from '../../src/mount/attach.ts';
+import type { ServedBlobs } from '../../src/mount/served.ts';
+import { createStartup } from '../../src/mount/startup.ts';
+import { makeBlob } from '../blob.ts';
 
 /** An executable of one segment: header, interpreter, dynamic section, names. */
 function program(names: string[]): Buffer {
@@ -80,4 +84,16 @@ test('a place in a file is found behind the gaps between its chunks', () => {
   assert.deepEqual(places, [8192, 16383, 20480, 28671, 32768, 32817]);
   assert.equal(placeInFile(chunks, 8192, 2 ** 52), 8192 + 2 ** 52, 'a guess');
   assert.equal(placeInFile(chunks, 40960, 5), 40965, 'behind all chunks');
+});
+
+test('a fault of the readahead itself is said, and ends nothing', async () => {
+  const blob = makeBlob([5000]);
+  const said = Promise.withResolvers<string>();
+  const blobs = { read: () => Promise.reject(new RangeError('no memory')) } as unknown as ServedBlobs;
+  const startup = createStartup(blobs, (level) => said.resolve(level));
+  const image = { blobs: [{ cached: blob.cached }], onRelease: () => {} } as unknown as AttachedImage;
+  startup.watch(image, new Map());
+  startup.arrived(blob.cached, 0);
+  assert.equal(await said.promise, 'error');
+  blob.close();
 });
