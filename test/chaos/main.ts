@@ -33,6 +33,7 @@ const cleaners: (() => Promise<void>)[] = [];
 const tally = emptyTally();
 const losses = { count: 0 };
 let left: string[] = [];
+let forgotten = 0;
 const say = (text: string) => console.log(`${new Date().toISOString().slice(11, 19)} ${text}`);
 try {
   const world = await createWorld({ after: (clean) => void cleaners.unshift(clean) }, seed);
@@ -61,8 +62,10 @@ try {
     await look(one, tally, losses, [...one.image.truth.keys()]).catch((error: Error) =>
       count(tally.failures, `last look: ${kindOf(error.message)}`),
     );
-  await removeAll(world);
+  forgotten = await removeAll(world);
   left = await leaks(world, before);
+  const killed = tally.kills['kill containerd'] ?? 0;
+  if (forgotten > killed) left.push(`${forgotten} shims, but containerd was killed ${killed} times`);
 } finally {
   for (const clean of cleaners) await clean().catch((error) => console.error(error));
 }
@@ -77,6 +80,7 @@ console.log(`operations: ${sum(tally.operations)}`);
 list(tally.operations);
 console.log(`kills: ${sum(tally.kills)}`);
 list(tally.kills);
+console.log(`containers that a killed containerd forgot: ${forgotten}`);
 console.log(`outputs checked: ${tally.outputs}`);
 for (const name of ['wrong', 'unexplained', 'lost'] as const)
   console.log([`${name}: ${tally[name].length}`, ...tally[name].slice(0, 20)].join('\n  '));

@@ -1,5 +1,5 @@
 /** What is there when nothing should be: compared before and after. */
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountsBelow, processesWith, until } from '../daemon.ts';
 import { snapshotsClient } from '../snapshots.ts';
@@ -20,22 +20,37 @@ export interface Remains {
   disk: string[];
 }
 
-/** Removes every pod, image and cached blob, and has containerd and nymph collect what is left. */
-export async function removeAll(world: World): Promise<void> {
+/**
+ * Removes every pod and image, and has containerd and nymph collect what is left.
+ * @returns how many containers of killed containerds were ended: one that dies between making a task and noting it forgets
+ * it, and its shim and container stay
+ */
+export async function removeAll(world: World): Promise<number> {
   await until(180_000, 'pods or images cannot be removed', async () => {
     await world.pods.removeAll();
     return true;
   });
+  const forgotten = shims(world);
+  for (const shim of forgotten) {
+    const children = readFileSync(`/proc/${shim}/task/${shim}/children`, 'utf8').split(' ').filter(Boolean);
+    for (const pid of [...children.map(Number), shim]) process.kill(pid, 'SIGKILL');
+  }
   // A pull that was cut off has one for a day. The last to go has the garbage collected.
   const leases = async (...args: string[]) => world.containerd.good('-n', 'k8s.io', 'leases', ...args);
   await leases('create', '--id', 'end');
   for (const id of (await leases('ls', '-q')).split('\n').filter((one) => one && one !== 'end'))
     await leases('delete', id);
   await leases('delete', '--sync', 'end');
+  return forgotten.length;
+}
+
+function shims({ containerd }: World): number[] {
+  const containerds = processesWith(containerd.config);
+  return processesWith(containerd.directory).filter((pid) => !containerds.includes(pid));
 }
 
 export async function remains(world: World): Promise<Remains> {
-  const { daemon, containerd } = world;
+  const { daemon } = world;
   await daemon.client.prune({ target: 0 });
   const client = snapshotsClient(join(daemon.directory, 'snapshotter.sock'));
   const snapshots = (await client.list()).map(({ name }) => name);
@@ -57,7 +72,7 @@ export async function remains(world: World): Promise<Remains> {
     snapshots,
     mounts: mounts.map(({ type, directory }) => `${type} ${directory}`).sort(),
     processes: [
-      ...processesWith(containerd.directory).filter((one) => !processesWith(containerd.config).includes(one)),
+      ...shims(world),
       // One stands for the daemon in the foreground if its supervisor is not there.
       ...waiting.slice(1),
     ].map(String),
