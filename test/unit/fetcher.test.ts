@@ -155,11 +155,11 @@ test('a read that waits too long ends, and so does one that is interrupted; the 
     await sleep(10_000, undefined, { signal });
     return pieces(blob.stored);
   };
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall, stall]), context({ deadline: 80 }));
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall, stall]), context({ deadline: 2_000 }));
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
   const failed = performance.now();
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
-  assert.ok(performance.now() - failed < 40, 'who asks again at once gets the same answer at once');
+  assert.ok(performance.now() - failed < 1_000, 'who asks again at once gets the same answer at once');
   await sleep(300);
   const abort = new AbortController();
   const waiting = fetcher.need(0, 1, abort.signal);
@@ -176,7 +176,7 @@ test('a read that waits too long ends, and so does one that is interrupted; the 
 test('a request that is stuck does not hold up who asks after its reader has given up', async () => {
   const blob = makeBlob([9000]);
   const stall = (_: unknown, signal: AbortSignal) => sleep(10_000, pieces(blob.stored), { signal });
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context({ deadline: 80 }));
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context({ deadline: 2_000 }));
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
   await sleep(300);
   await fetcher.need(0, 9000, never);
