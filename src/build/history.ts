@@ -5,6 +5,7 @@
  */
 export function historyOf(config: Record<string, unknown>, hasBlob: readonly boolean[]): object[] | undefined {
   const history = Array.isArray(config.history) ? (config.history as Record<string, unknown>[]) : [];
+  if (history.some((entry) => typeof entry !== 'object' || entry === null)) return undefined;
   const isEmpty = (entry: Record<string, unknown>) => entry.empty_layer === true;
   // A history that does not fit its layers says nothing about them.
   if (history.filter((entry) => !isEmpty(entry)).length !== hasBlob.length) return undefined;

@@ -1,6 +1,6 @@
 import { NymphError } from '../errors.ts';
 import { isNydusImage } from '../formats/rafs/manifest.ts';
-import { isIndexType, parseDescriptor, parseIndex, parseJsonObject } from '../sources/descriptor.ts';
+import { isIndexType, parseAnnotations, parseDescriptor, parseIndex, parseJsonObject } from '../sources/descriptor.ts';
 import { isNydusDescriptor, type Platform, parsePlatform, selectManifest } from '../sources/platform.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 
@@ -90,7 +90,7 @@ async function readImage(
     config,
     configDescriptor,
     layers,
-    ...(annotations ? { annotations: annotations as Record<string, string> } : {}),
+    ...(annotations ? { annotations: parseAnnotations(annotations, name) } : {}),
     entry: { platform: { architecture, os, ...(variant ? { variant } : {}) }, ...entry },
   };
 }

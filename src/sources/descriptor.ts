@@ -53,7 +53,7 @@ export function parseDescriptor(value: unknown, name: string): Descriptor {
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0)
     throw corrupt(name, 'size', 0, 'is not a size');
   const descriptor: Descriptor = { mediaType, digest: checkDigest(digest, name), size };
-  if (annotations !== undefined && annotations !== null) descriptor.annotations = strings(annotations, name);
+  if (annotations !== undefined && annotations !== null) descriptor.annotations = parseAnnotations(annotations, name);
   if (typeof artifactType === 'string') descriptor.artifactType = artifactType;
   if (isObject(platform)) descriptor.platform = platformOf(platform);
   return descriptor;
@@ -66,7 +66,8 @@ function checkDigest(digest: unknown, name: string): OciDigest {
   throw corrupt(name, 'digest', 0, 'is not a sha256 digest');
 }
 
-function strings(value: unknown, name: string): Record<string, string> {
+/** Annotations of a descriptor, a manifest or an index: texts by name. @throws NymphError `corrupt` */
+export function parseAnnotations(value: unknown, name: string): Record<string, string> {
   if (!isObject(value)) throw corrupt(name, 'annotations', 0, 'is not an object');
   if (Object.values(value).some((text) => typeof text !== 'string'))
     throw corrupt(name, 'annotations', 0, 'has a value that is not a string');

@@ -1,3 +1,4 @@
+import { mutateJson } from './mutate-json.ts';
 import type { Random } from './random.ts';
 
 /** What inputs are changed with. */
@@ -209,12 +210,18 @@ const putNumber: Change = (bytes, { random }) => {
   return Buffer.concat([bytes.subarray(0, at), given, bytes.subarray(end)]);
 };
 
+const changeJson: Change = (bytes, { random }) => {
+  const changed = mutateJson(bytes.toString('latin1'), random);
+  return changed === undefined ? bytes : Buffer.from(changed, 'latin1');
+};
+
 const BINARY_CHANGES: readonly Change[] = [
   ...[setNumber, setNumber, setNumber, setNumber, setByte, setByte, flipBit, flipBit],
   ...[copyWithin, copyWithin, swap, fill, remove, repeat, truncate, splice, splice, putWord],
 ];
 
 const TEXT_CHANGES: readonly Change[] = [
+  ...[changeJson, changeJson, changeJson, changeJson],
   ...[changeToken, changeToken, changeToken, putWord, putWord, putNumber, putNumber, putLetter, putLetter],
   ...[setByte, copyWithin, swap, remove, remove, repeat, truncate, splice, splice],
 ];

@@ -45,8 +45,6 @@ export function ensure(holds: boolean, what: string): asserts holds {
 const DEFAULT_CODES: readonly ErrorCode[] = ['corrupt', 'unsupported'];
 /** `structure: field at byte 12: why`. */
 const PLACE = /^(.+?: .+?) at byte \d+: /s;
-/** Characters of other messages that tell them apart: further on stand names out of the input. */
-const BEGINNING = 16;
 
 /**
  * Runs one input.
@@ -73,11 +71,11 @@ function refusal(target: Target, error: unknown): string {
   const { code, message } = error;
   if (!(target.errors ?? DEFAULT_CODES).includes(code))
     throw new Defect(`an error with the code "${code}": ${message}`, { cause: error });
-  if (code !== 'corrupt') return `${code} ${plain(message).slice(0, BEGINNING)}`;
+  if (code !== 'corrupt') return `${code} ${placesIn(error)}`;
   const place = PLACE.exec(message)?.[1];
   if (place === undefined && target.places !== false)
     throw new Defect(`an error "corrupt" that does not name structure, field and byte: ${message}`, { cause: error });
-  return `corrupt ${plain(place ?? message.slice(0, BEGINNING))}`;
+  return `corrupt ${place === undefined ? placesIn(error) : plain(place)}`;
 }
 
 /** Numbers, hex and quoted texts come out of the input: they would make each message a way of its own. */
@@ -85,9 +83,17 @@ function plain(message: string): string {
   return message.replace(/["`].*["`]/gs, '""').replace(/0x[0-9a-f]+|[0-9a-f]{16,}|\d+/g, '0');
 }
 
+/** Where an error was made, and who asked for it: messages hold too much of the input to tell ways apart. */
+function placesIn({ stack = '' }: Error): string {
+  const places = [...stack.matchAll(/\n\s+at [^\n]*?\/(src\/[^\s:)]+:\d+)/g)].map(([, place]) => place);
+  return places
+    .filter((place) => !place.startsWith('src/errors.ts'))
+    .slice(0, 2)
+    .join(' ');
+}
+
 /** A name for a defect: the same for all inputs that meet it. */
 export function defectName(error: unknown): string {
   if (!(error instanceof Error)) return `thrown: ${String(error)}`;
-  const place = /\n\s+at [^\n]*?((?:src|test)\/[^\s:)]+:\d+)/.exec(error.stack ?? '')?.[1] ?? '';
-  return `${error.name}: ${plain(error.message).slice(0, 200)} (${place})`;
+  return `${error.name}: ${plain(error.message).slice(0, 200)} (${placesIn(error)})`;
 }

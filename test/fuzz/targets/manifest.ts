@@ -1,11 +1,10 @@
 /** Manifests, indexes and referrers: what is chosen of them, and what they say of layers. */
 import { bootstrapLayer, isNydusImage } from '../../../src/formats/rafs/manifest.ts';
 import { chooseImage } from '../../../src/mount/choose.ts';
-import { isIndexType, OCI_INDEX, OCI_MANIFEST, parseIndex, parseJsonObject } from '../../../src/sources/descriptor.ts';
+import { isIndexType, OCI_INDEX, OCI_MANIFEST } from '../../../src/sources/descriptor.ts';
 import { isDigest, sha256Digest } from '../../../src/sources/digest.ts';
 import { NYDUS_ARTIFACT, NYDUS_FEATURE } from '../../../src/sources/platform.ts';
-import type { Manifest, Repository } from '../../../src/sources/source.ts';
-import { answersIn } from '../scripted-network.ts';
+import { scriptedRepository } from '../scripted-repository.ts';
 import { ensure, type Target } from '../target.ts';
 import { JSON_WORDS, quoted } from '../words.ts';
 
@@ -111,34 +110,8 @@ export const target: Target = {
     '\n--\n',
   ],
   async run(input) {
-    const documents = answersIn(input).map((text) => Buffer.from(text, 'latin1'));
-    let next = 0;
-    const take = (): Manifest => {
-      const bytes = documents[next++] ?? Buffer.from('{}');
-      const { mediaType } = parseJsonObject(bytes, 'manifest');
-      return {
-        bytes,
-        descriptor: {
-          mediaType: typeof mediaType === 'string' ? mediaType : OCI_MANIFEST,
-          digest: sha256Digest(bytes),
-          size: bytes.length,
-        },
-      };
-    };
-    const repository: Repository = {
-      reference: 'registry.example/app:t',
-      kind: 'registry',
-      resolve: async () => take(),
-      manifest: async () => take(),
-      referrers: async () => parseIndex(documents[next++] ?? Buffer.from('{}'), 'referrers'),
-      get: () => Promise.reject(new Error('not asked for')),
-      open: () => {
-        throw new Error('not asked for');
-      },
-      close: async () => {},
-    };
     const { layers, manifest, choice } = await chooseImage(
-      repository,
+      scriptedRepository(input),
       'linux/amd64',
       false,
       new AbortController().signal,
