@@ -39,7 +39,7 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ...broken.map((mount): [string, string] => ['failing', `${mount.directory}: ${mount.state}`]),
       ['images', `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here`],
     ]),
-    ...(snapshots === undefined ? [] : [section('containerd', snapshotRows(snapshots))]),
+    ...(isUsed(snapshots) ? [section('containerd', snapshotRows(snapshots))] : []),
     section('cache', [
       ['used', `${formatSize(cache.bytes)}${cache.quota === undefined ? '' : ` of ${formatSize(cache.quota)}`}`],
       ['blobs', `${count(cache.blobs)}, ${count(cache.openBlobs)} in use`],
@@ -58,6 +58,11 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
+}
+
+/** Many daemons have no containerd. */
+function isUsed(snapshots: SnapshotsStatus | undefined): snapshots is SnapshotsStatus {
+  return snapshots !== undefined && snapshots.active + snapshots.layers.length > 0;
 }
 
 function snapshotRows({ active, layers }: SnapshotsStatus): [string, string][] {
