@@ -59,7 +59,8 @@ export function podClient(socket: string): Pods {
         try {
           return (await pulled()).image_ref as string;
         } catch (error) {
-          if (!/not initialized/.test(String(error)) || Date.now() > end) throw error;
+          // containerd gives a snapshotter about a second to greet, which is little on a busy machine.
+          if (!/not initialized|server handshake/.test(String(error)) || Date.now() > end) throw error;
         }
       }
     },

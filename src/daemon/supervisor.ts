@@ -161,8 +161,15 @@ function started(
 function adopted(pid: number, listen: Listener): Watched {
   let end: number | string = 'killed';
   const daemon: Watched = {
-    // Its number may be another's once it is gone.
-    kill: (signal) => process.connected && process.kill(pid, signal),
+    kill(signal) {
+      // Its number may be another's once it is gone.
+      if (!process.connected) return;
+      try {
+        process.kill(pid, signal);
+      } catch {
+        // The channel has not told yet that it is gone.
+      }
+    },
     send: (message) => process.connected && process.send?.(message, () => {}),
     ended: new Promise((resolve) => {
       process.once('disconnect', () => resolve(end));

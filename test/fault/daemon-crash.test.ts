@@ -11,6 +11,7 @@ import {
   isAlive,
   mountsBelow,
   NYMPH,
+  type Outcome,
   processesWith,
   run,
   type TestDaemon,
@@ -203,14 +204,7 @@ describe('kill -9', { skip: cannotMount() }, () => {
     const daemon = await start(t);
     const place = daemon.place('m');
     await mount(daemon, images[0], place);
-    await daemon.kill('supervisor');
-    const { pid, supervisor } = await daemon.supervised();
-    const again = run(NYMPH, ['--config', join(daemon.directory, 'config.toml'), 'daemon']);
-    const others = () => processesWith(daemon.directory).filter((one) => one !== pid && one !== supervisor);
-    const waiting = await until(30_000, 'nobody waits', async () => others()[0]);
-    // It has come to its wait, and would have ended otherwise.
-    await sleep(2_000);
-    assert.deepEqual([others(), (await daemon.client.health()).pid], [[waiting], pid]);
+    const { pid, waiting, again } = await startedAgain(daemon);
     await daemon.kill('supervisor', 'daemon');
     const next = await daemon.another(pid);
     assert.equal(next.supervisor, waiting, 'it starts the next one');
@@ -221,12 +215,7 @@ describe('kill -9', { skip: cannotMount() }, () => {
 
   test('of the supervisor: to stop the process that stands for the daemon stops the daemon', async (t) => {
     const daemon = await start(t);
-    await daemon.kill('supervisor');
-    const { pid, supervisor } = await daemon.supervised();
-    const again = run(NYMPH, ['--config', join(daemon.directory, 'config.toml'), 'daemon']);
-    const others = () => processesWith(daemon.directory).filter((one) => one !== pid && one !== supervisor);
-    const waiting = await until(30_000, 'nobody waits', async () => others()[0]);
-    await sleep(2_000);
+    const { waiting, again } = await startedAgain(daemon);
     process.kill(waiting, 'SIGTERM');
     assert.equal((await again).status, 0);
     assert.deepEqual(processesWith(daemon.directory), []);
@@ -324,6 +313,19 @@ describe('kill -9', { skip: cannotMount() }, () => {
     assert.ok(registry.stats.blobBytes < images[2].stored / 20, `${registry.stats.blobBytes} bytes were fetched again`);
   });
 });
+
+/** Kills the supervisor, and starts `nymph daemon` in the foreground once more. */
+async function startedAgain(daemon: TestDaemon): Promise<{ pid: number; waiting: number; again: Promise<Outcome> }> {
+  await daemon.kill('supervisor');
+  const { pid, supervisor } = await daemon.supervised();
+  const again = run(NYMPH, ['--config', join(daemon.directory, 'config.toml'), 'daemon']);
+  const others = () => processesWith(daemon.directory).filter((one) => one !== pid && one !== supervisor);
+  const waiting = await until(30_000, 'nobody waits', async () => others()[0]);
+  // It has come to its wait, and would have ended otherwise.
+  await sleep(2_000);
+  assert.deepEqual([others(), (await daemon.client.health()).pid], [[waiting], pid]);
+  return { pid, waiting, again };
+}
 
 async function assertEqual(image: MadeImage, place: string): Promise<void> {
   const { status, out, err } = await run('diff', ['-r', '--no-dereference', image.truth, place]);
