@@ -90,12 +90,25 @@ async function prepare(
   key: string,
   { parent, labels }: LayerToUnpack,
 ): Promise<object[] | undefined> {
-  const request = { snapshotter: snapshotter.name, key, parent: parent ?? '', labels };
+  try {
+    return (await ask<Prepared>(session, snapshotter, 'Prepare', { key, parent: parent ?? '', labels })).mounts;
+  } catch (error) {
+    if (isStatus(error, 'already exists')) return undefined;
+    throw error;
+  }
+}
+
+/** A call about a snapshot; waits for a snapshotter that was started a moment ago. */
+async function ask<Answer>(
+  session: Session,
+  snapshotter: Snapshotter,
+  method: string,
+  request: object,
+): Promise<Answer> {
   for (const begun = Date.now(); ; ) {
     try {
-      return (await session.call<Prepared>('snapshots', 'Prepare', request)).mounts;
+      return await session.call<Answer>('snapshots', method, { snapshotter: snapshotter.name, ...request });
     } catch (error) {
-      if (isStatus(error, 'already exists')) return undefined;
       if (!snapshotter.remote || !isUnconnected(error)) throw error;
       if (Date.now() - begun > CONNECT_LIMIT)
         throw new NymphError('daemon', `containerd cannot reach the snapshotter ${snapshotter.name}`, {
@@ -133,7 +146,7 @@ async function extract(
     if (applied.digest !== diffId)
       throw new NymphError('corrupt', `layer ${digest} unpacks to ${applied.digest}; the image says ${diffId}`);
     unpacked = true;
-    await session.call('snapshots', 'Commit', { snapshotter: snapshotter.name, name: chainId, key, labels });
+    await ask(session, snapshotter, 'Commit', { name: chainId, key, labels });
     await setLabels(session, digest, { [UNCOMPRESSED]: diffId });
     return { state: 'unpacked', ...reason };
   } catch (error) {
@@ -146,9 +159,9 @@ async function extract(
 }
 
 /** Labels of a snapshot, `undefined` if there is none. */
-async function labelsOf(session: Session, { name }: Snapshotter, key: string): Promise<Labels | undefined> {
+async function labelsOf(session: Session, snapshotter: Snapshotter, key: string): Promise<Labels | undefined> {
   try {
-    return (await session.call<Stat>('snapshots', 'Stat', { snapshotter: name, key })).info.labels;
+    return (await ask<Stat>(session, snapshotter, 'Stat', { key })).info.labels;
   } catch (error) {
     if (isStatus(error, 'not found')) return undefined;
     throw error;

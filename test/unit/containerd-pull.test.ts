@@ -8,6 +8,9 @@ import { describe, type TestContext, test } from 'node:test';
 import { createFetches } from '../../src/containerd/fetches.ts';
 import { chainIds, readImage } from '../../src/containerd/image.ts';
 import { snapshotLabels, sourceLabels } from '../../src/containerd/labels.ts';
+import type { Session } from '../../src/containerd/session.ts';
+import { unpackLayer } from '../../src/containerd/unpack.ts';
+import { NymphError } from '../../src/errors.ts';
 import { openRepository } from '../../src/sources/open.ts';
 import { makePlainImage } from '../plain-image.ts';
 
@@ -189,4 +192,25 @@ describe('fetches of layers', () => {
     const fetches = createFetches(layers, (i) => (i === 2 ? Promise.reject(new Error('cut')) : new Promise(() => {})));
     await assert.rejects(fetches.fetched(0), /cut/);
   });
+});
+
+test('a snapshotter that is started again is waited for, whatever it is asked', async () => {
+  const calls: string[] = [];
+  const refused = Object.assign(new Error(), { code: 14 });
+  const session = {
+    signal: new AbortController().signal,
+    holdSnapshot: async () => {},
+    async call(_service: string, method: string) {
+      calls.push(method);
+      if (calls.length === 1)
+        throw new NymphError('daemon', 'containerd, Snapshots Stat: connection error: refused', { cause: refused });
+      return { info: { labels: { 'containerd.io/snapshot/nymph.lazy': 'true' } } };
+    },
+  } as unknown as Session;
+  const chainId = `sha256:${'1'.repeat(64)}` as const;
+  const descriptor = { mediaType: '', digest: chainId, size: 1 };
+  const layer = { descriptor, diffId: chainId, chainId, parent: undefined, labels: {} };
+  const nobody = () => assert.fail('nothing is to be fetched');
+  assert.deepEqual(await unpackLayer(session, { name: 'nymph', remote: true }, layer, nobody), { state: 'lazy' });
+  assert.deepEqual(calls, ['Stat', 'Stat']);
 });
