@@ -72,6 +72,14 @@ export async function readImage(
   };
 }
 
+/** The chain ids of an image that a reference names by the digest of its manifest. */
+export async function readChainIds(from: Repository, signal: AbortSignal): Promise<OciDigest[]> {
+  const { bytes } = await from.resolve(signal);
+  const name = `config of ${from.reference}`;
+  const descriptor = parseDescriptor(parseJsonObject(bytes, from.reference).config, name);
+  return chainIds(readDiffIds(await from.get(descriptor, MANIFEST_LIMIT, signal), name));
+}
+
 /** image-spec "Layer ChainID": the digest of all layers up to each. */
 export function chainIds(diffIds: readonly OciDigest[]): OciDigest[] {
   const chain: OciDigest[] = [];

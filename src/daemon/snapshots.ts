@@ -5,6 +5,7 @@ import type { Log } from '../cache/health.ts';
 import { connectContainerd } from '../containerd/connection.ts';
 import { createContentStore } from '../containerd/content.ts';
 import { findOrigin, namespaceOf } from '../containerd/find-origin.ts';
+import { readChainIds } from '../containerd/image.ts';
 import { unpackOnto } from '../containerd/layer.ts';
 import { NymphError } from '../errors.ts';
 import { createAlternatives } from '../snapshotter/alternatives.ts';
@@ -67,6 +68,7 @@ export async function serveSnapshots(
         namespaces.set(origin, namespaceOf(layer));
         return origin;
       },
+      chains: (origin, signal) => readChainIds(images.repository(origin), signal),
       alternatives: createAlternatives(alternative, log),
       pieces: createPieces({ directories, overlayOptions: overlayOptions(), unpack, log }),
       log,

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promis
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../cache/health.ts';
+import { NymphError } from '../errors.ts';
 import { orCancelled } from '../sources/retry.ts';
 import type { Alternatives } from './alternatives.ts';
 import type { Directories } from './directories.ts';
@@ -9,7 +10,7 @@ import { createHolders } from './holders.ts';
 import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
 import { digestOf, type Origin, originOf } from './origin.ts';
 import type { Pieces } from './pieces.ts';
-import { LABEL_IMAGE, LABEL_PIECE, type Labels } from './snapshotter.ts';
+import { LABEL_IMAGE, LABEL_PIECE, LABEL_TARGET, type Labels } from './snapshotter.ts';
 
 /**
  * Nydus images for containerd. Such an image has layers of data, which containerd need not have, and at the top a small
@@ -51,6 +52,8 @@ export interface LazyImagesOptions {
   mounted: () => string[];
   /** Asks containerd which image a bootstrap layer belongs to that it unpacked. */
   find: (layer: Layer, signal: AbortSignal) => Promise<Origin>;
+  /** Chain ids of an image's layers. */
+  chains: (origin: Origin, signal: AbortSignal) => Promise<readonly string[]>;
   alternatives: Alternatives;
   pieces: Pieces;
   log: Log;
@@ -83,21 +86,35 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     await rmdir(directory);
   }
 
-  async function claim({ labels }: LayerRequest, signal: AbortSignal): Promise<Claim> {
+  async function claim({ target, labels }: LayerRequest, signal: AbortSignal): Promise<Claim> {
     const origin = originOf(labels);
     if (isSet(labels, LABEL_DATA)) {
       // The bootstrap layer will be asked for next: it is read meanwhile, and who asks for it hears of what goes wrong.
       if (origin !== undefined) pulled(origin).catch(() => undefined);
       return { here: true };
     }
-    if (!isSet(labels, LABEL_BOOTSTRAP)) return claimOrdinary(labels, origin, signal);
+    if (!isSet(labels, LABEL_BOOTSTRAP)) return claimOrdinary(target, labels, origin, signal);
     if (origin === undefined)
       return { here: false, reason: 'the puller does not say which image it is; the bootstrap layer is unpacked' };
-    await orCancelled(pulled(origin), signal, `mounting ${origin}`);
+    await Promise.all([
+      orCancelled(pulled(origin), signal, `mounting ${origin}`),
+      requireLayer(origin, target, signal),
+    ]);
     return { here: true, labels: { [LABEL_IMAGE]: origin } };
   }
 
-  async function claimOrdinary(labels: Labels, ordinary: Origin | undefined, signal: AbortSignal): Promise<Claim> {
+  /** Where a puller does not say which image it is, an image's own annotations could name another, which is not its own. */
+  async function requireLayer(origin: Origin, chainId: string, signal: AbortSignal): Promise<void> {
+    if (!(await options.chains(origin, signal)).includes(chainId))
+      throw new NymphError('denied', `the layer ${chainId} is said to be of ${origin}, which has none like it`);
+  }
+
+  async function claimOrdinary(
+    target: string,
+    labels: Labels,
+    ordinary: Origin | undefined,
+    signal: AbortSignal,
+  ): Promise<Claim> {
     if (ordinary === undefined)
       return { here: false, reason: 'an ordinary layer, of an image that its puller does not name' };
     const image = await orCancelled(
@@ -106,6 +123,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
       `looking for a Nydus image for ${ordinary}`,
     );
     if (image === undefined) return { here: false, reason: 'a layer of an ordinary image' };
+    await requireLayer(ordinary, target, signal);
     const mounted = orCancelled(pulled(image), signal, `mounting ${image}`);
     if (labels[LABEL_LAYERS]?.includes(',') !== false) {
       mounted.catch(() => undefined);
@@ -180,9 +198,11 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
   }
 
   async function origin(base: Layer, signal: AbortSignal): Promise<Origin> {
-    const known = base.labels[LABEL_IMAGE] ?? originOf(base.labels) ?? (await remembered(base.id));
+    const known = base.labels[LABEL_IMAGE] ?? (await remembered(base.id));
     if (known !== undefined) return known;
-    const found = await options.find(base, signal);
+    const said = originOf(base.labels);
+    if (said !== undefined) await requireLayer(said, base.labels[LABEL_TARGET] ?? '', signal);
+    const found = said ?? (await options.find(base, signal));
     await writeFile(join(places.place(base.id), ORIGIN_FILE), found);
     return found;
   }
@@ -216,7 +236,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     for (const layer of layers) {
       const base = layer.kind === 'committed' ? undefined : baseOf(layer, byId);
       if (base === undefined) continue;
-      const known = base.labels[LABEL_IMAGE] ?? originOf(base.labels) ?? (await remembered(base.id));
+      const known = base.labels[LABEL_IMAGE] ?? (await remembered(base.id));
       if (known !== undefined) holders.adopt(directoryOf(known), layer.id);
     }
     for (const directory of options.mounted())

@@ -15,6 +15,7 @@ const LABELS = {
   'containerd.io/snapshot/cri.image-ref': 'registry.example/app:nydus',
   'containerd.io/snapshot/cri.manifest-digest': `sha256:${'a'.repeat(64)}`,
   'containerd.io/snapshot/nydus-bootstrap': 'true',
+  'containerd.io/snapshot.ref': 'chain',
 };
 const base: Layer = { id: 1, name: 'base', parentId: undefined, kind: 'committed', labels: LABELS, lazy: true };
 /** Unpacked by containerd for a puller that did not say which image it is. */
@@ -67,6 +68,7 @@ function start(
       return `registry.example/app:nydus@${LABELS['containerd.io/snapshot/cri.manifest-digest']}`;
     },
     mounted: () => [...node.mounted],
+    chains: async () => ['chain'],
     alternatives: { of: async () => undefined } as never,
     pieces: { unpacked: async () => {} },
     log: () => {},

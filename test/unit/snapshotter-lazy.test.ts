@@ -165,6 +165,8 @@ interface Made {
   mounted: Map<string, string>;
   finds: number;
   alternatives: Map<string, string>;
+  /** Of every image. */
+  chains: string[];
   /** Ids of pieces that were unpacked, each with the directories below. */
   unpacked: (string | number)[][];
   /** How often containerd does not know the image yet. */
@@ -182,6 +184,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
     mounted,
     finds: 0,
     alternatives: new Map(),
+    chains: [digest('1'), digest('2')],
     unpacked: [],
     unknown: 0,
     failure: undefined,
@@ -198,6 +201,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
         if (++made.finds <= made.unknown) throw new NymphError('not-found', 'no name yet');
         return ORIGIN;
       },
+      chains: async () => [...made.chains],
       alternatives: { of: async (ordinary): Promise<string | undefined> => made.alternatives.get(ordinary) },
       pieces: {
         unpacked: async (piece, below) => void made.unpacked.push([piece.id, ...below]),
@@ -277,6 +281,14 @@ test('an image is mounted when its bootstrap was unpacked, as soon as containerd
   assert.equal(made.mounted.size, 0, 'it goes with the layer');
 });
 
+test('labels that name an image which has no such layer mount nothing of it', async (t) => {
+  const { images, root } = lazyImages(t);
+  mkdirSync(join(root, '3'));
+  const labels = { ...BOOTSTRAP, ...LABELS, 'containerd.io/snapshot.ref': digest('9') };
+  await assert.rejects(images.claim({ target: digest('9'), labels, ancestors: [] }, never), { code: 'denied' });
+  await assert.rejects(images.lowers(4, [layer(3, { labels })], never), { code: 'denied' });
+});
+
 test('an ordinary image with a Nydus image beside it: its uppermost layer stands for it, others are unpacked if need be', async (t) => {
   const made = lazyImages(t);
   const { images, mounted, root } = made;
@@ -316,9 +328,17 @@ test('an ordinary image with a Nydus image beside it: its uppermost layer stands
 test('an image that cannot be mounted fails whoever needs it, with the reason, and leaves nothing', async (t) => {
   const made = lazyImages(t);
   made.failure = new NymphError('source', 'the registry is away');
+  mkdirSync(join(made.root, '3'));
   const request = { target: digest('1'), labels: { ...BOOTSTRAP, ...LABELS }, ancestors: [] };
   await assert.rejects(made.images.claim(request, never), /away/);
-  await assert.rejects(made.images.lowers(4, [layer(3, { labels: request.labels })], never), /away/);
+  await assert.rejects(
+    made.images.lowers(
+      4,
+      [layer(3, { labels: { ...request.labels, 'containerd.io/snapshot.ref': digest('1') } })],
+      never,
+    ),
+    /away/,
+  );
   assert.deepEqual(readdirSync(join(made.root, 'images')), []);
   const aborted = AbortSignal.abort();
   await assert.rejects(made.images.claim(request, aborted), { code: 'cancelled' });
