@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cache } from '../cache/cache.ts';
 import { openCache } from '../cache/open.ts';
 import type { ImageServiceProxy } from '../cri/proxy.ts';
@@ -29,6 +30,9 @@ import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './reques
 import { createService, type Service } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
+
+/** How long an heir waits for the root, ms: more than another daemon takes to see that it has no business there. */
+const HEIR_MS = 15_000;
 
 export interface DaemonOptions {
   config: Config;
@@ -62,7 +66,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { config, logger, inherited, fuseFd } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
   if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
-  const cache = await openCache(config.root, { quota: config.cache.quota, log });
+  const cache = await openRoot(options, log);
   const pool = createThreadPool();
   const context: FetchContext = {
     policy: {
@@ -177,6 +181,21 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     if (mounted && !inherited) await connection.close();
     await cache.close().catch(() => undefined);
     throw error;
+  }
+}
+
+/**
+ * Opens the cache. Who inherits a connection is the heir: another daemon that has the root in the meantime finds out that
+ * the FUSE mount is alive, and gives up.
+ */
+async function openRoot({ config, inherited }: DaemonOptions, log: FetchContext['log']): Promise<Cache> {
+  for (const end = Date.now() + HEIR_MS; ; await sleep(100)) {
+    try {
+      return await openCache(config.root, { quota: config.cache.quota, log });
+    } catch (error) {
+      const isBusy = error instanceof NymphError && error.code === 'busy';
+      if (!inherited || !isBusy || Date.now() > end) throw error;
+    }
   }
 }
 

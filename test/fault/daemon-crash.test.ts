@@ -221,6 +221,20 @@ describe('kill -9', { skip: cannotMount() }, () => {
     assert.deepEqual(processesWith(daemon.directory), []);
   });
 
+  test('of the daemon: the next one gets the root, though another holds it for a moment', async (t) => {
+    const daemon = await start(t);
+    const place = daemon.place('m');
+    await mount(daemon, images[0], place);
+    const { pid } = await daemon.client.health();
+    const other = run('flock', [join(daemon.root, 'lock'), 'sleep', '4']);
+    await sleep(300);
+    await daemon.kill('daemon');
+    await daemon.another(pid);
+    await other;
+    assert.deepEqual(daemon.logged('cannot start'), []);
+    await assertEqual(images[0], place);
+  });
+
   test('of one supervisor after the other: there are never two, and the pauses grow', async (t) => {
     const daemon = await start(t);
     const { pid } = await daemon.client.health();

@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Health } from '../../daemon/api.ts';
 import { supervise } from '../../daemon/supervisor.ts';
 import { NymphError } from '../../errors.ts';
 import type { Context } from '../context.ts';
@@ -9,6 +10,8 @@ import type { Context } from '../context.ts';
 const STOP_LIMIT = 20_000;
 /** How often a daemon is looked after that has another supervisor, ms. */
 const ATTEND_MS = 500;
+/** If nobody answers for so long, and the processes are gone, there is no daemon any more, ms. */
+const GONE_MS = 5_000;
 
 /** `nymph daemon`: serves until it is told to stop; with `stop`, tells the one that runs. */
 export async function run(context: Context, options: { stop?: boolean }): Promise<number | undefined> {
@@ -55,11 +58,12 @@ async function attend(context: Context): Promise<boolean> {
     client.stop().catch((error: Error) => logger(context)(`cannot stop the daemon: ${error.message}`));
   };
   process.on('SIGTERM', stop).on('SIGINT', stop);
-  // Each of the two starts the other again, under another number.
-  for (let last = health; ; last = health ?? last) {
-    if (health === undefined && !isAlive(last.pid) && !isAlive(last.supervisor ?? last.pid)) break;
+  // Each of the two starts the other again, under another number, and needs a while for it.
+  for (let last = health, since = Date.now(); Date.now() - since < GONE_MS || isThere(last); last = health ?? last) {
     await sleep(ATTEND_MS);
     health = await ask();
+    if (health !== undefined) since = Date.now();
+    else if (stopped && !isThere(last)) break;
   }
   process.off('SIGTERM', stop).off('SIGINT', stop);
   return stopped;
@@ -81,6 +85,10 @@ async function stopDaemon(context: Context): Promise<void> {
     });
   }
   context.print({ stopped: pid }, () => `stopped the daemon (process ${pid})`);
+}
+
+function isThere({ pid, supervisor = pid }: Health): boolean {
+  return isAlive(pid) || isAlive(supervisor);
 }
 
 function isAlive(pid: number): boolean {
