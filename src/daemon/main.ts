@@ -68,6 +68,7 @@ try {
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
   supervisor.tell({ type: 'ready' });
+  supervisor.tell({ type: 'listening', path: config.snapshotter.address });
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
 } catch (error) {
   logger.fatal({ error }, 'cannot start');

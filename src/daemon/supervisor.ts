@@ -10,7 +10,7 @@
  * answer cannot be killed once the request was taken: the process would never end, and the next would never start.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 
 /** The daemon finds /dev/fuse here, as does a supervisor that it starts. */
@@ -27,6 +27,8 @@ export const PAUSE_ENV = 'NYMPH_START_PAUSE';
 export type DaemonMessage =
   | { type: 'mounted' }
   | { type: 'ready' }
+  /** It serves containerd on this socket. */
+  | { type: 'listening'; path: string }
   /** The FUSE connection is gone: somebody unmounted it. The next daemon needs a new one. */
   | { type: 'lost' }
   /** It ends now: who is not its parent cannot learn its exit status otherwise. */
@@ -84,6 +86,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   let stopping = false;
   let daemon: Watched | undefined;
   let wake = () => {};
+  const sockets = new Set<string>();
 
   const stop = () => {
     if (stopping) return;
@@ -99,6 +102,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     if (message.type === 'mounted') inherited = fuse !== undefined;
     else if (message.type === 'ready') served = true;
     else if (message.type === 'lost') lost = true;
+    else if (message.type === 'listening') sockets.add(message.path);
     else if (message.type === 'look-up') void lookUp(from, message.id, message.paths);
   };
 
@@ -108,6 +112,8 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       daemon = first && adopt ? adopted(adopt.pid, listen) : started(options, { fuse, inherited, pause, listen });
       daemon.send({ type: 'watching', standIn: adopt !== undefined });
       const end = await daemon.ended;
+      // containerd waits for a socket that is absent, and for one where nobody listens it rests some seconds.
+      for (const path of sockets) rmSync(path, { force: true });
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if (end === 0 || stopping || !served) return typeof end === 'number' ? end : 1;
       if (lost) {
