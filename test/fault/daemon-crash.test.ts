@@ -1,6 +1,6 @@
 /** `kill -9` of the daemon, its supervisor, or both, in the midst of everything that it does. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -166,7 +166,12 @@ describe('kill -9', { skip: cannotMount() }, () => {
       const before = await daemon.supervised();
       await daemon.kill('supervisor');
       // In the first rounds the daemon dies while the next supervisor starts.
-      const two = async () => processesWith(daemon.directory).length === 2 || undefined;
+      const two = async () => {
+        // Readers have the directory among their arguments, too.
+        const pids = processesWith(join(daemon.directory, 'config.toml'));
+        if (pids.length === 2) return true;
+        throw new Error(pids.map((pid) => `${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'latin1')}`).join('\n'));
+      };
       if (round < 2) await until(30_000, 'no other supervisor', two);
       else await daemon.supervised();
       const health = await daemon.client.health();
