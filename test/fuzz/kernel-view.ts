@@ -187,7 +187,7 @@ export function kernelView(bytes: Uint8Array): SeenFile[] {
     const { nid, mode, uid, gid, nlink, size, mtime } = node;
     const type = mode >> 12;
     const inBlobs = type === 8 && node.layout === 4;
-    const flat = type === 10 || (type === 8 && !inBlobs);
+    const flat = type === 10 || (type === 8 && !inBlobs && size > 0);
     return {
       ...{ path, nid, mode, uid, gid, nlink, size, mtime },
       rdev: type === 8 || type === 4 || type === 10 ? 0 : node.union,

@@ -4,13 +4,13 @@ import { buildV5, type NodeV5 } from '../unit/rafs-v5-builder.ts';
 import { exampleBlob } from './example-images.ts';
 import type { Random } from './random.ts';
 
-const NAMES = ['a', 'b', 'aa', 'A', 'file', '..a', 'n'.repeat(255), '\xff\xfe', 'é', ' ', '-'];
+const NAMES = ['a', 'b', 'aa', 'A', 'file', '..a', 'n'.repeat(255), '\xff\xfe', 'é', ' ', '-', 'libx.so.1', 'libx.so'];
 const ODD_NAMES = ['.', '..', '/', 'a/b', 'a\0b', '\0', '', 'n'.repeat(256), '../x'];
 const TYPES = [0o100644, 0o100644, 0o100755, 0o040755, 0o040755, 0o120777, 0o020600, 0o060600, 0o010600, 0o140600];
 const ODD_TYPES = [0o000644, 0o170000, 0o110644, 0o004755];
 const SIZES = [0, 1, 100, 4095, 4096, 4097, 8192, 12_000];
 const ODD_SIZES = [2 ** 31, 2 ** 32, 2 ** 40, 2 ** 53 - 1];
-const TARGETS = ['a', '.', '..', '../a', '/', 'a/b/c', 'x'.repeat(4095)];
+const TARGETS = ['a', 'libx.so.1', '.', '..', '../a', '/', 'a/b/c', 'x'.repeat(4095)];
 const ROOT = 0o040755;
 const MOST_NODES = 24;
 const CHUNK = 4096;

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import type { Coverage } from './coverage.ts';
 import { minimise } from './minimise.ts';
@@ -42,6 +43,8 @@ const MOST_TIME = 1000;
 /** Runs of a batch, and bytes of its inputs. By number and not by time, or a seed would mean something else each time. */
 const BATCH_RUNS = 1024;
 const BATCH_BYTES = 16 << 20;
+/** After so many runs Node gets time to clean up what they left: buffers of native code are given up between two turns. */
+const PAUSE_EVERY = 16;
 /** One input in so many comes out of the target's grammar. */
 const MADE = 16;
 const MOST_DEFECTS = 20;
@@ -73,7 +76,7 @@ export async function search(
 
   /** Runs an input; true if it ended in a new way. */
   async function run(input: Uint8Array): Promise<boolean> {
-    result.runs++;
+    if (++result.runs % PAUSE_EVERY === 0) await setImmediate();
     try {
       const way = await attempt(target, input, options.before);
       if (ways.has(way) || ways.size === MOST_WAYS) return false;

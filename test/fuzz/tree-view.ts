@@ -79,7 +79,7 @@ function describe(tree: Tree, path: string, ino: number): SeenFile {
     ensure(reads < MOST_READS, 'this file is too large for this reader');
     const part = tree.locate(ino, at, READ);
     if (Array.isArray(part)) for (const { ino: blob, ...place } of part) addExtent(file.extents, extent(blob, place));
-    else content = crc32(part, content);
+    else if (part.length > 0) content = crc32(part, content);
   }
   if (content !== undefined) file.content = content;
   return file;

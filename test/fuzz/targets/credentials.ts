@@ -20,7 +20,7 @@ const auth = Buffer.from('me:secret').toString('base64');
 export const target: Target = {
   name: 'credentials',
   text: true,
-  share: 0.1,
+  share: 0.03,
   seeds: () =>
     [
       {

@@ -50,6 +50,7 @@ export const target: Target = {
   limit: 32 << 10,
   memory: 64 << 20,
   native: true,
+  share: 0.2,
   run(bytes) {
     const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     if (view.length < HEAD) return 'nothing';

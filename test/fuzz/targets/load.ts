@@ -32,7 +32,6 @@ export const target: Target = {
   name: 'load',
   errors: ['corrupt', 'unsupported', 'not-found'],
   limit: 96 << 10,
-  share: 2,
   async seeds() {
     const batches = await builtExample({ batchSize: 4096 });
     const plain = await builtExample({ compressor: 'lz4_block', toc: false, digester: 'sha256' });

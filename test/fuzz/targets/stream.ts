@@ -25,7 +25,7 @@ export const target: Target = {
   },
   limit: 16 << 10,
   memory: 256 << 20,
-  share: 0.1,
+  share: 0.05,
   native: true,
   async run(input) {
     const size = 1 + (input[0] ?? 0);

@@ -29,7 +29,6 @@ function oldSparse(): Buffer {
 
 export const target: Target = {
   name: 'tar',
-  share: 1,
   seeds: () =>
     [
       [
