@@ -111,9 +111,12 @@ describe('too little space', { skip: cannotMount() }, () => {
     }
     assert.equal((await daemon.client.images()).length, 3);
     for (const [, place] of places) await daemon.client.unmount(place, false);
-    const pruned = await daemon.nymph('prune');
-    assert.equal(pruned.status, 0, pruned.err);
-    assert.ok((await daemon.client.status()).cache.bytes <= 10 * MIB);
+    // The kernel may use a mount for a moment after its last reader has ended.
+    await until(20_000, 'more than the quota is kept', async () => {
+      const pruned = await daemon.nymph('prune');
+      assert.equal(pruned.status, 0, pruned.err);
+      return (await daemon.client.status()).cache.bytes <= 10 * MIB || undefined;
+    });
   });
 });
 
