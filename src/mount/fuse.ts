@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../errors.ts';
 import { MAX_READ } from '../fuse/wire.ts';
+import { isHeld } from './fuse-holders.ts';
 import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount, umount } from './kernel.ts';
 import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';
 import { widenReadAhead } from './super-block.ts';
@@ -51,7 +52,12 @@ async function staleMount(directory: string): Promise<boolean> {
   const there = await mounted(directory);
   if (there === undefined) return false;
   if (there.type === 'fuse' && there.source === 'nymph') {
-    if (await isDead(directory)) return true;
+    const state = await stateOf(directory);
+    if (state === 'dead') return true;
+    if (state === 'silent' && !(await isHeld(there.device))) {
+      await abort(directory);
+      return staleMount(directory);
+    }
     throw new NymphError('busy', `another daemon serves ${directory}`, {
       hint: 'Stop it with `nymph daemon --stop`, or give this one another --address (or fuse.mountpoint).',
     });
@@ -61,14 +67,21 @@ async function staleMount(directory: string): Promise<boolean> {
   });
 }
 
-/** True if nobody can answer on a FUSE mount any more. One whose daemon is between two lives is not dead. */
-async function isDead(directory: string): Promise<boolean> {
+/** `dead`: nobody can answer any more. `silent`: its daemon may be between two lives. */
+async function stateOf(directory: string): Promise<'dead' | 'alive' | 'silent'> {
   // Not stat: the kernel remembers attributes, and answers for a dead daemon.
   const asked = statfs(directory).then(
-    () => false,
-    (error: NodeJS.ErrnoException) => error.code === 'ENOTCONN' || error.code === 'ECONNABORTED',
+    () => 'alive' as const,
+    (error: NodeJS.ErrnoException) => (error.code === 'ENOTCONN' || error.code === 'ECONNABORTED' ? 'dead' : 'alive'),
   );
-  return Promise.race([asked, sleep(ALIVE_MS, false, { ref: false })]);
+  return Promise.race([asked, sleep(ALIVE_MS, 'silent' as const, { ref: false })]);
+}
+
+/** Ends a connection: whoever waits for its answers gets an error. The mount goes, too. */
+async function abort(directory: string): Promise<void> {
+  const refusal = await umount(directory, true, true);
+  if (refusal !== undefined && refusal.name !== 'EINVAL')
+    throw new NymphError('mount', `cannot end the FUSE connection on ${directory}: ${refusal.message}`);
 }
 
 /** Takes the mount out of sight; image mounts that use it keep it until they go. */

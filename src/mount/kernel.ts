@@ -75,10 +75,16 @@ export function mount(
 /**
  * Unmounts `target`, by umount(8) in a process of its own: the kernel waits there for reads that it began, which only
  * this daemon can answer. A thread of ours that waits so cannot be killed, and neither could the daemon be.
+ * @param abort ends a FUSE connection first
  * @returns undefined, or why the kernel refused (EINVAL: it is no mount point).
  */
-export function umount(target: string, detach = false): Promise<Refusal | undefined> {
-  const options = ['--internal-only', '--no-canonicalize', ...(detach ? ['--lazy'] : [])];
+export function umount(target: string, detach = false, abort = false): Promise<Refusal | undefined> {
+  const options = [
+    '--internal-only',
+    '--no-canonicalize',
+    ...(detach ? ['--lazy'] : []),
+    ...(abort ? ['--force'] : []),
+  ];
   return new Promise((resolve) => {
     execFile('umount', [...options, target], { env: { ...process.env, LC_ALL: 'C' } }, (error, _, said) => {
       if (error === null) resolve(undefined);
