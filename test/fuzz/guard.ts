@@ -27,6 +27,12 @@ process.once('message', (job: Job) => {
   /** Ends everything: a thread that is in native code cannot be ended. */
   const end = (status: number) => process.disconnect() ?? process.exit(status);
 
+  const fail = (name: string, detail?: string) => {
+    clearInterval(look);
+    defect(name, detail);
+    setTimeout(() => end(1), 500);
+  };
+
   const look = setInterval(() => {
     const runs = Atomics.load(shared.words, RUNS);
     if (runs !== seen) since = { cpu: process.cpuUsage(), time: Date.now() };
@@ -34,21 +40,22 @@ process.once('message', (job: Job) => {
     const { user, system } = process.cpuUsage(since.cpu);
     const hangs = (user + system) / 1000 > MOST_TIME || Date.now() - since.time > MOST_WAITING;
     const name = process.memoryUsage.rss() > MOST_MEMORY ? 'too much memory' : hangs ? 'no end' : undefined;
-    if (name === undefined || runs === 0) return;
-    clearInterval(look);
-    defect(name);
-    setTimeout(() => end(1), 500);
+    if (name !== undefined && runs > 0) fail(name);
   }, LOOK_EVERY);
 
+  let ended = false;
   worker.on('message', (message: Message) => {
     send(message);
     if (message.type !== 'done') return;
+    ended = true;
     clearInterval(look);
     setTimeout(() => end(0), 100);
   });
   worker.on('error', (error: Error) => {
-    clearInterval(look);
-    defect(`the thread ended: ${error.message}`, error.stack);
-    setTimeout(() => end(1), 500);
+    ended = true;
+    fail(`the thread ended: ${error.message}`, error.stack);
+  });
+  worker.on('exit', () => {
+    if (!ended) fail('no end, and nothing that is waited for');
   });
 });
