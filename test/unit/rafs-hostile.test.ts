@@ -9,23 +9,14 @@ import { chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../../src/
 import { unpackBootstrapLayer } from '../../src/formats/rafs/layer.ts';
 import type { Image } from '../../src/image/image.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
+import { exampleBlob as blob } from '../fuzz/example-images.ts';
 import { randomSeries } from '../manifest/read.ts';
-import { buildBootstrap, type TestBlob, type TestImage, type TestNode } from './rafs-builder.ts';
+import { buildBootstrap, type TestImage, type TestNode } from './rafs-builder.ts';
 import { checkImage } from './rafs-reading.ts';
 
 const FILE = 0o100644;
 const DIR = 0o040755;
 const CHUNK = 8192;
-
-function blob(id: string, sizes: number[], features = 0x70000021): TestBlob {
-  let storedOffset = 0;
-  const chunks = sizes.map((size) => {
-    const stored = Math.max(1, size >> 1);
-    storedOffset += stored;
-    return { size, stored, compressed: stored < size, storedOffset: storedOffset - stored };
-  });
-  return { id: id.repeat(64), features, compressor: 3, digester: 1, chunks };
-}
 
 /** Three files of one and two blobs; `both` has chunks that lie apart. */
 function testImage(): TestImage & { prefetch: TestNode[] } {
