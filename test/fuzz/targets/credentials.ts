@@ -84,10 +84,10 @@ export const target: Target = {
     });
     found.push(...(await captured.find(HOST, 'team/app', problems)));
     for (const { credential } of found) {
-      const { kind, ...texts } = credential;
-      ensure(['basic', 'identity', 'bearer'].includes(kind), 'another kind');
+      ensure(['basic', 'identity', 'bearer'].includes(credential.kind), 'another kind');
+      const texts = credential.kind === 'basic' ? [credential.username, credential.password] : [credential.token];
       ensure(
-        Object.values(texts).every((text) => typeof text === 'string'),
+        texts.every((text) => typeof text === 'string'),
         'a credential that is no text',
       );
     }
