@@ -68,7 +68,8 @@ function fuzz(job: Job): Promise<void> {
     });
     child.on('exit', (code, signal) => {
       const last = join(scratch, LAST_INPUT);
-      if (!done && own === 0)
+      if (signal === 'SIGTERM' || signal === 'SIGINT') console.log(`${job.target}: ended from outside`);
+      else if (!done && own === 0)
         report(
           `the process ended with ${signal ?? code}, seed ${job.seed}`,
           'in native code?',
