@@ -182,10 +182,16 @@ export function decodeLedger(bytes: Uint8Array): StoredLedger {
     id,
     digest: `sha256:${objectDigest}`,
     digestAlgorithm,
-    size: Number(view.readBigUInt64LE(24)),
+    size: wholeNumber(view, 24, 'size'),
     ...tables,
     dictionarySize: dictionarySize[0] ?? 0,
   };
   checkTables(ledger);
-  return { ino: Number(view.readBigUInt64LE(16)), variant: view.readUInt32LE(168), ledger };
+  return { ino: wholeNumber(view, 16, 'inode number'), variant: view.readUInt32LE(168), ledger };
+}
+
+function wholeNumber(view: Buffer, at: number, field: string): number {
+  const value = Number(view.readBigUInt64LE(at));
+  if (!Number.isSafeInteger(value)) throw corrupt(STRUCTURE, field, at, 'larger than 2^53 - 1');
+  return value;
 }

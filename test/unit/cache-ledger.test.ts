@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { checkTables, type Ledger, ledgerOf } from '../../src/cache/ledger.ts';
 import { decodeLedger, encodeLedger } from '../../src/cache/ledger-file.ts';
 import { mergeLedgers } from '../../src/cache/merge-ledgers.ts';
+import { digestOf } from '../../src/codec/digest.ts';
 import { NymphError } from '../../src/errors.ts';
 import type { Blob, ChunkTable, FrameTable } from '../../src/image/image.ts';
 import { contradict, makeSample, ociDigest, partOf } from './cache-kit.ts';
@@ -252,4 +253,17 @@ test('a file that was cut or has one wrong bit is refused', () => {
     refused(flipped);
   }
   refused(Uint8Array.from([...bytes, 0]));
+});
+
+test('numbers that are not exact are refused', () => {
+  const { blob } = makeSample('numbers', 3);
+  for (const [at, field] of [
+    [16, /inode number at byte 16/],
+    [24, /size at byte 24/],
+  ] as const) {
+    const bytes = Uint8Array.from(encodeLedger({ ino: 7, variant: 1, ledger: ledgerOf(blob) }));
+    bytes.fill(0xff, at, at + 8);
+    bytes.set(digestOf('blake3', bytes.subarray(0, -32)), bytes.length - 32);
+    assert.throws(() => decodeLedger(bytes), { code: 'corrupt', message: field });
+  }
 });
