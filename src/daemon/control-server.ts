@@ -34,12 +34,14 @@ const PROGRESS_MS = 100;
 
 /**
  * Listens on the unix socket `address` (mode 0600). A socket that nobody answers is replaced.
+ * @param onListening called before the first client can be answered
  * @throws NymphError `busy` if a daemon answers there.
  */
 export async function serveControl(
   address: string,
   routes: Routes,
   log: (message: string, fields: object) => void,
+  onListening: () => void,
 ): Promise<Server> {
   await claimSocket(address);
   const server = createServer((request, response) => {
@@ -50,7 +52,10 @@ export async function serveControl(
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(address, resolve);
+    server.listen(address, () => {
+      onListening();
+      resolve();
+    });
   });
   await chmod(address, 0o600);
   return server;

@@ -50,6 +50,8 @@ export interface DaemonOptions {
   lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
   onMounted: () => void;
+  /** It serves, and has answered nobody yet: from now on somebody waits for the next daemon if it dies. */
+  onServing: () => void;
   /** The daemon cannot serve any longer. */
   onEnd: (reason: string) => void;
   /** A client asks the daemon to stop. */
@@ -149,6 +151,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       config.address,
       routes(service, status, health, options.onStop),
       (message, fields) => log('error', message, fields),
+      options.onServing,
     );
     pool.warm(STORE, LOAD);
     if (!(await warmHttp(config.address, '/v1/health')))

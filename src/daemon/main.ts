@@ -39,7 +39,7 @@ const logger = createLogger(log);
 const [script, ...args] = process.argv.slice(1);
 /** Readers depend on us, not on the supervisor: without it we serve on, and have another one watch us. */
 const supervisor = supervisorLink({
-  next: () => startSupervisor(fuseFd, { script, arguments: args, log }),
+  next: (told) => startSupervisor(fuseFd, { told, script, arguments: args, log }),
   onGone: (pause) => logger.warn({ pause }, 'the supervisor is gone; starting another one'),
 });
 
@@ -61,14 +61,16 @@ try {
     standIn: supervisor.standIn,
     lookUp: supervisor.lookUp,
     onMounted: () => supervisor.tell({ type: 'mounted' }),
+    onServing: () => {
+      supervisor.tell({ type: 'ready' });
+      supervisor.tell({ type: 'listening', path: config.snapshotter.address });
+    },
     onEnd: (reason) => {
       supervisor.tell({ type: 'lost' });
       void stop(1, reason);
     },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
-  supervisor.tell({ type: 'ready' });
-  supervisor.tell({ type: 'listening', path: config.snapshotter.address });
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
 } catch (error) {
   logger.fatal({ error }, 'cannot start');

@@ -26,8 +26,8 @@ export interface SupervisorLink {
 }
 
 export interface SupervisorLinkOptions {
-  /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}). */
-  next: () => ChildProcess;
+  /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}); `told` it must know. */
+  next: (told: DaemonMessage[]) => ChildProcess;
   /** The supervisor is gone, and another is started in `pause` ms. */
   onGone: (pause: number) => void;
 }
@@ -85,7 +85,6 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
     emitter.once('disconnect', gone);
     // It could not be started.
     if (end !== process) emitter.on('error', gone);
-    for (const message of state) send(message);
     for (const { message } of waiting.values()) send(message);
     if (end === process && !process.connected) gone();
   }
@@ -93,7 +92,7 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
   function startNext(): void {
     if (leaving) return;
     try {
-      watch(next());
+      watch(next(state));
     } catch {
       // No processes or no descriptors to be had now: there may be later.
       pause = LAST_PAUSE_MS;

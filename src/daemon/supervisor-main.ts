@@ -1,11 +1,13 @@
 /** A supervisor that the daemon starts when its own has died: it adopts that daemon. Its one argument is {@link Adoption}. */
 
 import type { LogOptions } from './log.ts';
-import { supervise } from './supervisor.ts';
+import { type DaemonMessage, supervise } from './supervisor.ts';
 
 export interface Adoption {
   /** The daemon's process, its entry point and its arguments. */
   pid: number;
+  /** What it told the supervisor before: a message would be lost with a daemon that is killed before it is sent. */
+  told: DaemonMessage[];
   script: string;
   arguments: string[];
   /** Whether /dev/fuse is descriptor 3. */
@@ -13,10 +15,10 @@ export interface Adoption {
   log: Pick<LogOptions, 'level' | 'format'>;
 }
 
-const { pid, log, ...rest } = JSON.parse(process.argv[2]) as Adoption;
+const { pid, told, log, ...rest } = JSON.parse(process.argv[2]) as Adoption;
 const status = await supervise({
   ...rest,
-  adopt: { pid },
+  adopt: { pid, told },
   // It speaks seldom, and carries no logger until it does.
   log: async (message) => (await import('./log.ts')).createLogger(log).warn(message),
 });

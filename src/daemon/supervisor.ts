@@ -46,8 +46,11 @@ export interface SupervisorOptions {
   arguments: string[];
   /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
   fuse?: boolean;
-  /** The daemon that started this process: it is watched first, and /dev/fuse is {@link FUSE_FD} already. */
-  adopt?: { pid: number };
+  /**
+   * The daemon that started this process: it is watched first, and /dev/fuse is {@link FUSE_FD} already. `told` is what it
+   * told the supervisor before.
+   */
+  adopt?: { pid: number; told: DaemonMessage[] };
   /** One line for the log. */
   log: (message: string) => void;
   /** Times in ms: first pause before a restart (doubling up to the last), grace of a stop. */
@@ -109,7 +112,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   try {
     for (let pause = 0, next = firstPause, first = true; ; first = false) {
       const begun = Date.now();
-      daemon = first && adopt ? adopted(adopt.pid, listen) : started(options, { fuse, inherited, pause, listen });
+      daemon = first && adopt ? adopted(adopt, listen) : started(options, { fuse, inherited, pause, listen });
       daemon.send({ type: 'watching', standIn: adopt !== undefined });
       const end = await daemon.ended;
       // containerd waits for a socket that is absent, and for one where nobody listens it rests some seconds.
@@ -164,7 +167,7 @@ function started(
 }
 
 /** The daemon that started this process. The channel to it closes when its last thread has ended, as its locks do. */
-function adopted(pid: number, listen: Listener): Watched {
+function adopted({ pid, told }: NonNullable<SupervisorOptions['adopt']>, listen: Listener): Watched {
   let end: number | string = 'killed';
   const daemon: Watched = {
     kill(signal) {
@@ -183,6 +186,7 @@ function adopted(pid: number, listen: Listener): Watched {
       if (!process.connected) setImmediate(() => resolve(end));
     }),
   };
+  for (const message of told) listen(message, daemon);
   process.on('message', (message: DaemonMessage) => {
     if (message.type === 'leaving') end = message.status;
     listen(message, daemon);

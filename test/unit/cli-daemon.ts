@@ -27,7 +27,12 @@ export async function scratch(t: TestContext): Promise<string> {
 /** Serves `routes`; returns the socket's path. */
 export async function serve(t: TestContext, routes: Partial<Routes>): Promise<string> {
   const address = join(await scratch(t), 'control.sock');
-  const server = await serveControl(address, { calls: {}, works: {}, ...routes }, () => {});
+  const server = await serveControl(
+    address,
+    { calls: {}, works: {}, ...routes },
+    () => {},
+    () => {},
+  );
   t.after(() => {
     server.closeAllConnections();
     server.close();
