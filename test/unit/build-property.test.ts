@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { openBootstrap, readImage } from '../../src/formats/rafs/bootstrap.ts';
-import { chunkInfoFromBlob, chunkInfoRange } from '../../src/formats/rafs/chunk-info.ts';
 import { type BuildOptions, buildRafsV6 } from '../../src/formats/rafs/write/build.ts';
 import { createThreadPool, type ThreadPool } from '../../src/threads/pool.ts';
 import { randomSeries } from '../manifest/read.ts';
 import { randomTree } from '../random-tree.ts';
-import { checkImage, rowsOf } from './rafs-reading.ts';
+import { openBuilt, rowsOf } from './rafs-reading.ts';
 
 const SEEDS = Number(process.env.NYMPH_SEEDS ?? 30);
 
@@ -46,20 +44,7 @@ test('any tree that is built reads back the same', async () => {
     const about = `seed ${seed}: ${JSON.stringify(options)}`;
     const blobs = join(directory, String(seed));
     const built = await buildRafsV6(entries, { bootstrap: join(directory, 'boot'), blobs, pool, ...options });
-    const objects = new Map(built.blobs.map(({ id }) => [id, readFileSync(join(blobs, id))]));
-    const read = (id: string, offset: number, length: number): Uint8Array =>
-      objects.get(id)!.subarray(offset, offset + length);
-    const opened = openBootstrap(readFileSync(built.bootstrap));
-    const chunkInfo = new Map(
-      opened.blobs
-        .filter((blob) => blob.needsChunkInfo)
-        .map((blob) => {
-          const { offset, length } = chunkInfoRange(blob);
-          return [blob.id, chunkInfoFromBlob(blob, read(blob.id, offset, length))] as const;
-        }),
-    );
-    const { image } = readImage(opened, { chunkInfo });
-    checkImage(image);
+    const { opened, image, read } = openBuilt(built, blobs);
     assert.equal(image.verifiable, true, about);
     const expected = new Map([...rows].map(([path, { mtimeNanoseconds: _, ...row }]) => [path, row]));
     assert.deepEqual(rowsOf(opened, image, read), expected, about);

@@ -1,5 +1,7 @@
 /** Reads whole trees for tests: manifest rows from a bootstrap, file contents through the tables and a local blob. */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { decrypt } from '../../src/codec/decrypt.ts';
 import { digestEquals, digestOf } from '../../src/codec/digest.ts';
 import { decodeFrame } from '../../src/codec/frame.ts';
@@ -16,14 +18,34 @@ import {
 } from '../../src/erofs/inode.ts';
 import { readSymlink, walkTree } from '../../src/erofs/walk.ts';
 import { readXattrs } from '../../src/erofs/xattr.ts';
-import type { Bootstrap } from '../../src/formats/rafs/bootstrap.ts';
+import { type Bootstrap, openBootstrap, readImage } from '../../src/formats/rafs/bootstrap.ts';
 import { eachChunk } from '../../src/formats/rafs/chunk-addresses.ts';
+import { chunkInfoFromBlob, chunkInfoRange } from '../../src/formats/rafs/chunk-info.ts';
 import type { BlobRecords } from '../../src/formats/rafs/chunk-records.ts';
+import type { BuiltImage } from '../../src/formats/rafs/write/build.ts';
 import { type Blob, CODECS, type Image } from '../../src/image/image.ts';
 import { type Row, show } from '../manifest/rows.ts';
 
 /** Bytes `[offset, offset + length)` of a blob's object. */
 export type ReadStored = (blobId: string, offset: number, length: number) => Uint8Array;
+
+/** Opens what was built with its blobs in the folder `blobs`; the tables are checked ({@link checkImage}). */
+export function openBuilt(built: BuiltImage, blobs: string): { opened: Bootstrap; image: Image; read: ReadStored } {
+  const objects = new Map(built.blobs.map(({ id }) => [id, readFileSync(join(blobs, id))]));
+  const read: ReadStored = (id, offset, length) => objects.get(id)!.subarray(offset, offset + length);
+  const opened = openBootstrap(readFileSync(built.bootstrap));
+  const chunkInfo = new Map(
+    opened.blobs
+      .filter((blob) => blob.needsChunkInfo)
+      .map((blob) => {
+        const { offset, length } = chunkInfoRange(blob);
+        return [blob.id, chunkInfoFromBlob(blob, read(blob.id, offset, length))] as const;
+      }),
+  );
+  const { image } = readImage(opened, { chunkInfo });
+  checkImage(image);
+  return { opened, image, read };
+}
 
 /** Rows of the whole tree by path (as JSON). With `read`, `sha256` of each regular file, its chunks verified. */
 export function rowsOf(bootstrap: Bootstrap, image: Image, read?: ReadStored): Map<string, Row> {

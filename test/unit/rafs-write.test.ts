@@ -17,8 +17,8 @@ import { type TestContext, test } from 'node:test';
 import { writeOciLayout } from '../../src/build/oci-layout.ts';
 import { kernelChunkSize, readInode } from '../../src/erofs/inode.ts';
 import { walkTree } from '../../src/erofs/walk.ts';
-import { type Bootstrap, openBootstrap, readImage } from '../../src/formats/rafs/bootstrap.ts';
-import { chunkInfoFromBlob, chunkInfoFromMeta, chunkInfoRange } from '../../src/formats/rafs/chunk-info.ts';
+import type { Bootstrap } from '../../src/formats/rafs/bootstrap.ts';
+import { chunkInfoFromMeta } from '../../src/formats/rafs/chunk-info.ts';
 import { unpackBootstrapLayer } from '../../src/formats/rafs/layer.ts';
 import { bootstrapLayer } from '../../src/formats/rafs/manifest.ts';
 import { decodeMember, findBootstrapInBlob, TAIL_SIZE } from '../../src/formats/rafs/toc.ts';
@@ -31,7 +31,7 @@ import { randomSeries } from '../manifest/read.ts';
 import type { Row } from '../manifest/rows.ts';
 import { writeManifest } from '../manifest.ts';
 import { makeKinds, noiseBytes, textBytes } from '../tree.ts';
-import { checkImage, rowsOf } from './rafs-reading.ts';
+import { openBuilt, rowsOf } from './rafs-reading.ts';
 
 const FILE = 0o100644;
 
@@ -57,20 +57,7 @@ async function build(
   const directory = scratch(t);
   const blobs = join(directory, 'blobs');
   const built = await buildRafsV6(entries, { bootstrap: join(directory, 'bootstrap'), blobs, ...options });
-  const objects = new Map(built.blobs.map(({ id }) => [id, readFileSync(join(blobs, id))]));
-  const read = (id: string, offset: number, length: number): Uint8Array =>
-    objects.get(id)!.subarray(offset, offset + length);
-  const opened = openBootstrap(readFileSync(built.bootstrap));
-  const chunkInfo = new Map(
-    opened.blobs
-      .filter((blob) => blob.needsChunkInfo)
-      .map((blob) => {
-        const { offset, length } = chunkInfoRange(blob);
-        return [blob.id, chunkInfoFromBlob(blob, read(blob.id, offset, length))] as const;
-      }),
-  );
-  const { image } = readImage(opened, { chunkInfo });
-  checkImage(image);
+  const { opened, image, read } = openBuilt(built, blobs);
   assert.equal(image.verifiable, true);
   return { ...built, opened, image, rows: rowsOf(opened, image, read), directory };
 }
