@@ -1,6 +1,6 @@
 /** Ordinary images of several layers, made by umoci, converted: the kernel shows what umoci unpacks. Registries are Debian's. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   linkSync,
@@ -16,14 +16,14 @@ import {
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { unpackBootstrapLayer } from '../../src/formats/rafs/layer.ts';
-import { cannotMount, NYMPH, run, testDaemon, until } from '../daemon.ts';
+import { cannotMount, NYMPH, run, testDaemon } from '../daemon.ts';
+import { noDockerRegistry, startDockerRegistry, USER } from '../docker-registry.ts';
 import { flattenBlobs, mountFlat, unmountFlat } from '../flat.ts';
-import { freePort } from '../free-port.ts';
 import { checkTree, describe as describeDifference, writeManifest } from '../manifest.ts';
 import { makeKinds, makeManyFiles, textBytes } from '../tree.ts';
 
-const missing = ['docker-registry', 'skopeo', 'umoci'].filter((program) => spawnSync(program, ['--version']).error);
-const skip = cannotMount() || (missing.length > 0 ? `not installed: ${missing.join(', ')}` : false);
+const noUmoci = spawnSync('umoci', ['--version']).error !== undefined && 'not installed: umoci';
+const skip = cannotMount() || noDockerRegistry() || noUmoci;
 
 interface Report {
   digest: string;
@@ -44,7 +44,7 @@ describe('converting ordinary images', { skip }, () => {
   const truth = join(directory, 'truth');
   const manifest = join(directory, 'truth.jsonl');
   const config = join(directory, 'config.toml');
-  let registry: ChildProcess;
+  let stop = () => {};
   let host: string;
 
   const convert = async (...args: string[]): Promise<Report> =>
@@ -92,33 +92,18 @@ describe('converting ordinary images', { skip }, () => {
     writeManifest(join(truth, 'rootfs'), (line) => lines.push(line));
     writeFileSync(manifest, lines.join(''));
 
-    host = `127.0.0.1:${await freePort()}`;
-    // bcrypt of "hunter2", as `htpasswd -B` writes it.
-    writeFileSync(join(directory, 'htpasswd'), 'me:$2y$05$4clQAByh1QU52o1dOqGKlOgxYYxOes4A6OMCzvQyeejpSb0/6pPJa\n');
-    const auths = { [host]: { auth: Buffer.from('me:hunter2').toString('base64') } };
-    writeFileSync(join(directory, 'login.json'), JSON.stringify({ auths }));
-    const toml = `plain_http = ["${host}"]\ncredentials = "${join(directory, 'login.json')}"\n`;
-    writeFileSync(config, `[registry]\n${toml}`);
-    writeFileSync(
-      join(directory, 'registry.yml'),
-      `version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: ${join(directory, 'data')}}}
-auth: {htpasswd: {realm: test, path: ${join(directory, 'htpasswd')}}}
-http: {addr: '${host}'}
-`,
-    );
-    registry = spawn('docker-registry', ['serve', join(directory, 'registry.yml')], { stdio: 'ignore' });
-    await until(10_000, 'docker-registry does not answer', async () => (await fetch(`http://${host}/v2/`)).status);
+    const login = join(directory, 'login.json');
+    ({ host } = await startDockerRegistry({ after: (clean) => (stop = clean) }, directory, login));
+    writeFileSync(config, `[registry]\nplain_http = ["${host}"]\ncredentials = "${login}"\n`);
   });
   after(() => {
-    registry?.kill();
+    stop();
     rmSync(directory, { recursive: true, force: true });
   });
 
   /** Copies the image to the registry. */
   async function push(name: string, ...flags: string[]): Promise<string> {
-    const options = ['copy', '-q', '--dest-tls-verify=false', '--dest-creds=me:hunter2', ...flags];
+    const options = ['copy', '-q', '--dest-tls-verify=false', `--dest-creds=${USER}`, ...flags];
     await good('skopeo', ...options, `oci:${layout}:app`, `docker://${host}/${name}`);
     return `${host}/${name}`;
   }
@@ -180,7 +165,7 @@ http: {addr: '${host}'}
     const daemon = await testDaemon(t, { toml: readFileSync(config, 'utf8') });
     const source = await push('team/app:1');
     const ordinary = JSON.parse(
-      await good('skopeo', 'inspect', '--raw', '--tls-verify=false', '--creds=me:hunter2', `docker://${source}`),
+      await good('skopeo', 'inspect', '--raw', '--tls-verify=false', `--creds=${USER}`, `docker://${source}`),
     );
     const before = await daemon.nymph('run-check', source);
     assert.equal(before.status, 6, before.err);
@@ -201,7 +186,7 @@ http: {addr: '${host}'}
     assert.equal((both.json as { digest: string }).digest, index.images[0].digest);
     // A client that knows nothing of Nydus finds the ordinary image under the same name.
     const copy = join(directory, 'copy');
-    const flags = ['copy', '-q', '--src-tls-verify=false', '--src-creds=me:hunter2'];
+    const flags = ['copy', '-q', '--src-tls-verify=false', `--src-creds=${USER}`];
     await good('skopeo', ...flags, `docker://${host}/team/both:1`, `oci:${copy}:x`);
     const entry = JSON.parse(readFileSync(join(copy, 'index.json'), 'utf8')).manifests[0];
     const copied = JSON.parse(readFileSync(join(copy, 'blobs/sha256', entry.digest.slice(7)), 'utf8'));

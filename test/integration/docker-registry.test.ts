@@ -1,16 +1,14 @@
 /** Every command against Debian's registry, filled by skopeo: results as JSON, exit statuses, and a program run in the image. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { ImageInfo, MountInfo, PullResult, Status, VerifyResult } from '../../src/daemon/api.ts';
-import { cannotMount, mountsBelow, run, testDaemon, until } from '../daemon.ts';
+import { cannotMount, mountsBelow, run, testDaemon } from '../daemon.ts';
+import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
-import { freePort } from '../free-port.ts';
 
-const missing = ['docker-registry', 'skopeo'].filter((program) => spawnSync(program, ['--version']).error);
-const skip = cannotMount() || (missing.length > 0 ? `not installed: ${missing.join(', ')}` : false);
+const skip = cannotMount() || noDockerRegistry();
 
 interface Failure {
   error: { code: string; message: string; hint?: string };
@@ -19,33 +17,16 @@ interface Failure {
 describe('the command line with docker-registry', { skip }, () => {
   const directory = mkdtempSync('/tmp/nymph-');
   const login = join(directory, 'config.json');
-  let registry: ChildProcess;
+  let stop = () => {};
   let reference: string;
   let host: string;
   before(async () => {
-    const port = await freePort();
-    host = `127.0.0.1:${port}`;
-    reference = `${host}/team/app:nydus`;
-    // bcrypt of "hunter2", as `htpasswd -B` writes it: the only kind that this registry takes.
-    writeFileSync(join(directory, 'htpasswd'), 'me:$2y$05$4clQAByh1QU52o1dOqGKlOgxYYxOes4A6OMCzvQyeejpSb0/6pPJa\n');
-    writeFileSync(login, JSON.stringify({ auths: { [host]: { auth: Buffer.from('me:hunter2').toString('base64') } } }));
-    writeFileSync(
-      join(directory, 'registry.yml'),
-      `version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: ${join(directory, 'data')}}}
-auth: {htpasswd: {realm: test, path: ${join(directory, 'htpasswd')}}}
-http: {addr: '${host}'}
-`,
-    );
-    registry = spawn('docker-registry', ['serve', join(directory, 'registry.yml')], { stdio: 'ignore' });
-    await until(10_000, 'docker-registry does not answer', async () => (await fetch(`http://${host}/v2/`)).status);
-    const options = ['copy', '-q', '--preserve-digests', '--dest-tls-verify=false', '--dest-creds=me:hunter2'];
-    const pushed = await run('skopeo', [...options, `oci:${APP_LAYOUT}:nydus`, `docker://${reference}`]);
-    assert.equal(pushed.status, 0, pushed.err);
+    const registry = await startDockerRegistry({ after: (clean) => (stop = clean) }, directory, login);
+    host = registry.host;
+    reference = await registry.push(APP_LAYOUT, 'nydus', 'team/app');
   });
   after(() => {
-    registry?.kill();
+    stop();
     rmSync(directory, { recursive: true, force: true });
   });
 
