@@ -7,8 +7,13 @@ import { zstdCompressSync } from 'node:zlib';
 import type { CachedBlob } from '../src/cache/cache.ts';
 import { createReadyMap } from '../src/cache/ready-map.ts';
 import { NymphError } from '../src/errors.ts';
+import type { FetchContext } from '../src/fetch/fetcher.ts';
+import { createGate } from '../src/fetch/gate.ts';
+import { DEFAULT_POLICY, type FetchPolicy } from '../src/fetch/policy.ts';
+import { createFetchStatistics } from '../src/fetch/statistics.ts';
 import { BLOCK_SIZE, CODECS } from '../src/image/image.ts';
 import type { Source } from '../src/sources/source.ts';
+import type { ThreadPool } from '../src/threads/pool.ts';
 
 export interface TestBlob {
   cached: CachedBlob;
@@ -127,4 +132,22 @@ export async function* pieces(bytes: Uint8Array): AsyncIterable<Uint8Array> {
 
 export function unavailable(): never {
   throw new NymphError('source', 'the script says 503', { retryable: true });
+}
+
+/** What a fetcher needs besides a blob and its source; `changes` counts what it tells the cache. */
+export function fetchContext(pool: ThreadPool, policy: Partial<FetchPolicy> = {}): FetchContext & { changes: number } {
+  const made = {
+    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, ...policy },
+    pool,
+    gates: { demand: createGate(8), prefetch: createGate(2) },
+    statistics: createFetchStatistics(),
+    log: () => {},
+    changes: 0,
+    program: () => {},
+    refused: () => {},
+    changed: () => {
+      made.changes++;
+    },
+  };
+  return made;
 }

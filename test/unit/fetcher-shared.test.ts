@@ -5,32 +5,16 @@ import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isReady } from '../../src/cache/ready-map.ts';
-import { createFetcher, type FetchContext } from '../../src/fetch/fetcher.ts';
-import { createGate } from '../../src/fetch/gate.ts';
-import { DEFAULT_POLICY, type FetchPolicy } from '../../src/fetch/policy.ts';
-import { createFetchStatistics } from '../../src/fetch/statistics.ts';
+import { createFetcher } from '../../src/fetch/fetcher.ts';
 import type { ChunkTable } from '../../src/image/image.ts';
 import type { Source } from '../../src/sources/source.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
-import { makeBlob, scriptedSource, type TestBlob } from '../blob.ts';
+import { fetchContext, makeBlob, scriptedSource, type TestBlob } from '../blob.ts';
 
 const pool = createThreadPool(2);
 after(() => pool.close());
 const never = new AbortController().signal;
 const CHUNK = 4096;
-
-function context(policy: Partial<FetchPolicy> = {}): FetchContext {
-  return {
-    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, ...policy },
-    pool,
-    gates: { demand: createGate(8), prefetch: createGate(2) },
-    statistics: createFetchStatistics(),
-    log: () => {},
-    program: () => {},
-    refused: () => {},
-    changed: () => {},
-  };
-}
 
 /** One frame of two chunks of {@link CHUNK} bytes, of which the table has the first `count`. */
 function batch(): { blob: TestBlob; tables: (count: number, second?: Uint8Array) => ChunkTable } {
@@ -63,7 +47,7 @@ test('a chunk that came into the tables while its frame was on its way is fetche
   const source = scriptedSource(blob.stored, [
     ({ offset, length }) => slow(blob.stored.subarray(offset, offset + length)),
   ]);
-  const fetcher = createFetcher(blob.cached, source, context());
+  const fetcher = createFetcher(blob.cached, source, fetchContext(pool));
   const first = fetcher.need(0, CHUNK, never);
   await sleep(10);
   setTables(blob, tables(2));
@@ -79,7 +63,7 @@ test('a chunk that came into the tables while its frame was on its way is fetche
 test('a wrong digest in the tables of one image does not keep a chunk in the same frame from another', async () => {
   const { blob, tables } = batch();
   setTables(blob, tables(2, randomBytes(32)));
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), context({ attempts: 2 }));
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), fetchContext(pool, { attempts: 2 }));
   assert.deepEqual(await fetcher.need(0, CHUNK, never), []);
   assert.equal(isReady(blob.cached.ready, 0, CHUNK), true);
   assert.deepEqual(readFileSync(blob.cached.dataPath).subarray(0, CHUNK), blob.flat.subarray(0, CHUNK));
@@ -90,7 +74,7 @@ test('a wrong digest in the tables of one image does not keep a chunk in the sam
 });
 
 test('a source that does not answer holds up its own readers, not those of others', async () => {
-  const shared = context({ amplify: 0, gap: 0, deadline: 1_000 });
+  const shared = fetchContext(pool, { amplify: 0, gap: 0, deadline: 1_000 });
   const dead = makeBlob(Array.from({ length: 40 }, () => CHUNK));
   const good = makeBlob([CHUNK]);
   const silent: Source = {

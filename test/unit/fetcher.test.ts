@@ -3,39 +3,20 @@ import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { countReady, isReady } from '../../src/cache/ready-map.ts';
-import { createFetcher, type FetchContext } from '../../src/fetch/fetcher.ts';
-import { createGate } from '../../src/fetch/gate.ts';
-import { DEFAULT_POLICY, type FetchPolicy } from '../../src/fetch/policy.ts';
-import { createFetchStatistics } from '../../src/fetch/statistics.ts';
+import { createFetcher } from '../../src/fetch/fetcher.ts';
+import { DEFAULT_POLICY } from '../../src/fetch/policy.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
-import { makeBlob, pieces, scriptedSource, unavailable } from '../blob.ts';
+import { fetchContext, makeBlob, pieces, scriptedSource, unavailable } from '../blob.ts';
 
 const pool = createThreadPool(2);
 after(() => pool.close());
 const never = new AbortController().signal;
 
-function context(policy: Partial<FetchPolicy> = {}): FetchContext & { changes: number } {
-  const made = {
-    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, ...policy },
-    pool,
-    gates: { demand: createGate(8), prefetch: createGate(2) },
-    statistics: createFetchStatistics(),
-    log: () => {},
-    changes: 0,
-    program: () => {},
-    refused: () => {},
-    changed: () => {
-      made.changes++;
-    },
-  };
-  return made;
-}
-
 const sizes = (count: number, size: number) => Array.from({ length: count }, () => size);
 
 test('a read brings its chunks, verified and in place, and says so', async () => {
   const blob = makeBlob([5000, 4096, 1, 100_000]);
-  const made = context({ amplify: 0 });
+  const made = fetchContext(pool, { amplify: 0 });
   const source = scriptedSource(blob.stored);
   const fetcher = createFetcher(blob.cached, source, made);
   assert.deepEqual(await fetcher.need(4096, 4096, never), []);
@@ -55,7 +36,7 @@ test('a source that says how much to take along is asked for that much', async (
   ]) {
     const blob = makeBlob(sizes(20, 4096));
     const source = { ...scriptedSource(blob.stored), amplify };
-    const fetcher = createFetcher(blob.cached, source, context({ amplify: 1 << 20 }));
+    const fetcher = createFetcher(blob.cached, source, fetchContext(pool, { amplify: 1 << 20 }));
     await fetcher.need(10 * 4096, 1, never);
     await fetcher.close();
     const ready = countReady(blob.cached.ready);
@@ -66,7 +47,7 @@ test('a source that says how much to take along is asked for that much', async (
 
 test('a chunk is fetched once, whoever asks', async () => {
   const blob = makeBlob(sizes(20, 50_000));
-  const made = context();
+  const made = fetchContext(pool);
   const source = scriptedSource(blob.stored);
   const fetcher = createFetcher(blob.cached, source, made);
   await Promise.all(Array.from({ length: 50 }, (_, i) => fetcher.need((i % 20) * 53_248, 1000, never)));
@@ -81,7 +62,7 @@ test('a chunk is fetched once, whoever asks', async () => {
 test('what is missing behind a wanted chunk comes in the same request, and nothing before it', async () => {
   const blob = makeBlob(sizes(50, 4096));
   const source = scriptedSource(blob.stored);
-  const fetcher = createFetcher(blob.cached, source, context({ amplify: 32 << 10 }));
+  const fetcher = createFetcher(blob.cached, source, fetchContext(pool, { amplify: 32 << 10 }));
   await fetcher.need(25 * 4096, 1, never);
   await fetcher.close();
   assert.equal(source.asked.length, 1);
@@ -93,7 +74,7 @@ test('what is missing behind a wanted chunk comes in the same request, and nothi
 
 test('ranges that are gathered come together: near ones in one request, all at once, each once', async () => {
   const blob = makeBlob(sizes(100, 16_384));
-  const made = context({ amplify: 0, gap: 32 << 10 });
+  const made = fetchContext(pool, { amplify: 0, gap: 32 << 10 });
   const source = scriptedSource(blob.stored);
   const fetcher = createFetcher(blob.cached, source, made);
   const at = (chunk: number) => ({ offset: chunk * 16_384, length: 16_384 });
@@ -119,7 +100,7 @@ test('a source that fails, cuts or lies is asked again, and no wrong byte is kep
     ({ offset, length }) => pieces(blob.stored.subarray(offset, offset + Math.floor(length / 3))),
     ({ offset, length }) => pieces(wrong.subarray(offset, offset + length)),
   ]);
-  const made = context();
+  const made = fetchContext(pool);
   const fetcher = createFetcher(blob.cached, source, made);
   await fetcher.need(0, blob.cached.size, never);
   assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
@@ -139,7 +120,7 @@ test('a source that always lies ends in an error, not in wrong bytes', async () 
     blob.stored,
     Array.from({ length: 100 }, () => lie),
   );
-  const made = context();
+  const made = fetchContext(pool);
   const fetcher = createFetcher(blob.cached, source, made);
   await assert.rejects(fetcher.need(0, 1, never), { code: 'corrupt' });
   assert.equal(source.asked.length, DEFAULT_POLICY.attempts);
@@ -155,7 +136,11 @@ test('a read that waits too long ends, and so does one that is interrupted; the 
     await sleep(10_000, undefined, { signal });
     return pieces(blob.stored);
   };
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall, stall]), context({ deadline: 2_000 }));
+  const fetcher = createFetcher(
+    blob.cached,
+    scriptedSource(blob.stored, [stall, stall]),
+    fetchContext(pool, { deadline: 2_000 }),
+  );
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
   const failed = performance.now();
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
@@ -166,7 +151,7 @@ test('a read that waits too long ends, and so does one that is interrupted; the 
   abort.abort();
   await assert.rejects(waiting, { code: 'cancelled' });
   await fetcher.close();
-  const again = createFetcher(blob.cached, scriptedSource(blob.stored), context());
+  const again = createFetcher(blob.cached, scriptedSource(blob.stored), fetchContext(pool));
   await again.need(0, 9000, never);
   assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
   await again.close();
@@ -176,7 +161,11 @@ test('a read that waits too long ends, and so does one that is interrupted; the 
 test('a request that is stuck does not hold up who asks after its reader has given up', async () => {
   const blob = makeBlob([9000]);
   const stall = (_: unknown, signal: AbortSignal) => sleep(10_000, pieces(blob.stored), { signal });
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context({ deadline: 2_000 }));
+  const fetcher = createFetcher(
+    blob.cached,
+    scriptedSource(blob.stored, [stall]),
+    fetchContext(pool, { deadline: 2_000 }),
+  );
   await assert.rejects(fetcher.need(0, 1, never), { code: 'timeout' });
   await sleep(300);
   await fetcher.need(0, 9000, never);
@@ -196,7 +185,11 @@ test('a fault does not wait for the prefetch that holds its chunk', async () => 
   const held = ({ offset, length }: { offset: number; length: number }) =>
     slow(blob.stored.subarray(offset, offset + length));
   const source = scriptedSource(blob.stored, [held, held]);
-  const fetcher = createFetcher(blob.cached, source, context({ prefetchRequest: 2 << 20, amplify: 100_000 }));
+  const fetcher = createFetcher(
+    blob.cached,
+    source,
+    fetchContext(pool, { prefetchRequest: 2 << 20, amplify: 100_000 }),
+  );
   const filling = fetcher.fill(0, blob.cached.size, never);
   await sleep(20);
   // Far into the first request, and in one that has not begun.
@@ -210,7 +203,7 @@ test('a fault does not wait for the prefetch that holds its chunk', async () => 
 
 test('on a full disk reads go on, from memory', async () => {
   const blob = makeBlob(sizes(3, 10_000), '/dev/full');
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), context());
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), fetchContext(pool));
   const loose = await fetcher.need(0, 10_000, never);
   const first = loose.find((chunk) => chunk.offset === 0)!;
   assert.deepEqual(Buffer.from(first.bytes), blob.flat.subarray(0, 10_000));
@@ -223,7 +216,7 @@ test('on a full disk reads go on, from memory', async () => {
 test('a sequential reader finds a window ahead of it; a random one pays for what it reads', async () => {
   const blob = makeBlob(sizes(200, 100_000));
   const source = scriptedSource(blob.stored);
-  const fetcher = createFetcher(blob.cached, source, context({ amplify: 0 }));
+  const fetcher = createFetcher(blob.cached, source, fetchContext(pool, { amplify: 0 }));
   const step = 128 << 10;
   let faults = 0;
   for (let at = 0; at < 8 << 20; at += step) {
@@ -236,7 +229,7 @@ test('a sequential reader finds a window ahead of it; a random one pays for what
   }
   await fetcher.close();
   assert.ok(faults < 30, `${faults} faults in 64 reads`);
-  const random = createFetcher(blob.cached, source, context({ amplify: 0 }));
+  const random = createFetcher(blob.cached, source, fetchContext(pool, { amplify: 0 }));
   const before = countReady(blob.cached.ready);
   for (const chunk of [190, 150, 170]) await random.need(chunk * 102_400, 4096, never);
   await random.close();
@@ -250,7 +243,7 @@ test('closing ends what is under way', async () => {
     await sleep(60_000, undefined, { signal });
     return pieces(blob.stored);
   };
-  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), context());
+  const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored, [stall]), fetchContext(pool));
   const waiting = assert.rejects(fetcher.need(0, 1, never));
   await sleep(5);
   await fetcher.close();
@@ -260,7 +253,7 @@ test('closing ends what is under way', async () => {
 
 test('filling what is here already lets others have their turn', async () => {
   const blob = makeBlob(sizes(64, 4096));
-  const made = context({ prefetchRequest: 512 });
+  const made = fetchContext(pool, { prefetchRequest: 512 });
   const fetcher = createFetcher(blob.cached, scriptedSource(blob.stored), made);
   await fetcher.fill(0, blob.cached.size, never);
   let turns = 0;

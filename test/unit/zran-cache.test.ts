@@ -11,13 +11,11 @@ import { checkTables, ledgerOf } from '../../src/cache/ledger.ts';
 import { decodeLedger, encodeLedger } from '../../src/cache/ledger-file.ts';
 import { mergeLedgers } from '../../src/cache/merge-ledgers.ts';
 import { openCache } from '../../src/cache/open.ts';
-import { createFetcher, type FetchContext } from '../../src/fetch/fetcher.ts';
-import { createGate } from '../../src/fetch/gate.ts';
+import { createFetcher } from '../../src/fetch/fetcher.ts';
 import { DEFAULT_POLICY } from '../../src/fetch/policy.ts';
-import { createFetchStatistics } from '../../src/fetch/statistics.ts';
 import type { Blob, FrameTable } from '../../src/image/image.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
-import { type Asked, scriptedSource } from '../blob.ts';
+import { type Asked, fetchContext, scriptedSource } from '../blob.ts';
 import { blobOf, flatContent, makeContexts, type Piece, type ZranStream } from '../zran.ts';
 import { partOf, recordLog, temporaryDirectory } from './cache-kit.ts';
 
@@ -40,19 +38,6 @@ function sample(): ZranStream {
     at += size + 512;
   }
   return makeContexts(gzip, pieces, 20_000);
-}
-
-function fetchContext(): FetchContext {
-  return {
-    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000 },
-    pool,
-    gates: { demand: createGate(8), prefetch: createGate(2) },
-    statistics: createFetchStatistics(),
-    log: () => {},
-    program: () => {},
-    refused: () => {},
-    changed: () => {},
-  };
 }
 
 async function cacheFor(t: TestContext, root: string): Promise<Cache> {
@@ -84,7 +69,7 @@ test('contexts overlap, and a run over neighbours fetches what they share once',
   const cache = await cacheFor(t, temporaryDirectory(t));
   const cached = await cache.open(blob);
   const source = scriptedSource(stream.gzip);
-  const fetcher = createFetcher(cached, source, fetchContext());
+  const fetcher = createFetcher(cached, source, fetchContext(pool));
   await fetcher.need(0, cached.size, never);
   assert.deepEqual(read(cached), flatContent(stream));
   const last = frames.offset[frames.count - 1] + frames.size[frames.count - 1];
@@ -98,7 +83,7 @@ test('a read costs one context, wherever it is', async (t) => {
   const cache = await cacheFor(t, temporaryDirectory(t));
   const cached = await cache.open(blob);
   const source = scriptedSource(stream.gzip);
-  const fetcher = createFetcher(cached, source, fetchContext());
+  const fetcher = createFetcher(cached, source, fetchContext(pool));
   const chunk = blob.chunks.count - 1;
   await fetcher.need(blob.chunks.offset[chunk], 1, never);
   const frame = blob.chunks.frame[chunk];
@@ -122,7 +107,7 @@ test('an entry is opened again with its dictionaries: no image is needed', async
   const cache = await cacheFor(t, root);
   const cached = await cache.reopen(key);
   assert.ok(cached);
-  const fetcher = createFetcher(cached, scriptedSource(stream.gzip), fetchContext());
+  const fetcher = createFetcher(cached, scriptedSource(stream.gzip), fetchContext(pool));
   await fetcher.need(0, cached.size, never);
   assert.deepEqual(read(cached), flatContent(stream));
   await fetcher.close();
@@ -136,7 +121,7 @@ test('images that use other contexts of a stream share its entry, dictionaries a
   const one = await cache.open({ ...some, frames: pickFrames(blob, (frame) => frame % 2 === 0) });
   const other = await cache.open(blob);
   assert.equal(one, other);
-  const fetcher = createFetcher(one, scriptedSource(stream.gzip), fetchContext());
+  const fetcher = createFetcher(one, scriptedSource(stream.gzip), fetchContext(pool));
   await fetcher.need(0, one.size, never);
   assert.deepEqual(read(one), flatContent(stream));
   await fetcher.close();
@@ -255,7 +240,7 @@ test('a dictionary that the disk has damaged: the entry is discarded when it is 
   bytes[blob.frames.contexts!.dictionaryOffset[frame]] ^= 1;
   writeFileSync(file, bytes);
   const source = scriptedSource(stream.gzip);
-  const fetcher = createFetcher(cached, source, fetchContext());
+  const fetcher = createFetcher(cached, source, fetchContext(pool));
   const chunk = blob.chunks.frame.indexOf(frame);
   await assert.rejects(fetcher.need(blob.chunks.offset[chunk], 1, never), { code: 'cache' });
   assert.deepEqual([source.asked.length, source.distrusted], [1, 0], 'not asked again');
