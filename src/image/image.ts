@@ -17,6 +17,11 @@ export const CODECS: readonly Codec[] = ['none', 'lz4_block', 'gzip', 'zstd'];
 /** Chunks of blobs start at multiples of this many bytes, and readiness is kept at this grain. */
 export const BLOCK_SIZE = 4096;
 
+/** The end of the block that `size` bytes reach into. */
+export function wholeBlocks(size: number): number {
+  return Math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE;
+}
+
 /** `sha256:<64 hex>`: an OCI digest. */
 export type OciDigest = `sha256:${string}`;
 

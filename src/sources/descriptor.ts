@@ -85,6 +85,7 @@ function platformOf(value: Record<string, unknown>): Descriptor['platform'] {
   };
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+/** A JSON object: no array, no null. */
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,6 @@
 import type { Visit } from '../../erofs/walk.ts';
 import { corrupt } from '../../errors.ts';
-import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
+import { BLOCK_SIZE, type BlobRange, wholeBlocks } from '../../image/image.ts';
 import type { BlobRecords } from './chunk-records.ts';
 import type { Region } from './super-block.ts';
 
@@ -75,7 +75,7 @@ export function createPrefetch(table: PrefetchTable, rootNid: number): Prefetch 
         const start = tables[blob].block[chunk] * BLOCK_SIZE;
         const length = tables[blob].size[chunk];
         const last = ranges.at(-1);
-        if (last !== undefined && last.blob === blob && roundUp(last.offset + last.length) === start) {
+        if (last !== undefined && last.blob === blob && wholeBlocks(last.offset + last.length) === start) {
           last.length = start + length - last.offset;
         } else {
           ranges.push({ blob, offset: start, length });
@@ -84,8 +84,4 @@ export function createPrefetch(table: PrefetchTable, rootNid: number): Prefetch 
       return ranges;
     },
   };
-}
-
-function roundUp(offset: number): number {
-  return Math.ceil(offset / BLOCK_SIZE) * BLOCK_SIZE;
 }

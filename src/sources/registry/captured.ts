@@ -1,6 +1,7 @@
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type Candidate, type Credential, fingerprint, hubNames, isObject } from './credential.ts';
+import { isObject } from '../descriptor.ts';
+import { type Candidate, type Credential, fingerprint, hubNames } from './credential.ts';
 
 /** Credentials that came with pulls, by host and repository: for the repository that they came with, and no other. */
 export interface CapturedCredentials {

@@ -50,7 +50,3 @@ export function normaliseKey(key: string): string {
   const bare = key.replace(/^https?:\/\//, '');
   return bare === key ? key.replace(/\/+$/, '') : bare.replace(/\/(v1|v2)?\/*$/, '');
 }
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { type Candidate, type Credential, fromEntry, hubNames, isObject, normaliseKey } from './credential.ts';
+import { isObject } from '../descriptor.ts';
+import { type Candidate, type Credential, fromEntry, hubNames, normaliseKey } from './credential.ts';
 
 const HELPER_TIMEOUT = 30_000;
 

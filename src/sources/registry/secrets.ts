@@ -1,6 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Candidate, fromEntry, hubNames, isObject, normaliseKey } from './credential.ts';
+import { isObject } from '../descriptor.ts';
+import { type Candidate, fromEntry, hubNames, normaliseKey } from './credential.ts';
 
 /** The keys of pull secrets: `kubernetes.io/dockerconfigjson`, and `kubernetes.io/dockercfg` before it. */
 const NAMES = ['.dockerconfigjson', '.dockercfg'];

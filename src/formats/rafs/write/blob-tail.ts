@@ -1,5 +1,5 @@
 import { digestOf } from '../../../codec/digest.ts';
-import { BLOCK_SIZE, type Codec } from '../../../image/image.ts';
+import { type Codec, wholeBlocks } from '../../../image/image.ts';
 import { CHUNK_INFO_HEADER_SIZE } from '../chunk-info.ts';
 import { BLOB_ALIGNED, BLOB_BATCH, BLOB_CAP_TAR_TOC, BLOB_CHUNK_INFO_V2, BLOB_HAS_TAR_HEADER } from '../flags.ts';
 import type { BlobFile } from './blob-file.ts';
@@ -40,7 +40,7 @@ export async function writeBlobTail(
   const dataSize = file.size;
   if (toc) {
     await file.append(tarHeader('image.blob', dataSize));
-    const size = chunks.reduce((end, chunk) => Math.max(end, roundUp(chunk.offset + chunk.size)), 0);
+    const size = chunks.reduce((end, chunk) => Math.max(end, wholeBlocks(chunk.offset + chunk.size)), 0);
     entries.push(tocEntry('image.blob', 'none', file.digest(), 0, dataSize, size));
   }
   const array = encodeChunkInfo(chunks, batches);
@@ -59,7 +59,7 @@ export async function writeBlobTail(
   const headerAt = file.size;
   entries.push(tocEntry('blob.meta.header', 'none', sha256(header), headerAt, header.length, header.length));
   await file.append(header);
-  const meta = Buffer.concat([array, Buffer.alloc(roundUp(array.length) - array.length), header]);
+  const meta = Buffer.concat([array, Buffer.alloc(wholeBlocks(array.length) - array.length), header]);
   if (!toc) return { features, chunkInfo, tocSize: 0, tocDigest: new Uint8Array(32), meta };
 
   await file.append(tarHeader('blob.meta', stored.bytes.length + CHUNK_INFO_HEADER_SIZE));
@@ -92,8 +92,4 @@ function tocEntry(
   entry.writeBigUInt64LE(BigInt(storedSize), 64);
   entry.writeBigUInt64LE(BigInt(size), 72);
   return entry;
-}
-
-function roundUp(size: number): number {
-  return Math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE;
 }

@@ -7,7 +7,7 @@ import {
   writeSuperBlock,
 } from '../../../erofs/write-super-block.ts';
 import { NymphError } from '../../../errors.ts';
-import { BLOCK_SIZE, CODECS, type DigestAlgorithm } from '../../../image/image.ts';
+import { BLOCK_SIZE, CODECS, type DigestAlgorithm, wholeBlocks } from '../../../image/image.ts';
 import { RECORD } from '../chunk-records.ts';
 import { BLOB_ENTRY_SIZE, CHUNK_RECORD_SIZE } from '../super-block.ts';
 import type { WrittenBlob } from './blob-writer.ts';
@@ -47,15 +47,15 @@ const FLAG_ENCRYPTION_NONE = 0x01000000;
  */
 export function encodeBootstrap(fields: BootstrapFields): Buffer {
   const { tree, blobs, chunkSize } = fields;
-  const blobTableAt = roundUp(DEVICE_TABLE_OFFSET + blobs.length * DEVICE_SLOT_SIZE);
+  const blobTableAt = wholeBlocks(DEVICE_TABLE_OFFSET + blobs.length * DEVICE_SLOT_SIZE);
   const blobTableSize = blobs.length * BLOB_ENTRY_SIZE;
   const prefetchAt = blobTableAt + blobTableSize;
-  const inodesAt = roundUp(prefetchAt + fields.prefetch.length * 4);
+  const inodesAt = wholeBlocks(prefetchAt + fields.prefetch.length * 4);
   const area = writeInodes(tree.root, inodesAt / BLOCK_SIZE, ROOT_NID);
   const chunkTableAt = inodesAt + area.bytes.length;
   const chunks = sortedChunks(blobs);
   const chunkTableSize = chunks.length * CHUNK_RECORD_SIZE;
-  const size = roundUp(chunkTableAt + chunkTableSize);
+  const size = wholeBlocks(chunkTableAt + chunkTableSize);
   if (size > MAX_SIZE) throw new NymphError('unsupported', `a bootstrap of ${size} bytes; RAFS v6 allows 2 GiB`);
 
   const bytes = Buffer.alloc(size);
@@ -145,8 +145,4 @@ function writeChunkRecord(bytes: Buffer, at: number, chunk: WrittenChunk): void 
   bytes.writeBigUInt64LE(BigInt(chunk.storedOffset), at + RECORD.compressedOffset);
   bytes.writeBigUInt64LE(BigInt(chunk.offset), at + RECORD.uncompressedOffset);
   bytes.writeUInt32LE(chunk.index, at + RECORD.index);
-}
-
-function roundUp(size: number): number {
-  return Math.ceil(size / BLOCK_SIZE) * BLOCK_SIZE;
 }
