@@ -177,7 +177,8 @@ interface Made {
 
 function lazyImages(t: { after: (f: () => void) => void }): Made {
   const root = mkdtempSync(join(tmpdir(), 'nymph-lazy-'));
-  t.after(() => rmSync(root, { recursive: true }));
+  // A claim that is refused may still be making the directory of its mount.
+  t.after(() => rmSync(root, { recursive: true, maxRetries: 5, retryDelay: 20 }));
   const mounted = new Map<string, string>();
   const made: Made = {
     root,
