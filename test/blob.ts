@@ -7,7 +7,7 @@ import { zstdCompressSync } from 'node:zlib';
 import type { CachedBlob } from '../src/cache/cache.ts';
 import { createReadyMap } from '../src/cache/ready-map.ts';
 import { NymphError } from '../src/errors.ts';
-import type { FetchContext } from '../src/fetch/fetcher.ts';
+import type { FetchContext } from '../src/fetch/context.ts';
 import { createGate } from '../src/fetch/gate.ts';
 import { DEFAULT_POLICY, type FetchPolicy } from '../src/fetch/policy.ts';
 import { createFetchStatistics } from '../src/fetch/statistics.ts';

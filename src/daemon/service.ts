@@ -1,6 +1,6 @@
 import type { Cache, StoredImage } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import { faultQuantiles } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
 import type { OciDigest } from '../image/image.ts';

@@ -1,35 +1,13 @@
-import type { CachedBlob } from '../cache/cache.ts';
-import { DIGEST_SIZE } from '../codec/digest.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
-import { jobBeside } from '../threads/job.ts';
-import type { Priority, ThreadPool } from '../threads/pool.ts';
+import type { Priority } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
-import type { FetchStatistics } from './statistics.ts';
-import type { FrameResult, StoreJob } from './store-types.ts';
+import { groupFlights, type Part, type Storage, storePart } from './store-flights.ts';
 
-/** Decodes, verifies and writes frames. */
-export const STORE = jobBeside<StoreJob, FrameResult[]>(import.meta.url, 'store-job');
-/** Frames of small files are handed to a work thread together, up to this many stored bytes. */
-const JOB_BYTES = 256 << 10;
-
-export interface Carriage {
-  blob: CachedBlob;
+export interface Carriage extends Storage {
   source: Source;
-  pool: ThreadPool;
-  statistics: FetchStatistics;
   /** Stored bytes that may wait for decoding before this request pauses. */
   backlog: number;
-  /** A chunk that begins like a program is here. */
-  program: (offset: number) => void;
-  /** The file of the blob took no data. */
-  refused: (reason: string) => void;
-}
-
-interface Part {
-  start: number;
-  end: number;
-  flights: Flight[];
 }
 
 /** A part that the stream has come to. */
@@ -60,7 +38,7 @@ export async function carry(
   progress: (position: number) => void,
 ): Promise<Outcome> {
   const { source, statistics } = carriage;
-  const parts = group(flights);
+  const parts = groupFlights(flights);
   const from = parts[0].start;
   const to = parts.reduce((end, part) => Math.max(end, part.end), 0);
   const jobs: Promise<void>[] = [];
@@ -89,12 +67,8 @@ export async function carry(
   }
 
   function dispatch(part: Filling): void {
-    const open = part.flights.filter((flight) => !flight.settled);
-    if (open.length === 0) return;
-    // A fault may have caught up with a prefetch: its frames are decoded first.
-    const urgent = open.some((flight) => flight.deadline !== undefined);
     jobs.push(
-      store(carriage, part, open, urgent ? 'demand' : priority).then((wrong) => {
+      storePart(carriage, part, part.buffer, priority).then((wrong) => {
         if (wrong.length === 0) return;
         bad.push(...wrong.map((item) => item.flight));
         badReason = wrong[0].reason;
@@ -120,80 +94,4 @@ export async function carry(
   // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
   return { error, bad, badReason, stream };
-}
-
-/** Neighbouring frames become one part; but those that a fault waits for do not wait for those that none does. */
-function group(flights: Flight[]): Part[] {
-  const parts: Part[] = [];
-  let members: Flight[] = [];
-  const finish = () => {
-    const last = members[members.length - 1].frame;
-    parts.push({ start: members[0].frame.offset, end: last.offset + last.size, flights: members });
-    members = [];
-  };
-  for (const flight of flights) {
-    const last = members[members.length - 1];
-    const previous = last?.frame;
-    if (
-      previous !== undefined &&
-      ((last.deadline === undefined) !== (flight.deadline === undefined) ||
-        previous.offset + previous.size !== flight.frame.offset ||
-        flight.frame.offset + flight.frame.size - members[0].frame.offset > JOB_BYTES)
-    )
-      finish();
-    members.push(flight);
-  }
-  finish();
-  return parts;
-}
-
-async function store(
-  { blob, pool, statistics, program, refused }: Carriage,
-  part: Filling,
-  flights: Flight[],
-  priority: Priority,
-): Promise<{ flight: Flight; reason: string }[]> {
-  const frames = flights.map(({ frame }) => ({
-    at: frame.offset - part.start,
-    size: frame.size,
-    decodedSize: frame.decodedSize,
-    codec: frame.codec,
-    ...(frame.context && { context: frame.context }),
-    chunks: frame.chunks.map(({ offset, size, frameOffset }) => ({ offset, size, frameOffset })),
-  }));
-  const job: StoreJob = {
-    stored: part.buffer.buffer,
-    frames,
-    digestAlgorithm: blob.digestAlgorithm,
-    digests: packDigests(flights),
-    fd: blob.fd,
-    ready: blob.ready.words.buffer,
-    ...(blob.dictionaries !== undefined && { dictionaries: blob.dictionaries }),
-    ...(blob.cipher && { cipher: blob.cipher }),
-  };
-  const results = await pool.run(STORE, job, { priority, bytes: part.buffer.length, transfer: [part.buffer.buffer] });
-  const wrong: { flight: Flight; reason: string }[] = [];
-  for (const [index, result] of results.entries()) {
-    const flight = flights[index];
-    if (result.type === 'stored') {
-      // A neighbour or a background fetch does not mean that the program is about to run.
-      if (flight.deadline !== undefined) result.programs.forEach(program);
-      flight.settle([]);
-    } else if (result.type === 'loose') {
-      refused(result.reason);
-      flight.settle(flight.frame.chunks.map((chunk, i) => ({ offset: chunk.offset, bytes: result.chunks[i] })));
-    } else {
-      statistics.badChunks++;
-      wrong.push({ flight, reason: result.reason });
-    }
-  }
-  return wrong;
-}
-
-/** The digests of a job's chunks, side by side in the order of its frames. */
-function packDigests(flights: Flight[]): Uint8Array {
-  const chunks = flights.flatMap(({ frame }) => frame.chunks);
-  const digests = new Uint8Array(chunks.length * DIGEST_SIZE);
-  for (const [i, chunk] of chunks.entries()) digests.set(chunk.digest, i * DIGEST_SIZE);
-  return digests;
 }

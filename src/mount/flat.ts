@@ -1,5 +1,5 @@
 import { NymphError } from '../errors.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import { type Attributes, type DirectoryEntry, type Extent, type FileSystem, TREES, ZEROS } from '../fuse/driver.ts';
 import { treeName } from '../fuse/forest.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';

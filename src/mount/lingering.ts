@@ -1,5 +1,5 @@
 import type { Cache, StoredMount } from '../cache/cache.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import type { AttachedImage } from './attach.ts';
 
 /**

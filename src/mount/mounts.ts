@@ -1,7 +1,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import type { Cache, MountKind, StoredMount } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import type { AttachedImage } from './attach.ts';
 import { createLingering } from './lingering.ts';
 import { type MountEntry, mountOn, readMounts } from './mountinfo.ts';

@@ -1,6 +1,6 @@
 import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import { baseName, PROGRAM_HEADER_SIZE, type Program, readDynamic, readProgram } from '../formats/elf.ts';
 import { type LibraryIndex, LOADER_CACHE } from '../formats/rafs/libraries.ts';
 import { placeInFile } from '../image/image.ts';

@@ -1,6 +1,6 @@
 import { clearReady, isReady } from '../cache/ready-map.ts';
 import type { Progress, VerifyResult } from '../daemon/api.ts';
-import type { FetchContext } from '../fetch/fetcher.ts';
+import type { FetchContext } from '../fetch/context.ts';
 import { cancelled } from '../fetch/gate.ts';
 import type { ChunkTable } from '../image/image.ts';
 import { jobBeside } from '../threads/job.ts';

@@ -1,0 +1,20 @@
+import type { CachedBlob } from '../cache/cache.ts';
+import type { Priority, ThreadPool } from '../threads/pool.ts';
+import type { Gate } from './gate.ts';
+import type { FetchPolicy } from './policy.ts';
+import type { FetchStatistics } from './statistics.ts';
+
+/** What all fetchers of a daemon share. */
+export interface FetchContext {
+  policy: FetchPolicy;
+  pool: ThreadPool;
+  gates: Record<Priority, Gate>;
+  statistics: FetchStatistics;
+  log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
+  /** Bits of the blob's map have changed. */
+  changed: (blob: CachedBlob) => void;
+  /** The file of the blob took no data. */
+  refused: (blob: CachedBlob, reason: string) => void;
+  /** A chunk that begins like a program has arrived. */
+  program: (blob: CachedBlob, offset: number) => void;
+}
