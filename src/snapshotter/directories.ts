@@ -50,6 +50,8 @@ export interface Directories {
 
 const REMOVE = jobBeside<RemovalInput, RemovalOutput>(import.meta.url, 'removal-job');
 const MEASURE = jobBeside<UsageInput, UsageOutput>(import.meta.url, 'usage-job');
+/** Between a removal and the deleting of what it left, ms: those of one collection of garbage go together. */
+const TRASH_MS = 250;
 /** Of one job, ms: the same threads decode what readers wait for. */
 const JOB_MS = 10;
 /** Owner of what the daemon makes. */
@@ -76,6 +78,7 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
   let turn: Promise<unknown> = Promise.resolve();
   const meter = createMeter((input) => inTurn(() => pool.run(MEASURE, input, QUIETLY)));
   let emptying: Promise<void> | undefined;
+  let soon: NodeJS.Timeout | undefined;
   let again = false;
   let closed = false;
 
@@ -96,11 +99,13 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
       throw error;
     }
-    void emptyTrash();
+    soon ??= setTimeout(() => void emptyTrash(), TRASH_MS).unref();
   }
 
   /** One at a time; who asks while it runs gets it run again. */
   function emptyTrash(): Promise<void> {
+    clearTimeout(soon);
+    soon = undefined;
     again = true;
     emptying ??= (async () => {
       while (again && !closed) {
@@ -162,6 +167,7 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     present: () => new Set(idsIn(readdirSync(home))),
     async close() {
       closed = true;
+      clearTimeout(soon);
       meter.close();
       await emptying;
       closeSync(descriptor);
