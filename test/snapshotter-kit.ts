@@ -1,6 +1,8 @@
 /** A snapshotter in this process, for tests of its parts: real records and directories, a disk and lazy layers of the test's choice. */
+import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { openDirectories } from '../src/snapshotter/directories.ts';
 import { type Disk, localDisk } from '../src/snapshotter/disk.ts';
 import { createDurability } from '../src/snapshotter/durability.ts';
@@ -55,13 +57,26 @@ export async function openKit(root: string, options: KitOptions): Promise<Kit> {
   return { snapshotter, home: directories.root, lines };
 }
 
-/** Ids that have a directory, and names in the trash. */
+/**
+ * Ids that have a directory, and names in the trash. Not those above all that were ever recorded: they were made for the
+ * next calls (`spares.ts`), and are few.
+ */
 export function onDisk(home: string): { ids: number[]; trash: string[] } {
-  const ids = readdirSync(home)
+  const all = readdirSync(home)
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .sort((a, b) => a - b);
+  const last = lastRecorded(join(home, 'metadata.db'));
+  const ids = all.filter((id) => id <= last);
+  assert.ok(all.length - ids.length <= 8, `directories above ${last}: ${all}`);
   return { ids, trash: readdirSync(join(home, 'trash')) };
+}
+
+function lastRecorded(path: string): number {
+  const database = new Database(path, { readonly: true });
+  const last = database.prepare<[], number>("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'").pluck().get();
+  database.close();
+  return last ?? 0;
 }
 
 export const never = new AbortController().signal;

@@ -32,11 +32,12 @@ export interface Directories {
   work(id: number): string;
   /** Owner of the directory `fs` of a snapshot. */
   owner(id: number): Promise<Owner>;
-  /** Makes the directories of a snapshot; they are durable after a `sync`. */
+  /** Makes the directories of a snapshot; they are durable after their `sync`. */
   make(id: number): Promise<void>;
   /** Gives the directory `fs`, which was just made, its owner. */
   own(id: number, owner: Owner): Promise<void>;
-  sync(): Promise<void>;
+  /** Resolves when the directories of a snapshot, as made and owned now, would survive a power cut. */
+  sync(id: number): Promise<void>;
   /** Takes the directories of a snapshot out of the way, and begins to delete them. What is absent is so already. */
   discard(id: number): Promise<void>;
   /** Discards every directory whose id is not in use. Resolves when the trash is empty, as far as it can be. @param ids of what is recorded or being made */
@@ -73,7 +74,14 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
   const fs = (id: number) => join(place(id), 'fs');
   const work = (id: number) => join(place(id), 'work');
   const descriptor = openSync(home, 'r');
-  const sync = shared(() => disk.syncDirectory(descriptor));
+  /** Ids whose directories changed since they were synced, each with the number of that change. */
+  const unsynced = new Map<number, number>();
+  let changes = 0;
+  const syncAll = shared(async () => {
+    const before = [...unsynced];
+    await disk.syncDirectory(descriptor);
+    for (const [id, change] of before) if (unsynced.get(id) === change) unsynced.delete(id);
+  });
   /** Jobs go one after another: they must not take all the threads. */
   let turn: Promise<unknown> = Promise.resolve();
   const meter = createMeter((input) => inTurn(() => pool.run(MEASURE, input, QUIETLY)));
@@ -90,9 +98,11 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
   async function make(id: number): Promise<void> {
     await disk.mkdir(place(id), 0o700);
     await Promise.all([makeDirectory(fs(id), FS_MODE), makeDirectory(work(id), WORK_MODE)]);
+    unsynced.set(id, ++changes);
   }
 
   async function discard(id: number): Promise<void> {
+    unsynced.delete(id);
     try {
       await disk.rename(place(id), join(trash, `${id}-${randomBytes(6).toString('hex')}`));
     } catch (error) {
@@ -152,9 +162,13 @@ export function openDirectories(root: string, disk: Disk, pool: ThreadPool, log:
     owner: (id) => disk.owner(fs(id)),
     make,
     async own(id, { uid, gid }) {
-      if (uid !== OURS || gid !== OURS) await disk.chown(fs(id), uid, gid);
+      if (uid === OURS && gid === OURS) return;
+      await disk.chown(fs(id), uid, gid);
+      unsynced.set(id, ++changes);
     },
-    sync,
+    sync: async (id) => {
+      if (unsynced.has(id)) await syncAll();
+    },
     discard,
     async clean(ids) {
       // In this order: what has a directory and no record is garbage, whatever happens meanwhile.

@@ -15,8 +15,11 @@ export interface RecoverParts {
 
 const PAGE = 500;
 
-/** Brings records and directories together after whatever end the last daemon had, then has lazy images taken up. */
-export async function recover({ store, durability, directories, lazy, log }: RecoverParts): Promise<void> {
+/**
+ * Brings records and directories together after whatever end the last daemon had, then has lazy images taken up.
+ * @returns the highest id that must not come again
+ */
+export async function recover({ store, durability, directories, lazy, log }: RecoverParts): Promise<number> {
   const present = directories.present();
   const records: SnapshotRecord[] = [];
   for (let after = 0; ; after = records[records.length - 1].id) {
@@ -35,9 +38,19 @@ export async function recover({ store, durability, directories, lazy, log }: Rec
     // Both come before the answer, so nobody was told of it.
     if (record.kind !== 'committed') store.remove(record.name);
   }
-  // Calls that were cut off had higher ids than any record: their directories go before the numbers come again.
-  const lastId = store.lastId();
-  for (const id of present) if (id > lastId) await directories.discard(id);
+  // Calls that were cut off, and those that did not come, have higher ids than any record: their directories go before
+  // the numbers come again. Where they cannot (a full disk), the numbers do not; cleaning tries again, and says why.
+  const recorded = store.lastId();
+  let lastId = recorded;
+  const numbered = [...present].filter((id) => id > recorded);
+  await Promise.all(
+    numbered.map((id) =>
+      directories.discard(id).catch(() => {
+        lastId = Math.max(lastId, id);
+      }),
+    ),
+  );
   await durability.sync();
   await lazy?.restore(records.filter((record) => record.kind === 'committed' || !lost.includes(record)));
+  return lastId;
 }

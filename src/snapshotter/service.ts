@@ -17,6 +17,7 @@ import {
   type Snapshotter,
   type Usage,
 } from './snapshotter.ts';
+import { createSpares } from './spares.ts';
 import type { SnapshotRecord } from './store.ts';
 import { createViews } from './views.ts';
 
@@ -36,9 +37,9 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   const { below, mountsOn } = createViews(parts);
   const releases = createReleases(directories, lazy, log);
   const measuring = new Map<string, Promise<Usage>>();
-  await recover(parts);
-  let lastId = store.lastId();
-  const inUse = () => new Set([...store.ids(), ...changing, ...releases.pending()]);
+  const spares = createSpares(directories, await recover(parts), releases.release);
+  let used = store.lastId() > 0;
+  const inUse = () => new Set([...store.ids(), ...changing, ...spares.ids(), ...releases.pending()]);
   void directories.clean(inUse).catch((error) => {
     log('warn', 'what removed snapshots left was not cleared away', { error: messageOf(error) });
   });
@@ -102,8 +103,8 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   async function keepLazy(name: string, parent: string, labels: Labels): Promise<void> {
     if (store.get(name) === undefined) {
       try {
-        return await born(async (id) => {
-          await directories.make(id);
+        return await born(async (id, made) => {
+          await made;
           lazy?.committed(store.create({ id, name, parent, kind: 'committed', labels }));
         });
       } catch (error) {
@@ -111,7 +112,8 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
         if (!(error instanceof NymphError && error.code === 'exists')) throw error;
       }
     }
-    await durable();
+    const other = store.get(name);
+    if (other !== undefined) await durable(other.id);
     // That one may have failed since.
     if (store.get(name) === undefined) throw new NymphError('cache', `the snapshot ${name} could not be kept`);
   }
@@ -126,9 +128,9 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     refuseUsed(key);
     const ancestors = ancestorsOf(parent);
     const mapped = mappedOwner(labels);
-    return born(async (id) => {
+    return born(async (id, made) => {
       // At the same time: each step waits for a thread of its own.
-      const [lowers] = await settled(below(id, ancestors, signal), directories.make(id));
+      const [lowers] = await settled(below(id, ancestors, signal), made);
       const mounts = mountsOn(id, kind, labels, lowers);
       const owner = mapped ?? lowers.owner;
       if (owner !== undefined) await directories.own(id, owner);
@@ -139,12 +141,13 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
   }
 
   /** Gives a new snapshot its id. Resolves when it is durable; if that fails, nothing of it stays. */
-  async function born<T>(act: (id: number) => Promise<T>): Promise<T> {
-    const id = ++lastId;
+  async function born<T>(act: (id: number, made: Promise<void>) => Promise<T>): Promise<T> {
+    const { id, made } = spares.take();
+    used = true;
     changing.add(id);
     try {
-      const result = await act(id);
-      await durable();
+      const result = await act(id, made);
+      await durable(id);
       return result;
     } catch (error) {
       const name = store.nameOf(id);
@@ -153,12 +156,14 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
       throw error;
     } finally {
       changing.delete(id);
+      // The answer goes first.
+      setImmediate(spares.refill);
     }
   }
 
-  /** Resolves when what is recorded, and the directories of it, would survive a power cut. */
-  async function durable(): Promise<void> {
-    await Promise.all([durability.sync(), directories.sync()]);
+  /** Resolves when what is recorded, and the directories of this snapshot, would survive a power cut. */
+  async function durable(id: number): Promise<void> {
+    await Promise.all([durability.sync(), directories.sync(id)]);
   }
 
   async function mounts(key: string, signal: AbortSignal): Promise<Mount[]> {
@@ -233,7 +238,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
 
   return {
     get used() {
-      return lastId > 0;
+      return used;
     },
     prepare,
     view: (key, parent, labels, signal) => make('view', key, parent, requestLabels(labels), signal),
@@ -249,6 +254,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
       await directories.clean(inUse);
     },
     async close() {
+      await spares.close();
       await releases.settled();
       await directories.close();
       await durability.close();

@@ -11,6 +11,7 @@ import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
 import { snapshotsClient } from '../snapshots.ts';
+import { onDisk } from '../snapshotter-kit.ts';
 import { makeBigFile } from '../tree.ts';
 
 const skip =
@@ -69,8 +70,7 @@ describe('containers from lazy images', { skip }, () => {
       const left = (await client.list()).map(({ name }) => name);
       const mounts = mountsBelow(daemon.root).map((entry) => entry.directory);
       const images = join(daemon.root, 'snapshots', 'images');
-      const directories = readdirSync(join(daemon.root, 'snapshots')).filter((name) => /^\d/.test(name));
-      directories.push(...readdirSync(images));
+      const directories = [...onDisk(join(daemon.root, 'snapshots')).ids, ...readdirSync(images)];
       if (left.length + mounts.length + directories.length === 0) return true;
       throw new Error(JSON.stringify({ left, mounts, directories }));
     }).finally(() => client.close());

@@ -22,6 +22,7 @@ import { PROJECT } from '../fixtures.ts';
 import { setXattr } from '../manifest/xattr.ts';
 import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
 import { type Mount, type SnapshotsClient, snapshotsClient } from '../snapshots.ts';
+import { onDisk } from '../snapshotter-kit.ts';
 import { makeKinds } from '../tree.ts';
 
 const skip =
@@ -116,10 +117,9 @@ for (const programs of INSTALLS)
 
     async function isEmpty(): Promise<true | undefined> {
       const left = await snapshots.list();
-      const directories = readdirSync(join(daemon.root, 'snapshots')).filter((name) => /^\d/.test(name));
-      const trash = readdirSync(join(daemon.root, 'snapshots', 'trash'));
-      if (left.length + directories.length + trash.length === 0) return true;
-      throw new Error(JSON.stringify({ left, directories, trash }));
+      const { ids, trash } = onDisk(join(daemon.root, 'snapshots'));
+      if (left.length + ids.length + trash.length === 0) return true;
+      throw new Error(JSON.stringify({ left, ids, trash }));
     }
 
     test('a pull unpacks the same tree as with overlayfs, and takes as much', async () => {

@@ -10,6 +10,7 @@ import { copyPrograms, makeImagesOnOneBase } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
 import { type SnapshotsClient, snapshotsClient } from '../snapshots.ts';
+import { onDisk } from '../snapshotter-kit.ts';
 
 const skip =
   cannotMount() || noContainerd() || (spawnSync('runc', ['--version']).error ? 'not installed: runc' : false);
@@ -158,7 +159,7 @@ describe('lazy images through containerd', { skip }, () => {
         await until(60_000, 'something is left', async () => {
           const left = (await snapshots.list()).map(({ name }) => name);
           const mounts = mountsBelow(daemon.root).map((entry) => entry.directory);
-          const directories = readdirSync(join(daemon.root, 'snapshots')).filter((name) => /^\d/.test(name));
+          const directories = onDisk(join(daemon.root, 'snapshots')).ids;
           if (left.length + mounts.length + directories.length === 0) return true;
           throw new Error(JSON.stringify({ left, mounts, directories }));
         });

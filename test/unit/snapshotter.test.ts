@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -318,6 +318,40 @@ test('what cannot be cleared away at the start stays, and the daemon goes on', a
   broken = false;
   await again.cleanup();
   assert.deepEqual(onDisk(home), { ids: [2], trash: [] });
+});
+
+test('directories are made before they are asked for; where they cannot be, calls make their own', async (t) => {
+  let mkdir: Disk['mkdir'] = localDisk.mkdir;
+  const {
+    snapshotter: s,
+    home,
+    reopen,
+  } = await kit(t, {
+    disk: { ...localDisk, mkdir: (path, mode) => mkdir(path, mode) },
+  });
+  const made = () => readdirSync(home).filter((name) => /^\d/.test(name)).length;
+  await s.prepare('a', '', {}, never);
+  await until(10_000, 'nothing is made ahead', async () => made() > 3 || undefined);
+  mkdir = () => new Promise(() => {});
+  const [{ source }] = await s.prepare('b', '', {}, never);
+  assert.deepEqual(readdirSync(join(source, '..')).sort(), ['fs', 'work']);
+
+  const { snapshotter: again } = await reopen();
+  await again.cleanup();
+  assert.equal(made(), 2, 'a new daemon begins with none');
+  let failures = 0;
+  mkdir = async (path, mode) => {
+    // The first directory of the call is its own.
+    if (path.endsWith('/4') && failures++ === 0) throw Object.assign(new Error('ENOSPC: injected'), { code: 'ENOSPC' });
+    await localDisk.mkdir(path, mode);
+  };
+  await again.prepare('c', '', {}, never);
+  await until(10_000, 'nothing is made ahead', async () => (failures > 0 && made() > 4) || undefined);
+  mkdir = localDisk.mkdir;
+  for (let i = 0; i < 12; i++) {
+    const [mount] = await again.prepare(`more ${i}`, '', {}, never);
+    assert.ok(existsSync(mount.source));
+  }
 });
 
 test('directories go after the removal is durable, also if garbage is collected meanwhile', async (t) => {
