@@ -143,7 +143,7 @@ export function fetchContext(pool: ThreadPool, policy: Partial<FetchPolicy> = {}
     statistics: createFetchStatistics(),
     log: () => {},
     changes: 0,
-    program: () => {},
+    arrived: () => {},
     refused: () => {},
     changed: () => {
       made.changes++;

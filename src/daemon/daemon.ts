@@ -16,6 +16,7 @@ import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
+import { IMPORTS } from '../mount/startup-modules.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
@@ -87,7 +88,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
-    program: (blob, offset) => startup.arrived(blob, offset),
+    arrived: (blob, offset, isProgram) => startup.arrived(blob, offset, isProgram),
   };
   const connection = await connect(options, cache, pool, log).catch(async (error) => {
     await cache.close();
@@ -95,7 +96,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const { driver } = connection;
   const blobs = createServedBlobs(cache, driver, context);
-  const startup = createStartup(blobs, log);
+  const startup = createStartup(blobs, pool, log);
   const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
   const opener = createImageOpener(
     { ...registryOptions(config), ...(captured ? { captured } : {}), log: logger },
@@ -153,7 +154,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       (message, fields) => log('error', message, fields),
       options.onServing,
     );
-    pool.warm(STORE, LOAD);
+    pool.warm(STORE, LOAD, IMPORTS);
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
     const { statistics } = context;

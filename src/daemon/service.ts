@@ -89,7 +89,7 @@ export function createService(parts: Parts): Service {
     if (cached !== undefined) return { image: cached, choice };
     const opened = await found.open(progress, signal);
     const image = await attach(opened, cache, blobs);
-    startup.watch(image, opened.libraries);
+    startup.watch(image, opened.startup);
     return { image, choice };
   }
 

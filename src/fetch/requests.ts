@@ -66,7 +66,7 @@ export function createRequests(blob: CachedBlob, source: Source, context: FetchC
             pool,
             statistics,
             backlog: policy.backlog,
-            program: (at) => context.program(blob, at),
+            arrived: (at, isProgram) => context.arrived(blob, at, isProgram),
             refused: (reason) => context.refused(blob, reason),
           },
           list,

@@ -16,8 +16,8 @@ export interface Storage {
   blob: CachedBlob;
   pool: ThreadPool;
   statistics: FetchStatistics;
-  /** A chunk that begins like a program is here. */
-  program: (offset: number) => void;
+  /** A chunk that a reader waited for is here. */
+  arrived: (offset: number, isProgram: boolean) => void;
   /** The file of the blob took no data. */
   refused: (reason: string) => void;
 }
@@ -79,7 +79,7 @@ export function groupFlights(flights: Flight[]): Part[] {
 }
 
 async function store(
-  { blob, pool, statistics, program, refused }: Storage,
+  { blob, pool, statistics, arrived, refused }: Storage,
   start: number,
   bytes: Uint8Array<ArrayBuffer>,
   flights: Flight[],
@@ -108,8 +108,9 @@ async function store(
   for (const [index, result] of results.entries()) {
     const flight = flights[index];
     if (result.type === 'stored') {
-      // A neighbour or a background fetch does not mean that the program is about to run.
-      if (flight.deadline !== undefined) result.programs.forEach(program);
+      // A neighbour or a background fetch does not mean that it is about to be run.
+      if (flight.deadline !== undefined)
+        for (const { offset } of flight.frame.chunks) arrived(offset, result.programs.includes(offset));
       flight.settle([]);
     } else if (result.type === 'loose') {
       refused(result.reason);

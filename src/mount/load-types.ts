@@ -1,6 +1,6 @@
 import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
-import type { LibraryIndex } from '../formats/rafs/libraries.ts';
+import type { StartupFiles } from '../formats/rafs/startup-files.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 
 /** Where the bootstrap is, as it came from the source. */
@@ -29,7 +29,7 @@ export interface LoadedImage {
   bootstrap: Uint8Array<ArrayBuffer>;
   bootstrapDigest: OciDigest;
   description: BootstrapDescription;
-  libraries: LibraryIndex;
+  startup: StartupFiles;
 }
 
 export const rangeKey = (range: ObjectRange) => `${range.id}:${range.offset}+${range.length}`;

@@ -2,8 +2,8 @@ import type { Choice, Progress } from '../daemon/api.ts';
 import { NymphError } from '../errors.ts';
 import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
-import type { LibraryIndex } from '../formats/rafs/libraries.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
+import type { StartupFiles } from '../formats/rafs/startup-files.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
@@ -68,7 +68,7 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   bootstrap: Uint8Array;
   bootstrapDigest: OciDigest;
   description: BootstrapDescription;
-  libraries: LibraryIndex;
+  startup: StartupFiles;
 }
 
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */

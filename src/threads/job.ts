@@ -31,13 +31,13 @@ export interface JobRequest {
   input: unknown;
 }
 
-/** Asks a thread to load modules before their first job, and then to say that it is up. */
+/** Asks a thread to load modules before their first job, and then to say that it is up: the first thing that it is told, and perhaps more later. */
 export interface WarmRequest {
   modules: string[];
 }
 
 export type JobAnswer =
-  /** The thread runs: said once, and then it takes jobs. */
+  /** The thread has loaded what it was asked to. From the first time on it takes jobs. */
   | { type: 'up' }
   | { type: 'done'; output: unknown }
   | { type: 'failed'; code: string; message: string; hint?: string; retryable: boolean };

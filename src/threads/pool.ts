@@ -21,7 +21,7 @@ export interface RunOptions {
  * work and go when idle, because each takes 10 MB.
  */
 export interface ThreadPool {
-  /** Starts the thread that stays; it and all others begin with the modules of these jobs loaded. */
+  /** Starts the thread that stays; it and all others load the modules of these jobs before they are needed. */
   warm(...jobs: Job<never, unknown>[]): void;
   /** Runs a job. Rejects with what it threw; retryable if the thread itself died. */
   run<Input, Output>(job: Job<Input, Output>, input: Input, options?: RunOptions): Promise<Output>;
@@ -94,13 +94,12 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     });
     const thread: Thread = { worker, up: false, task: undefined, idle: undefined };
     worker.on('message', (answer: JobAnswer) => {
-      if (answer.type !== 'up') {
-        finish(thread, answer);
-        return;
+      if (answer.type !== 'up') finish(thread, answer);
+      else if (!thread.up) {
+        thread.up = true;
+        rest(thread);
+        next();
       }
-      thread.up = true;
-      rest(thread);
-      next();
     });
     worker.on('error', (error) => died(thread, error));
     worker.on('exit', () => died(thread, 'it ended'));
@@ -163,7 +162,11 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
   return {
     run,
     warm(...jobs) {
-      for (const { module } of jobs) modules.add(module);
+      const fresh = jobs.map(({ module }) => module).filter((module) => !modules.has(module));
+      for (const module of fresh) modules.add(module);
+      // One that some early job has started knows of none.
+      if (fresh.length > 0)
+        for (const { worker } of threads) worker.postMessage({ modules: fresh } satisfies WarmRequest);
       if (threads.length === 0) start();
     },
     get backlog() {

@@ -10,7 +10,7 @@ import { chunkAddressOffset, readInode, S_IFREG } from '../../src/erofs/inode.ts
 import { walkTree } from '../../src/erofs/walk.ts';
 import { type Bootstrap, openBootstrap, readImage } from '../../src/formats/rafs/bootstrap.ts';
 import { describeBootstrap } from '../../src/formats/rafs/describe.ts';
-import { indexLibraries } from '../../src/formats/rafs/libraries.ts';
+import { indexStartupFiles } from '../../src/formats/rafs/startup-files.ts';
 import { decodeMember, findBootstrapInBlob, TAIL_SIZE } from '../../src/formats/rafs/toc.ts';
 import { tarHeader } from '../../src/formats/rafs/write/tar.ts';
 import type { Codec, DigestAlgorithm } from '../../src/image/image.ts';
@@ -351,5 +351,8 @@ test('libraries are found in the translated tree', () => {
   const library: NodeV5 = { name: 'libc.so.6', mode: FILE, content: noiseBytes(3000, 1) };
   const lib: NodeV5 = { name: 'lib', mode: DIR, children: [library] };
   const { bootstrap } = open(buildV5({ name: '/', mode: DIR, children: [lib] }));
-  assert.deepEqual([...indexLibraries(bootstrap as Bootstrap)], [['libc.so.6', { blob: 0, offset: 0, length: 3000 }]]);
+  assert.deepEqual(
+    [...indexStartupFiles(bootstrap as Bootstrap).libraries],
+    [['libc.so.6', { blob: 0, offset: 0, length: 3000 }]],
+  );
 });

@@ -5,6 +5,7 @@ import { type ChunkTable, placeInFile } from '../../src/image/image.ts';
 import type { AttachedImage } from '../../src/mount/attach.ts';
 import type { ServedBlobs } from '../../src/mount/served.ts';
 import { createStartup } from '../../src/mount/startup.ts';
+import type { ThreadPool } from '../../src/threads/pool.ts';
 import { makeBlob } from '../blob.ts';
 
 /** An executable of one segment: header, interpreter, dynamic section, names. */
@@ -90,10 +91,10 @@ test('a fault of the readahead itself is said, and ends nothing', async () => {
   const blob = makeBlob([5000]);
   const said = Promise.withResolvers<string>();
   const blobs = { read: () => Promise.reject(new RangeError('no memory')) } as unknown as ServedBlobs;
-  const startup = createStartup(blobs, (level) => said.resolve(level));
+  const startup = createStartup(blobs, {} as ThreadPool, (level) => said.resolve(level));
   const image = { blobs: [{ cached: blob.cached }], onRelease: () => {} } as unknown as AttachedImage;
-  startup.watch(image, new Map());
-  startup.arrived(blob.cached, 0);
+  startup.watch(image, { libraries: new Map() });
+  startup.arrived(blob.cached, 0, true);
   assert.equal(await said.promise, 'error');
   blob.close();
 });

@@ -39,6 +39,17 @@ test('jobs are done by threads, demand first, and errors come back as they are',
   await pool.close();
 });
 
+test('a thread that an early job has started loads what is wanted warm later', async () => {
+  const pool = createThreadPool(1);
+  const look = job('look', 'return { output: globalThis.loaded };');
+  const path = join(directory, 'marks.mjs');
+  writeFileSync(path, 'globalThis.loaded = true; export function run() {}');
+  assert.equal(await pool.run(look, {}), undefined);
+  pool.warm({ module: pathToFileURL(path).href });
+  while ((await pool.run(look, {})) === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+  await pool.close();
+});
+
 test('a thread that dies takes its job with it, and no other', async () => {
   const pool = createThreadPool(1);
   const dies = job('dies', 'process.exit(1)');

@@ -1,7 +1,6 @@
-import { chunkAddressOffset, LAYOUT_CHUNK_BASED, S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
-import { readSymlink, walkTree } from '../../erofs/walk.ts';
-import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
-import type { Bootstrap } from './bootstrap.ts';
+import type { Erofs } from '../../erofs/super-block.ts';
+import { readSymlink, type Visit } from '../../erofs/walk.ts';
+import type { BlobRange } from '../../image/image.ts';
 
 /** Where the shared libraries of an image are, by file name; and the loader's cache of them. */
 export type LibraryIndex = Map<string, BlobRange>;
@@ -12,41 +11,34 @@ export const LOADER_CACHE = 'ld.so.cache';
 const STANDARD = /^\/(?:usr\/)?lib(?:64)?\/(?:[^/]+-linux-[^/]+\/)?[^/]+$/;
 const MOST_LINKS = 8;
 
-/** Finds the libraries of an image whose tree was checked by `readImage`. */
-export function indexLibraries({ erofs }: Bootstrap): LibraryIndex {
+/** Collects the libraries among the files of an image. */
+export function collectLibraries() {
   const found: LibraryIndex = new Map();
   const links = new Map<string, string>();
   const standard = new Set<string>();
-  walkTree(erofs, (visit) => {
-    const { inode } = visit;
-    const type = inode.mode & S_IFMT;
-    if (type !== S_IFREG && type !== S_IFLNK) return;
-    const name = Buffer.from(
-      erofs.bytes.buffer,
-      erofs.bytes.byteOffset + visit.nameStart,
-      visit.nameEnd - visit.nameStart,
-    );
-    const text = name.toString('latin1');
-    if (text !== LOADER_CACHE && !LIBRARY.test(text)) return;
-    if (type === S_IFLNK) {
-      const target = Buffer.from(readSymlink(erofs, inode)).toString('latin1');
-      links.set(text, target.slice(target.lastIndexOf('/') + 1));
-      return;
-    }
-    if (inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0 || standard.has(text)) return;
-    const at = chunkAddressOffset(inode);
-    found.set(text, {
-      blob: (erofs.view.getUint16(at + 2, true) & 0xff) - 1,
-      offset: erofs.view.getUint32(at + 4, true) * BLOCK_SIZE,
-      length: inode.size,
-    });
-    if (STANDARD.test(visit.path().toString('latin1'))) standard.add(text);
-  });
-  for (const [name, target] of links) {
-    let file = target;
-    for (let i = 0; i < MOST_LINKS && !found.has(file) && links.has(file); i++) file = links.get(file)!;
-    const range = found.get(file);
-    if (range !== undefined && !found.has(name)) found.set(name, range);
+  const isLibrary = (name: string) => name === LOADER_CACHE || LIBRARY.test(name);
+
+  function file(name: string, range: BlobRange, visit: Visit): void {
+    if (!isLibrary(name) || standard.has(name)) return;
+    found.set(name, range);
+    if (STANDARD.test(visit.path().toString('latin1'))) standard.add(name);
   }
-  return found;
+
+  function link(name: string, erofs: Erofs, { inode }: Visit): void {
+    if (!isLibrary(name)) return;
+    const target = Buffer.from(readSymlink(erofs, inode)).toString('latin1');
+    links.set(name, target.slice(target.lastIndexOf('/') + 1));
+  }
+
+  function index(): LibraryIndex {
+    for (const [name, target] of links) {
+      let file = target;
+      for (let i = 0; i < MOST_LINKS && !found.has(file) && links.has(file); i++) file = links.get(file)!;
+      const range = found.get(file);
+      if (range !== undefined && !found.has(name)) found.set(name, range);
+    }
+    return found;
+  }
+
+  return { file, link, index };
 }

@@ -1,7 +1,8 @@
 /** RAFS v6 bootstraps: super-blocks, tables, inodes, directories, attributes, chunk addresses. */
 import { openBootstrap, readImage } from '../../../src/formats/rafs/bootstrap.ts';
 import { describeBootstrap } from '../../../src/formats/rafs/describe.ts';
-import { indexLibraries, type LibraryIndex } from '../../../src/formats/rafs/libraries.ts';
+import type { LibraryIndex } from '../../../src/formats/rafs/libraries.ts';
+import { indexStartupFiles } from '../../../src/formats/rafs/startup-files.ts';
 import type { Image } from '../../../src/image/image.ts';
 import { exampleBootstraps } from '../example-images.ts';
 import { checkAccepted } from '../image-checks.ts';
@@ -20,7 +21,7 @@ export const target: Target = {
     if (bootstrap.blobs.some((blob) => blob.needsChunkInfo)) return 'needs chunk information';
     const result = readImage(bootstrap);
     describeBootstrap(bootstrap, result);
-    checkLibraries(indexLibraries(bootstrap), result.image);
+    checkLibraries(indexStartupFiles(bootstrap).libraries, result.image);
     const { image, counts } = result;
     return checkAccepted(bootstrap.erofs.bytes, image, counts);
   },

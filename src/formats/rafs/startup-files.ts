@@ -1,0 +1,48 @@
+import { chunkAddressOffset, LAYOUT_CHUNK_BASED, S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
+import type { Erofs } from '../../erofs/super-block.ts';
+import { type Visit, walkTree } from '../../erofs/walk.ts';
+import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
+import type { ModuleIndex } from '../python/modules.ts';
+import type { Bootstrap } from './bootstrap.ts';
+import { collectLibraries, type LibraryIndex } from './libraries.ts';
+import { collectModules } from './modules.ts';
+
+/** Files of an image that name the files which are read after them. */
+export interface StartupFiles {
+  libraries: LibraryIndex;
+  /** Absent where there are none. */
+  modules?: ModuleIndex;
+}
+
+/** Finds them in a tree that was checked by `readImage`, in one walk. */
+export function indexStartupFiles({ erofs }: Bootstrap): StartupFiles {
+  const libraries = collectLibraries();
+  const modules = collectModules();
+  walkTree(erofs, (visit) => {
+    const type = visit.inode.mode & S_IFMT;
+    if (type !== S_IFREG && type !== S_IFLNK) return;
+    const { buffer, byteOffset } = erofs.bytes;
+    const { nameStart, nameEnd } = visit;
+    const name = Buffer.from(buffer, byteOffset + nameStart, nameEnd - nameStart).toString('latin1');
+    if (type === S_IFLNK) {
+      libraries.link(name, erofs, visit);
+      return;
+    }
+    const range = rangeOf(erofs, visit);
+    if (range === undefined) return;
+    libraries.file(name, range, visit);
+    modules.file(name, range, visit);
+  });
+  return { libraries: libraries.index(), modules: modules.index() };
+}
+
+/** Where the data of a regular file is, if it has any. */
+function rangeOf(erofs: Erofs, { inode }: Visit): BlobRange | undefined {
+  if (inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0) return undefined;
+  const at = chunkAddressOffset(inode);
+  return {
+    blob: (erofs.view.getUint16(at + 2, true) & 0xff) - 1,
+    offset: erofs.view.getUint32(at + 4, true) * BLOCK_SIZE,
+    length: inode.size,
+  };
+}

@@ -1,0 +1,77 @@
+import { baseName, PROGRAM_HEADER_SIZE, type Program, readDynamic, readProgram } from '../formats/elf.ts';
+import { type LibraryIndex, LOADER_CACHE } from '../formats/rafs/libraries.ts';
+import type { Ahead } from './ahead.ts';
+import type { AttachedImage } from './attach.ts';
+import type { ServedBlob } from './served.ts';
+
+/** Follows the programs of one image to their libraries. */
+export interface ProgramReadahead {
+  /** Sends for the loader and the C library. */
+  expect(): void;
+  /** A program has arrived. @param blob index in the image */
+  arrived(blob: number, offset: number): void;
+}
+
+/** Executables are read all over (relocations, then code) and are fetched whole up to this size, bytes; libraries less so. */
+const WHOLE_EXECUTABLE = 8 << 20;
+const WHOLE_LIBRARY = 2 << 20;
+/** Of a larger file the beginning, the dynamic section and the names are enough to go on. */
+const BEGINNING = 64 << 10;
+/** The loader's cache, the loader (glibc's and musl's), the C library. */
+const COMMON = /^(?:ld\.so\.cache|ld-(?:linux|musl)\S*\.so\.\d+|libc\.so\.6)$/;
+const NAME_SIZE = 256;
+const MOST_DYNAMIC = 64 << 10;
+
+export function watchPrograms({ blobs }: AttachedImage, libraries: LibraryIndex, ahead: Ahead): ProgramReadahead {
+  /** Programs that were looked at: `<blob index>:<offset>`. */
+  const seen = new Set<string>();
+
+  function arrived(blob: number, offset: number): void {
+    const key = `${blob}:${offset}`;
+    if (seen.has(key)) return;
+    seen.add(key);
+    ahead.leave(blobs[blob], offset, follow(blobs[blob], offset));
+  }
+
+  function send(served: ServedBlob, offset: number, size: number): void {
+    ahead.leave(served, offset, ahead.fetch(served, [{ offset, size }]));
+  }
+
+  async function follow(served: ServedBlob, start: number): Promise<void> {
+    const limit = served.cached.size - start;
+    const program = readProgram(await ahead.read(served, start, 0, Math.min(PROGRAM_HEADER_SIZE, limit)));
+    if (program === undefined) return;
+    const { interpreter } = program;
+    const whole = interpreter === undefined ? WHOLE_LIBRARY : WHOLE_EXECUTABLE;
+    if (interpreter !== undefined && interpreter.size <= NAME_SIZE) {
+      want(LOADER_CACHE);
+      want(baseName(await ahead.read(served, start, interpreter.offset, interpreter.size)));
+    }
+    // The names first: the libraries wait for them.
+    const names = neededNames(served, start, program);
+    send(served, start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
+    for (const name of await names) want(name);
+  }
+
+  async function neededNames(served: ServedBlob, start: number, program: Program): Promise<string[]> {
+    const { dynamic } = program;
+    if (dynamic === undefined || dynamic.size > MOST_DYNAMIC) return [];
+    const names = readDynamic(program, await ahead.read(served, start, dynamic.offset, dynamic.size));
+    return Promise.all(names.map(async (offset) => baseName(await ahead.read(served, start, offset, NAME_SIZE))));
+  }
+
+  function want(name: string): void {
+    const library = libraries.get(name);
+    const served = library && blobs[library.blob];
+    if (library === undefined || served === undefined) return;
+    send(served, library.offset, library.length <= WHOLE_LIBRARY ? library.length : BEGINNING);
+    arrived(library.blob, library.offset);
+  }
+
+  return {
+    arrived,
+    expect() {
+      for (const name of libraries.keys()) if (COMMON.test(name)) want(name);
+    },
+  };
+}

@@ -1,0 +1,62 @@
+/** Start-up readahead through the whole program: what a module imports is here before it is read. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { cannotMount, run, testDaemon, until } from '../daemon.ts';
+import { type MadeImage, makeImage } from '../made-image.ts';
+import { compiledModule } from '../python.ts';
+
+const LIBRARY = 'usr/lib/python3.11';
+/** Of each file: more than what a fault brings with it. */
+const MODULE_BYTES = 20_000;
+
+describe('the modules of a Python program', { skip: cannotMount() }, () => {
+  const directory = mkdtempSync('/tmp/nymph-');
+  let image: MadeImage;
+  before(async () => {
+    image = await makeImage(directory, 'python', (tree) => {
+      const write = (path: string, content: Buffer) => {
+        mkdirSync(dirname(join(tree, path)), { recursive: true });
+        writeFileSync(join(tree, path), Buffer.concat([content, randomBytes(MODULE_BYTES)]));
+      };
+      const source = (text: string) => Buffer.from(`${text}\n#`);
+      const cached = (module: string) => `${LIBRARY}/${module.replace(/([^/]+)$/, '__pycache__/$1')}.cpython-311.pyc`;
+      // `first` imports a package with a module in it, which imports one that is there as source alone.
+      write(
+        cached('first'),
+        compiledModule(11, [{ module: 'package', names: ['inner', 'attribute'] }], [{ module: 'later' }]),
+      );
+      write(cached('package/__init__'), compiledModule(11, [{ module: 'abc' }]));
+      write(cached('package/inner'), compiledModule(11, [{ module: '', names: ['beside'] }, { module: 'plain' }]));
+      write(cached('package/beside'), compiledModule(11, []));
+      write(`${LIBRARY}/plain.py`, source('import last'));
+      write(`${LIBRARY}/last.py`, source('import absent'));
+      for (const name of ['later', 'unused', 'abc']) write(cached(name), compiledModule(11, []));
+    });
+  });
+  after(() => rmSync(directory, { recursive: true, force: true }));
+
+  test('come one step after another without a reader, and nothing else does', async (t) => {
+    const daemon = await testDaemon(t);
+    const mounted = daemon.place('image');
+    await daemon.client.mount({
+      reference: `oci:${image.layout}:python`,
+      directory: mounted,
+      options: { prefetch: 'none' },
+    });
+    const read = await run('cat', [join(mounted, LIBRARY, '__pycache__', 'first.cpython-311.pyc')]);
+    assert.equal(read.status, 0, read.err);
+    const ready = async () => (await daemon.client.image(image.digest)).ready;
+    // first, package, inner, beside, plain, last: six files, each in a few blocks of its own.
+    const six = 6 * MODULE_BYTES;
+    await until(10_000, 'the modules did not come', async () => ((await ready()) >= six ? true : undefined));
+    const { fuse } = await daemon.client.status();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.ok((await ready()) < 7 * MODULE_BYTES, `what is not imported at once stays away: ${await ready()}`);
+    const all = await run('sh', ['-c', `cd ${join(mounted, LIBRARY)} && cat plain.py last.py package/__pycache__/*`]);
+    assert.equal(all.status, 0, all.err);
+    assert.equal((await daemon.client.status()).fuse.faults, fuse.faults, 'no reader waited for them');
+  });
+});
