@@ -10,6 +10,7 @@ import { NymphError } from '../src/errors.ts';
 import type { FetchContext } from '../src/fetch/context.ts';
 import { createGate } from '../src/fetch/gate.ts';
 import { DEFAULT_POLICY, type FetchPolicy } from '../src/fetch/policy.ts';
+import { createRace } from '../src/fetch/race.ts';
 import { createFetchStatistics } from '../src/fetch/statistics.ts';
 import { BLOCK_SIZE, CODECS } from '../src/image/image.ts';
 import type { Source } from '../src/sources/source.ts';
@@ -141,6 +142,7 @@ export function fetchContext(pool: ThreadPool, policy: Partial<FetchPolicy> = {}
     pool,
     gates: { demand: createGate(8), prefetch: createGate(2) },
     statistics: createFetchStatistics(),
+    race: createRace(),
     log: () => {},
     changes: 0,
     arrived: () => {},

@@ -138,6 +138,20 @@ export interface ImageInfo {
   verifiable: boolean;
 }
 
+/** What one source did since the daemon's start. */
+export interface SourceStatus {
+  /** Stored bytes. */
+  bytes: number;
+  requests: number;
+  errors: number;
+  /** ms from a request to its first byte: of the last 64, and how many took at most so long (the last: longer), of all. */
+  latencyMs: { p50?: number; p95?: number; bounds: readonly number[]; counts: readonly number[]; sum: number };
+  /** Of requests that were sent because another source was late: frames that they brought first, and others. */
+  hedges: { won: number; lost: number };
+  /** Of Dragonfly: `bytes` by who had them: the dfdaemon of this node, another peer, a seed, or the origin (the registry). */
+  from?: { local: number; peer: number; seed: number; origin: number };
+}
+
 export interface Status {
   health: Health;
   cache: { bytes: number; quota?: number; blobs: number; openBlobs: number; images: number; writable: boolean };
@@ -152,6 +166,8 @@ export interface Status {
   fetch: {
     /** Stored bytes that came from sources, by source name. */
     bytes: Record<string, number>;
+    /** By source name. */
+    sources: Record<string, SourceStatus>;
     requests: number;
     retries: number;
     /** Chunks whose digest was wrong on arrival. */

@@ -82,6 +82,11 @@ export const SETTINGS = {
       defaultText: '`"64MiB"`',
       doc: 'How far ahead of a sequential reader is fetched at most.',
     }),
+    budget: optional(
+      size('0', '1TiB', { default: 0, doc: '' }),
+      (bytes) => bytes === 0,
+      'Bytes a second that may come by requests, from all registries together. Readers do not wait for it: what they take, prefetch and `pull` do without. Streams from Dragonfly do not count. Without it there is no limit.',
+    ),
     prefetch: choice(['none', 'image', 'all'], {
       default: 'image',
       doc: 'Fetched after a mount that does not say: nothing, what the image lists, or all.',
@@ -136,6 +141,31 @@ export const SETTINGS = {
     config: path({
       default: '/etc/containerd/config.toml',
       doc: 'containerd’s configuration, for `nymph doctor` and `nymph setup containerd`.',
+    }),
+  },
+  dragonfly: {
+    endpoint: optional(
+      endpoint({ default: '', doc: '' }),
+      (address) => address === '',
+      'Where dfdaemon serves downloads: `unix:///path` or `host:port`; `"none"` leaves Dragonfly alone. Without it, `unix:///var/run/dragonfly/dfdaemon.sock` is used while it is there.',
+    ),
+    digest_ids: truth({
+      default: true,
+      doc: 'Whether a blob is known to Dragonfly by its digest, whatever registry it is in. Must be as in what preheats: `enableTaskIDBasedBlobDigest`.',
+    }),
+    tag: optional(
+      text({ default: '', doc: '' }),
+      (tag) => tag === '',
+      'Tag of the tasks; without `digest_ids` tasks of other tags are other tasks.',
+    ),
+    application: optional(
+      text({ default: '', doc: '' }),
+      (application) => application === '',
+      'Application of the tasks, by which Dragonfly gives priorities; without `digest_ids` those of other applications are other tasks.',
+    ),
+    priority: integer(0, 6, {
+      default: 6,
+      doc: 'Who gets from the registry what no peer has: a seed (4 to 6, and 0), or the dfdaemon of this node (3).',
     }),
   },
   cri: {
@@ -203,6 +233,21 @@ function path(row: Row<string>): Setting<string> {
 function absolutePath(value: unknown): string | { wrong: string } {
   if (typeof value !== 'string' || !isAbsolute(value) || value.includes('\0')) return { wrong: 'an absolute path' };
   return normalize(value);
+}
+
+function endpoint(row: Row<string>): Setting<string> {
+  return setting('address', row, (value) =>
+    typeof value === 'string' &&
+    /^(?:|none|unix:\/\/\/[^\0]+|(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})$/.test(value)
+      ? value
+      : { wrong: '`unix:///path`, `host:port` or `none`' },
+  );
+}
+
+function text(row: Row<string>): Setting<string> {
+  return setting('text', row, (value) =>
+    typeof value === 'string' && !/[\0-\x1f\x7f]/.test(value) ? value : { wrong: 'a text without control characters' },
+  );
 }
 
 function host(value: unknown): string | { wrong: string } {

@@ -6,6 +6,7 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { createGate } from '../fetch/gate.ts';
 import { DEFAULT_POLICY } from '../fetch/policy.ts';
+import { createRace } from '../fetch/race.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { STORE } from '../fetch/store-flights.ts';
 import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
@@ -31,6 +32,7 @@ import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './reques
 import { createService, type Service } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
+import { openSwarm } from './swarm.ts';
 
 /** How long an heir waits for the root, ms: more than another daemon takes to see that it has no business there. */
 const HEIR_MS = 15_000;
@@ -69,7 +71,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { config, logger, inherited, fuseFd } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
   if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
-  const cache = await openRoot(options, log);
+  const [cache, swarm] = await Promise.all([openRoot(options, log), openSwarm(config, logger)]);
   const pool = createThreadPool();
   const context: FetchContext = {
     policy: {
@@ -85,6 +87,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       prefetch: createGate(DEFAULT_POLICY.prefetchRequests),
     },
     statistics: createFetchStatistics(),
+    race: createRace(swarm, config.fetch.budget),
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
@@ -175,6 +178,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         server.closeAllConnections();
         await snapshots?.close();
         await driver.stop();
+        swarm?.close();
         await pool.close();
         await cache.close();
         if (final) await connection.close();

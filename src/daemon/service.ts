@@ -1,7 +1,8 @@
 import type { Cache, StoredImage } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
-import { faultQuantiles } from '../fetch/statistics.ts';
+import { LATENCY_BOUNDS } from '../fetch/latencies.ts';
+import { bytesBySource, faultQuantiles, type SourceStatistics } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
 import type { OciDigest } from '../image/image.ts';
 import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
@@ -24,6 +25,7 @@ import type {
   PruneRequest,
   PullRequest,
   PullResult,
+  SourceStatus,
   Status,
   VerifyRequest,
   VerifyResult,
@@ -236,16 +238,24 @@ export function createService(parts: Parts): Service {
   }
 
   function fetchedBytes(): number {
-    return Object.values(statistics.bytes).reduce((sum, bytes) => sum + bytes, 0);
+    return Object.values(bytesBySource(statistics)).reduce((sum, bytes) => sum + bytes, 0);
   }
 
   async function status(): Promise<Status> {
-    const { requests, retries, badChunks, failed, bytes } = statistics;
+    const { requests, retries, badChunks, failed } = statistics;
     return {
       health: parts.health(),
       cache: cache.usage(),
       fuse: { driver: driver.name, ...driver.statistics() },
-      fetch: { bytes, requests, retries, badChunks, failed, faultMs: faultQuantiles(statistics) },
+      fetch: {
+        bytes: bytesBySource(statistics),
+        sources: Object.fromEntries(Array.from(statistics.sources, ([name, source]) => [name, sourceStatus(source)])),
+        requests,
+        retries,
+        badChunks,
+        failed,
+        faultMs: faultQuantiles(statistics),
+      },
       mounts: await mountList(),
       images: await images(),
     };
@@ -285,6 +295,21 @@ export function createService(parts: Parts): Service {
     status,
     restore,
   };
+}
+
+function sourceStatus({
+  bytes,
+  requests,
+  errors,
+  latency,
+  hedgesWon,
+  hedgesLost,
+  from,
+}: SourceStatistics): SourceStatus {
+  const { counts, sum } = latency;
+  const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
+  const latencyMs = { p50, p95, bounds: LATENCY_BOUNDS, counts, sum };
+  return { bytes, requests, errors, latencyMs, hedges: { won: hedgesWon, lost: hedgesLost }, ...(from && { from }) };
 }
 
 function mountInfo({ stored }: ActiveMount, state: string): MountInfo {

@@ -2,10 +2,13 @@ import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
 import type { Priority } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
+import { LARGE, type Race } from './race.ts';
+import { statisticsOf } from './statistics.ts';
 import { groupFlights, type Part, type Storage, storePart } from './store-flights.ts';
 
 export interface Carriage extends Storage {
   source: Source;
+  race: Race;
   /** Stored bytes that may wait for decoding before this request pauses. */
   backlog: number;
 }
@@ -76,11 +79,22 @@ export async function carry(
     );
   }
 
+  const isLarge = to - from >= LARGE;
+  const begun = performance.now();
+  let measured: (() => void) | undefined;
   statistics.requests++;
   try {
     stream = await source.read(from, to - from, signal);
+    // Known now, whichever of several places it was.
+    const count = statisticsOf(statistics, source.name);
+    count.requests++;
     for await (const piece of stream) {
-      statistics.bytes[source.name] = (statistics.bytes[source.name] ?? 0) + piece.length;
+      if (position === from) count.latency.add(performance.now() - begun);
+      if (isLarge) {
+        measured ??= carriage.race.requests.begin();
+        carriage.race.requests.add(piece.length);
+      }
+      count.bytes += piece.length;
       take(piece);
       progress(position);
       // Readers come first; but what arrives faster than it can be decoded must not pile up for them either.
@@ -90,7 +104,10 @@ export async function carry(
       error = new NymphError('source', `${source.name} ended ${to - position} bytes early`, { retryable: true });
   } catch (caught) {
     error = caught;
+  } finally {
+    measured?.();
   }
+  if (error !== undefined && !signal.aborted) statisticsOf(statistics, source.name).errors++;
   // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
   return { error, bad, badReason, stream };

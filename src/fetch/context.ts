@@ -2,6 +2,7 @@ import type { CachedBlob } from '../cache/cache.ts';
 import type { Priority, ThreadPool } from '../threads/pool.ts';
 import type { Gate } from './gate.ts';
 import type { FetchPolicy } from './policy.ts';
+import type { Race } from './race.ts';
 import type { FetchStatistics } from './statistics.ts';
 
 /** What all fetchers of a daemon share. */
@@ -10,6 +11,7 @@ export interface FetchContext {
   pool: ThreadPool;
   gates: Record<Priority, Gate>;
   statistics: FetchStatistics;
+  race: Race;
   log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
   /** Bits of the blob's map have changed. */
   changed: (blob: CachedBlob) => void;

@@ -8,6 +8,7 @@ import type { FetchContext } from './context.ts';
 import { createFailures } from './failures.ts';
 import { createFlight, type Flight, type LooseChunk } from './flight.ts';
 import { type FrameIndex, frameAt, indexFrames, isFrameReady, missingFrames } from './frame-index.ts';
+import { createReferee } from './referee.ts';
 import { createRequests } from './requests.ts';
 import { countFault } from './statistics.ts';
 import { createStreams } from './streams.ts';
@@ -42,7 +43,11 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
   const failures = createFailures();
   const streams = createStreams(policy.windowMax, blob.size);
   const ending = new AbortController();
-  const requests = createRequests(blob, source, context, ending.signal);
+  const requests = createRequests(blob, source, context, ending.signal, (run) => referee?.yields(run) ?? false);
+  const referee = createReferee({
+    ...{ blob, source, context, requests, ending: ending.signal, tables },
+    flightOf: (frame) => flights.get(nameOf(frame)) ?? takeOff(frame, undefined),
+  });
   let index = indexFrames(blob.chunks, blob.frames);
 
   return { need, reached, gather, fill, close };
@@ -107,7 +112,8 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     if (wanted.length > 0) {
       const own = wanted.map((frame) => takeOff(frame, deadline));
       awaited.push(...own);
-      requests.send([...own, ...followers(wanted[wanted.length - 1])], 'demand');
+      const now = referee?.urgent(own) ?? own;
+      if (now.length > 0) requests.send([...now, ...followers(wanted[wanted.length - 1])], 'demand');
     }
     return awaited;
   }
@@ -125,7 +131,13 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
     const { run } = flight;
     const waitedFor = flight.deadline !== undefined;
     flight.deadline = Math.max(flight.deadline ?? 0, deadline);
-    if (waitedFor || run === undefined || run.priority === 'demand') return;
+    if (waitedFor || flight.here || run?.priority === 'demand') return;
+    if (run === undefined) {
+      // Left to the stream by somebody who had time.
+      const now = referee?.urgent([flight]) ?? [flight];
+      if (now.length > 0) requests.send(now, 'demand');
+      return;
+    }
     const queued = !run.started;
     const far = flight.frame.offset - run.position > policy.detour;
     if (queued) run.flights.splice(run.flights.indexOf(flight), 1);
@@ -180,9 +192,10 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
   }
 
   /** Puts what is missing of a range on its way, in requests of the policy's size. */
-  function prefetch(offset: number, length: number): Flight[] {
+  function prefetch(offset: number, length: number, patient = false, fromEnd = false): Flight[] {
     const missing = missingFrames(tables(), blob.ready, offset, length);
     const begun: Flight[] = [];
+    const portions: Flight[][] = [];
     let portion: Flight[] = [];
     let size = 0;
     for (const frame of missing) {
@@ -191,25 +204,33 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
         begun.push(known);
         continue;
       }
+      if (portion.length === 0) portions.push(portion);
       const flight = takeOff(frame, undefined);
       begun.push(flight);
       portion.push(flight);
       size += flight.frame.size;
       if (size < policy.prefetchRequest) continue;
-      requests.send(portion, 'prefetch');
       portion = [];
       size = 0;
     }
-    if (portion.length > 0) requests.send(portion, 'prefetch');
+    // The stream comes from the start: the two meet in the middle.
+    if (fromEnd) portions.reverse();
+    for (const list of portions) requests.send(list, 'prefetch', patient);
     return begun;
   }
 
   async function fill(offset: number, length: number, signal: AbortSignal): Promise<void> {
+    const fromEnd = (await referee?.filling()) ?? false;
     // A slice at a time, the next one begun before this one is here: flights hold digests, and blobs have up to 2^24 chunks.
     const slice = 8 * policy.prefetchRequest;
+    const slices: Range[] = [];
+    for (let at = offset; at < offset + length; at += slice)
+      slices.push({ offset: at, length: Math.min(slice, offset + length - at) });
+    if (fromEnd) slices.reverse();
     let before: Promise<LooseChunk[]> = Promise.resolve([]);
-    for (let at = offset; at < offset + length; at += slice) {
-      const current = arrival(prefetch(at, Math.min(slice, offset + length - at)), undefined, signal, late);
+    for (const range of slices) {
+      referee?.want();
+      const current = arrival(prefetch(range.offset, range.length, true, fromEnd), undefined, signal, late);
       current.catch(() => undefined);
       refuseLoose(await before);
       before = current;
@@ -217,6 +238,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
       await othersTurn();
     }
     refuseLoose(await before);
+    referee?.filled();
   }
 
   function refuseLoose(loose: LooseChunk[]): void {
@@ -228,6 +250,6 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
 
   async function close(): Promise<void> {
     ending.abort();
-    await requests.ended();
+    await Promise.all([requests.ended(), referee?.ended()]);
   }
 }

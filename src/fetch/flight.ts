@@ -12,9 +12,13 @@ export interface Flight {
   readonly frame: Frame;
   readonly arrived: Promise<LooseChunk[]>;
   settled: boolean;
+  /** Its bytes are here, and are being stored. */
+  here: boolean;
   /** A fault waits for it, until this time (`performance.now()`); undefined for prefetch. */
   deadline: number | undefined;
   attempts: number;
+  /** The source that was asked because another one was late. */
+  hedge: string | undefined;
   /** The run that brings it, while it is queued or under way. */
   run: Run | undefined;
   settle(loose: LooseChunk[]): void;
@@ -28,6 +32,10 @@ export interface Run {
   started: boolean;
   /** How far its stream has come, in the stored object. */
   position: number;
+  /** It fills in what nobody waits for, and may as well come by a stream. */
+  patient: boolean;
+  /** Ends it; while it is under way. */
+  cancel?: () => void;
 }
 
 /** @param done called once, when the flight has settled either way. */
@@ -44,8 +52,10 @@ export function createFlight(frame: Frame, deadline: number | undefined, done: (
     frame,
     arrived: promise,
     settled: false,
+    here: false,
     deadline,
     attempts: 0,
+    hedge: undefined,
     run: undefined,
     settle(loose) {
       if (flight.settled) return;

@@ -48,6 +48,11 @@ export function missingFrames(
   return [...new Set(found)].sort((a, b) => a - b);
 }
 
+/** Where the last frame ends in the stored object. */
+export function storedEnd({ frames: { count, offset, size } }: FrameIndex): number {
+  return count === 0 ? 0 : offset[count - 1] + size[count - 1];
+}
+
 /** True if every chunk of the frame is here. */
 export function isFrameReady(index: FrameIndex, ready: ReadyMap, frame: number): boolean {
   for (let m = index.start[frame]; m < index.start[frame + 1]; m++) {

@@ -11,36 +11,48 @@ import { cancelled } from './gate.ts';
 /** Range requests for the flights of one blob: joined, queued, tried again. */
 export interface Requests {
   /** Sends flights on their way, in as few requests as the gaps allow. */
-  send(list: Flight[], priority: Priority): void;
+  send(list: Flight[], priority: Priority, patient?: boolean): void;
+  /** Sends each as urgently as it is waited for. @param patient of those that nobody waits for: they may as well come by a stream */
+  distribute(list: Flight[], patient?: boolean): void;
   /** Resolves when nothing is under way any more. */
   ended(): Promise<void>;
 }
 
-/** @param ending ends what is under way, and fails its flights */
-export function createRequests(blob: CachedBlob, source: Source, context: FetchContext, ending: AbortSignal): Requests {
-  const { policy, pool, gates, statistics, log } = context;
+/**
+ * @param ending ends what is under way, and fails its flights
+ * @param yields whether a run whose turn has come is left to another way, which has taken its flights then
+ */
+export function createRequests(
+  blob: CachedBlob,
+  source: Source,
+  context: FetchContext,
+  ending: AbortSignal,
+  yields: (run: Run) => boolean,
+): Requests {
+  const { policy, pool, gates, statistics, race, log } = context;
   const runs = new Set<Promise<void>>();
 
   return {
     send,
+    distribute,
     async ended() {
       while (runs.size > 0) await Promise.allSettled(runs);
     },
   };
 
-  function send(list: Flight[], priority: Priority): void {
+  function send(list: Flight[], priority: Priority, patient = false): void {
     list.sort((a, b) => a.frame.offset - b.frame.offset);
     let first = 0;
     for (let i = 1; i <= list.length; i++) {
       const previous = list[i - 1].frame;
       if (i < list.length && list[i].frame.offset - (previous.offset + previous.size) <= policy.gap) continue;
-      launch(list.slice(first, i), priority);
+      launch(list.slice(first, i), priority, patient);
       first = i;
     }
   }
 
-  function launch(list: Flight[], priority: Priority): void {
-    const run: Run = { flights: list, priority, started: false, position: list[0].frame.offset };
+  function launch(list: Flight[], priority: Priority, patient: boolean): void {
+    const run: Run = { flights: list, priority, started: false, position: list[0].frame.offset, patient };
     for (const flight of list) flight.run = run;
     const travel = travelAll(run).finally(() => runs.delete(travel));
     runs.add(travel);
@@ -54,36 +66,45 @@ export function createRequests(blob: CachedBlob, source: Source, context: FetchC
       for (const flight of run.flights) flight.fail(error);
       return;
     }
-    run.started = true;
     const list = run.flights.filter((flight) => !flight.settled);
+    if (list.length === 0 || yields(run)) return leave();
+    run.started = true;
+    const abort = new AbortController();
+    run.cancel = () => abort.abort();
+    ending.addEventListener('abort', run.cancel, { once: true });
     let outcome: Outcome = { bad: [] };
     try {
-      if (list.length > 0)
-        outcome = await carry(
-          {
-            blob,
-            source,
-            pool,
-            statistics,
-            backlog: policy.backlog,
-            arrived: (at, isProgram) => context.arrived(blob, at, isProgram),
-            refused: (reason) => context.refused(blob, reason),
-          },
-          list,
-          run.priority,
-          ending,
-          (position) => {
-            run.position = position;
-            // Frames that are here already must outlive a crash in the midst of a long request.
-            context.changed(blob);
-          },
-        );
+      const size = list.reduce((sum, { frame }) => sum + frame.size, 0);
+      if (run.priority === 'prefetch') await race.budget.spend(size, abort.signal);
+      else race.budget.charge(size);
+      outcome = await carry(
+        {
+          blob,
+          source,
+          race,
+          pool,
+          statistics,
+          name: source.name,
+          backlog: policy.backlog,
+          arrived: (at, isProgram) => context.arrived(blob, at, isProgram),
+          refused: (reason) => context.refused(blob, reason),
+        },
+        list,
+        run.priority,
+        abort.signal,
+        (position) => {
+          run.position = position;
+          // Frames that are here already must outlive a crash in the midst of a long request.
+          context.changed(blob);
+        },
+      );
     } catch (error) {
       outcome = { error, bad: [] };
     } finally {
       leave();
+      ending.removeEventListener('abort', run.cancel);
+      run.cancel = undefined;
     }
-    if (list.length === 0) return;
     context.changed(blob);
     const left = list.filter((flight) => !flight.settled && flight.run === run);
     if (left.length > 0) await recover(left, list.length, outcome);
@@ -118,11 +139,14 @@ export function createRequests(blob: CachedBlob, source: Source, context: FetchC
       () => undefined,
     );
     if (ending.aborted) for (const flight of again) flight.fail(cancelled());
-    const open = again.filter((flight) => !flight.settled);
-    const urgent = open.filter((flight) => flight.deadline !== undefined);
-    const patient = open.filter((flight) => flight.deadline === undefined);
+    distribute(again.filter((flight) => !flight.settled));
+  }
+
+  function distribute(list: Flight[], patient = false): void {
+    const urgent = list.filter((flight) => flight.deadline !== undefined);
+    const others = list.filter((flight) => flight.deadline === undefined);
     if (urgent.length > 0) send(urgent, 'demand');
-    if (patient.length > 0) send(patient, 'prefetch');
+    if (others.length > 0) send(others, 'prefetch', patient);
   }
 
   function mayTryAgain(flight: Flight, error: unknown): boolean {

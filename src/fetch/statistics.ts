@@ -1,7 +1,10 @@
+import type { PieceOrigin } from '../sources/swarm.ts';
+import { createLatencies, type Latencies } from './latencies.ts';
+
 /** What fetching did, for `status` and metrics. Shared by all blobs of the daemon. */
 export interface FetchStatistics {
-  /** Stored bytes by source name. */
-  bytes: Record<string, number>;
+  /** By name. */
+  sources: Map<string, SourceStatistics>;
   requests: number;
   retries: number;
   badChunks: number;
@@ -11,10 +14,41 @@ export interface FetchStatistics {
   faults: number;
 }
 
+/** What one source did. */
+export interface SourceStatistics {
+  /** Stored bytes that came from it, wanted or not any more. */
+  bytes: number;
+  /** Of a swarm: its streams. */
+  requests: number;
+  errors: number;
+  /** From a request to its first byte. */
+  latency: Latencies;
+  /** Requests that were sent after frames for which another source was late: frames that they brought first, and others. */
+  hedgesWon: number;
+  hedgesLost: number;
+  /** Of a swarm: `bytes` by who had them. */
+  from?: Record<PieceOrigin, number>;
+}
+
 const RING = 1024;
 
 export function createFetchStatistics(): FetchStatistics {
-  return { bytes: {}, requests: 0, retries: 0, badChunks: 0, failed: 0, faultMs: new Float32Array(RING), faults: 0 };
+  const faultMs = new Float32Array(RING);
+  return { sources: new Map(), requests: 0, retries: 0, badChunks: 0, failed: 0, faultMs, faults: 0 };
+}
+
+export function statisticsOf(statistics: FetchStatistics, source: string): SourceStatistics {
+  let found = statistics.sources.get(source);
+  if (found === undefined) {
+    found = { bytes: 0, requests: 0, errors: 0, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 };
+    statistics.sources.set(source, found);
+  }
+  return found;
+}
+
+/** Stored bytes by source name. */
+export function bytesBySource({ sources }: FetchStatistics): Record<string, number> {
+  return Object.fromEntries(Array.from(sources, ([name, { bytes }]) => [name, bytes]));
 }
 
 export function countFault(statistics: FetchStatistics, milliseconds: number): void {

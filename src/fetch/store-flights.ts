@@ -3,7 +3,7 @@ import { DIGEST_SIZE } from '../codec/digest.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { Priority, ThreadPool } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
-import type { FetchStatistics } from './statistics.ts';
+import { type FetchStatistics, statisticsOf } from './statistics.ts';
 import type { FrameResult, StoreJob } from './store-types.ts';
 
 /** Decodes, verifies and writes frames. */
@@ -16,6 +16,8 @@ export interface Storage {
   blob: CachedBlob;
   pool: ThreadPool;
   statistics: FetchStatistics;
+  /** Who brought the flights. */
+  name: string;
   /** A chunk that a reader waited for is here. */
   arrived: (offset: number, isProgram: boolean) => void;
   /** The file of the blob took no data. */
@@ -79,7 +81,7 @@ export function groupFlights(flights: Flight[]): Part[] {
 }
 
 async function store(
-  { blob, pool, statistics, arrived, refused }: Storage,
+  { blob, pool, statistics, name, arrived, refused }: Storage,
   start: number,
   bytes: Uint8Array<ArrayBuffer>,
   flights: Flight[],
@@ -107,6 +109,8 @@ async function store(
   const wrong: BadFlight[] = [];
   for (const [index, result] of results.entries()) {
     const flight = flights[index];
+    const isFirst = !flight.settled && result.type !== 'bad';
+    if (isFirst && flight.hedge !== undefined) countHedge(statistics, flight.hedge, name);
     if (result.type === 'stored') {
       // A neighbour or a background fetch does not mean that it is about to be run.
       if (flight.deadline !== undefined)
@@ -121,6 +125,12 @@ async function store(
     }
   }
   return wrong;
+}
+
+function countHedge(statistics: FetchStatistics, hedge: string, winner: string): void {
+  const count = statisticsOf(statistics, hedge);
+  if (hedge === winner) count.hedgesWon++;
+  else count.hedgesLost++;
 }
 
 /** The digests of a job's chunks, side by side in the order of its frames. */

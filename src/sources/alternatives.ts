@@ -53,6 +53,13 @@ export function createAlternatives(what: string): Alternatives {
       }
       throw failure ?? new NymphError('cancelled', `${what} is being closed`);
     },
+    async location(signal, refused) {
+      for (const place of [...places]) {
+        const found = await place.location?.(signal, refused);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    },
     distrust(given) {
       const sender = senders.get(given);
       if (sender === undefined) return;

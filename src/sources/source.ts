@@ -1,4 +1,5 @@
 import type { OciDigest } from '../image/image.ts';
+import type { ObjectLocation } from './swarm.ts';
 
 /**
  * Where bytes come from. A *repository* answers for one reference (`host/name:tag`, a layout's tag, a folder): it
@@ -25,6 +26,12 @@ export interface Source {
   read(offset: number, length: number, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
   /** The bytes of a stream that `read` gave were wrong (a digest says so): prefer another place for a while, if there is one. */
   distrust?(stream: AsyncIterable<Uint8Array>): void;
+  /**
+   * Where another program gets the object, with our access to it: the place itself, no mirror of it. `undefined` if it
+   * cannot be had from there by others. May ask the place for a login.
+   * @param refused the login of the last location was refused: another one is needed
+   */
+  location?(signal: AbortSignal, refused: boolean): Promise<ObjectLocation | undefined>;
 }
 
 /** An OCI descriptor, what of it we use. Sizes in bytes. */

@@ -98,6 +98,15 @@ export const STATUS: Status = {
   fuse: { driver: 'kernel', requests: { READ: 9 }, hits: 1000, hitBytes: 2 ** 20, faults: 12, waiting: 1 },
   fetch: {
     bytes: { 'registry.example': 2 ** 20 },
+    sources: {
+      'registry.example': {
+        bytes: 2 ** 20,
+        requests: 7,
+        errors: 1,
+        latencyMs: { p50: 11, p95: 30, bounds: [10, 100], counts: [2, 5, 0], sum: 120 },
+        hedges: { won: 2, lost: 1 },
+      },
+    },
     requests: 7,
     retries: 1,
     badChunks: 0,

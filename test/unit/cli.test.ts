@@ -53,11 +53,26 @@ test('status tells of the daemon', async (t) => {
     '  images:  1 image, 1 MiB of 3 MiB here',
     '  used:  5 MiB of 1 GiB',
     '  waiting time:   median 4 ms, 99% 80 ms, longest 200 ms',
-    '  fetched:      1 MiB from registry.example',
-    '  requests:     7, 1 tried again',
+    '  fetched:          1 MiB from registry.example',
+    '  registry.example: 1 MiB in 7 requests; first byte after 11 ms, 95% 30 ms; 1 error; asked because another was late: 2 times first, 1 not',
+    '  requests:         7, 1 tried again',
   ])
     assert.ok(out.split('\n').includes(line), `${line}\nis not in\n${out}`);
   assert.deepEqual(JSON.parse((await nymph(['status', '--json', '--address', address])).out), STATUS);
+});
+
+test('status tells how much came from peers', async (t) => {
+  const own = STATUS.fetch.sources['registry.example'];
+  const from = { local: 0, peer: 2 ** 21, seed: 2 ** 20, origin: 0 };
+  const sources = { 'registry.example': own, dragonfly: { ...own, bytes: 3 * 2 ** 20, from } };
+  const address = await serve(t, {
+    calls: { 'GET /v1/status': () => ({ ...STATUS, fetch: { ...STATUS.fetch, sources } }) },
+  });
+  const { out } = await nymph(['status', '--address', address]);
+  assert.match(
+    out,
+    /fetched: +2 MiB from other peers \(50%\), 1 MiB from a seed \(25%\), 1 MiB from the origin \(25%\)\n/,
+  );
 });
 
 test('status of an image asks for it by its full name or digest', async (t) => {

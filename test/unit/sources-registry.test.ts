@@ -367,3 +367,37 @@ test('a digest that names nothing', async () => {
   const wanted = open(server.host, network()).get({ digest, size: 5 }, 10, never);
   await assert.rejects(wanted, known({ code: 'not-found', message: /BLOB_UNKNOWN/ }));
 });
+
+test('where others get a blob: the registry itself, with our login, its headers and certificates', async () => {
+  const server = await registry({ auth: { kind: 'token' } });
+  const net = network();
+  const source = open(server.host, net).open(blob(large));
+  const url = `${server.url}/v2/app/blobs/${blob(large).digest}`;
+  const get = async ({ headers, url: address }: { headers: Record<string, string>; url: URL }) =>
+    (await fetch(address, { headers })).status;
+  const bare = await source.location!(never, false);
+  assert.equal(bare?.url.href, url);
+  assert.equal(bare.headers.authorization, undefined, 'it has not asked for a login yet');
+  const refused = await source.location!(never, true);
+  assert.equal(await get(refused!), 200);
+  assert.deepEqual(await source.location!(never, false), refused);
+  server.revokeTokens();
+  assert.equal(await get(refused!), 401);
+  assert.equal(await get((await source.location!(never, true))!), 200);
+
+  const own = await mirrors(
+    server.host,
+    `server = "https://${server.host}"\nca = "ca.pem"\n[header]\nX-Team = ["a", "b"]\n[host."http://mirror.example:5000"]\n`,
+  );
+  await writeFile(join(own, server.host, 'ca.pem'), TEST_CERTIFICATE);
+  const configured = await open(server.host, network({ configDirs: [own] })).open(blob(large)).location!(never, false);
+  assert.equal(configured?.url.href, url.replace('http:', 'https:'), 'no mirror');
+  assert.equal(configured.headers['x-team'], 'a, b');
+  assert.deepEqual(configured.certificates, [TEST_CERTIFICATE]);
+
+  const lent = await mirrors(server.host, `server = "https://${server.host}"\nclient = [["c.pem", "k.pem"]]\n`);
+  await writeFile(join(lent, server.host, 'c.pem'), TEST_CERTIFICATE);
+  await writeFile(join(lent, server.host, 'k.pem'), TEST_KEY);
+  const withClient = open(server.host, network({ configDirs: [lent] })).open(blob(large));
+  assert.equal(await withClient.location!(never, false), undefined, 'a client certificate cannot be lent');
+});

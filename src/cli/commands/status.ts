@@ -1,4 +1,4 @@
-import type { ImageInfo, Status } from '../../daemon/api.ts';
+import type { ImageInfo, SourceStatus, Status } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { SnapshotsStatus } from '../../snapshotter/summary.ts';
 import { isDigest } from '../../sources/digest.ts';
@@ -22,7 +22,6 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
   const ready = images.reduce((sum, image) => sum + image.ready, 0);
   const size = images.reduce((sum, image) => sum + image.size, 0);
   const broken = mounts.filter((mount) => mount.state !== 'ok');
-  const bytes = Object.entries(fetch.bytes).map(([source, value]) => `${formatSize(value)} from ${source}`);
   const faults = `median ${formatDuration(fetch.faultMs.p50)}, 99% ${formatDuration(fetch.faultMs.p99)}, longest ${formatDuration(fetch.faultMs.max)}`;
   return [
     section('daemon', [
@@ -53,11 +52,44 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ['failed', count(fetch.failed)],
     ]),
     section('fetching', [
-      ['fetched', bytes.length === 0 ? 'nothing' : bytes.join(', ')],
+      sharesRow(fetch.sources),
+      ...Object.entries(fetch.sources).map(([name, source]): [string, string] => [name, sourceText(source)]),
       ['requests', `${count(fetch.requests)}, ${count(fetch.retries)} tried again`],
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
+}
+
+/** How much came from where. */
+function sharesRow(sources: Record<string, SourceStatus>): [string, string] {
+  const shares = { 'other peers': 0, 'a seed': 0, "dfdaemon's cache": 0, 'the origin': 0 };
+  let total = 0;
+  for (const { bytes, from = { peer: 0, seed: 0, local: 0, origin: bytes } } of Object.values(sources)) {
+    total += bytes;
+    shares['other peers'] += from.peer;
+    shares['a seed'] += from.seed;
+    shares["dfdaemon's cache"] += from.local;
+    shares['the origin'] += from.origin;
+  }
+  if (total === 0) return ['fetched', 'nothing'];
+  if (total === shares['the origin']) {
+    const texts = Object.entries(sources).map(([name, { bytes }]) => `${formatSize(bytes)} from ${name}`);
+    return ['fetched', texts.join(', ')];
+  }
+  const parts = Object.entries(shares).filter(([, bytes]) => bytes > 0);
+  const texts = parts.map(([where, bytes]) => `${formatSize(bytes)} from ${where} (${percent(bytes, total)})`);
+  return ['fetched', texts.join(', ')];
+}
+
+function sourceText({ bytes, requests, errors, latencyMs, hedges }: SourceStatus): string {
+  const { p50, p95 } = latencyMs;
+  const texts = [`${formatSize(bytes)} in ${plural(requests, 'request')}`];
+  if (p50 !== undefined && p95 !== undefined)
+    texts.push(`first byte after ${formatDuration(p50)}, 95% ${formatDuration(p95)}`);
+  if (errors > 0) texts.push(plural(errors, 'error'));
+  if (hedges.won + hedges.lost > 0)
+    texts.push(`asked because another was late: ${hedges.won} times first, ${hedges.lost} not`);
+  return texts.join('; ');
 }
 
 /** Many daemons have no containerd. */

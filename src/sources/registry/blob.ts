@@ -4,9 +4,10 @@ import { endpointKey } from '../http/endpoint.ts';
 import { openRanged } from '../http/ranged.ts';
 import { discard, type HttpResponse } from '../http/request.ts';
 import type { Source } from '../source.ts';
+import type { ObjectLocation } from '../swarm.ts';
 import type { RegistryEndpoint } from './endpoint.ts';
 import { REGISTRY_ERRORS } from './errors.ts';
-import { ask, askTarget, type Question } from './exchange.ts';
+import { addressOf, ask, askTarget, type Question } from './exchange.ts';
 import type { RegistryNetwork } from './network.ts';
 
 /** Opens a blob of a registry for range reads. */
@@ -20,7 +21,7 @@ export function openBlob(
   /** Where the object really is (object storage), by the endpoint that said so. Their queries hold secrets. */
   const targets = new Map<string, URL>();
   const what = `blob ${digest}`;
-  return openRanged<RegistryEndpoint>(network, {
+  const source = openRanged<RegistryEndpoint>(network, {
     name: host,
     what,
     size,
@@ -30,6 +31,42 @@ export function openBlob(
       requestRange(network, endpoint, targets, { repository, path: `blobs/${digest}`, headers, what }, signal),
     forget: (endpoint) => void targets.delete(endpointKey(endpoint)),
   });
+  const question: Question = { repository, path: `blobs/${digest}`, headers: PLAIN, what };
+  return { ...source, location: (signal, refused) => locate(network, host, question, refused, signal) };
+}
+
+const PLAIN = { accept: '*/*', 'accept-encoding': 'identity' };
+
+/** The registry's own address of a blob: nodes with other mirrors know it by the same. */
+async function locate(
+  network: RegistryNetwork,
+  host: string,
+  question: Question,
+  refused: boolean,
+  signal: AbortSignal,
+): Promise<ObjectLocation | undefined> {
+  const endpoint = (await network.endpoints(host)).find(({ upstream, pull }) => upstream && pull);
+  // A client certificate cannot be lent.
+  if (endpoint === undefined || endpoint.tls?.client !== undefined || endpoint.socketPath !== undefined)
+    return undefined;
+  if (refused) {
+    // Its first byte: a request of our own gets whatever login there is now.
+    const { response } = await ask(
+      network,
+      endpoint,
+      { ...question, headers: { ...PLAIN, range: 'bytes=0-0' } },
+      signal,
+    );
+    await discard(response);
+  }
+  const scope = { repository: question.repository, access: 'pull' as const };
+  const authorization = await network.authorizer.current(endpoint, scope, signal);
+  const own = Object.entries(endpoint.headers).map(([name, value]) => [name.toLowerCase(), [value].flat().join(', ')]);
+  return {
+    url: addressOf(endpoint, question),
+    headers: { ...PLAIN, ...Object.fromEntries(own), ...(authorization === undefined ? {} : { authorization }) },
+    certificates: endpoint.tls?.ca ?? [],
+  };
 }
 
 /** Asks where the object was last; where that fails, or is not known yet, asks the endpoint itself. */

@@ -74,7 +74,8 @@ export async function ask(
   }
 }
 
-function addressOf(endpoint: RegistryEndpoint, { path, repository }: Question): URL {
+/** Where an endpoint is asked a question. */
+export function addressOf(endpoint: RegistryEndpoint, { path, repository }: Question): URL {
   if (path instanceof URL) return path;
   const url = new URL(`${endpoint.url.href.replace(/\/$/, '')}/${repository}/${path}`);
   if (endpoint.ns) url.searchParams.set('ns', endpoint.ns);

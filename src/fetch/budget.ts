@@ -1,0 +1,44 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Bytes a second that requests may take from sources, so that many nodes that start at once do not bring one down. */
+export interface Budget {
+  /** Readers do not wait for it: what they take is owed, and background requests pay it back. */
+  charge(bytes: number): void;
+  /** Waits until there is something left, then takes it, into debt if need be. Rejects when the signal is aborted. */
+  spend(bytes: number, signal: AbortSignal): Promise<void>;
+  /** ms until there is something left; 0 while there is. */
+  wait(): number;
+}
+
+/** What an idle budget saves up, s. */
+const BURST = 1;
+
+/** @param rate bytes a second; without one there is no limit */
+export function createBudget(rate: number | undefined, now: () => number = performance.now.bind(performance)): Budget {
+  if (rate === undefined) return { charge() {}, spend: async () => {}, wait: () => 0 };
+  let left = rate * BURST;
+  let at = now();
+
+  function fill(): void {
+    const time = now();
+    left = Math.min(rate! * BURST, left + (rate! * (time - at)) / 1000);
+    at = time;
+  }
+
+  function wait(): number {
+    fill();
+    return left > 0 ? 0 : (1000 * (1 - left)) / rate!;
+  }
+
+  return {
+    wait,
+    charge(bytes) {
+      fill();
+      left -= bytes;
+    },
+    async spend(bytes, signal) {
+      for (let time = wait(); time > 0; time = wait()) await sleep(Math.ceil(time), undefined, { signal });
+      left -= bytes;
+    },
+  };
+}

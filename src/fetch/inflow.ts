@@ -1,0 +1,227 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { coveredBlocks } from '../cache/readiness.ts';
+import { countReady } from '../cache/ready-map.ts';
+import { NymphError } from '../errors.ts';
+import type { Source } from '../sources/source.ts';
+import type { Swarm, SwarmObject } from '../sources/swarm.ts';
+import { createArrivals } from './arrivals.ts';
+import { storedEnd } from './frame-index.ts';
+import { createIntake, type IntakeParts } from './intake.ts';
+import { lookTime, patience } from './race.ts';
+import { type SourceStatistics, statisticsOf } from './statistics.ts';
+
+/** The stream of one whole blob from a swarm: opened when the blob is first wanted, opened again when it breaks. */
+export interface Inflow {
+  /** Something of the blob is wanted: opens the stream, if there is none and it is worth it. */
+  want(): void;
+  /** Resolves when it is known whether peers have the blob, or when that takes too long. */
+  outlook(): Promise<void>;
+  /** Whether there is a stream. */
+  readonly active: boolean;
+  /** Whether the stream can be relied on for what nobody waits for: pieces come, or are about to. */
+  readonly flowing: boolean;
+  /** ms until stored bytes before `end` will have come; `Infinity` if they are not to be expected. */
+  eta(end: number): number;
+  /** Whether the blob is whole: then the stream is ended. */
+  check(): void;
+  /** Resolves when nothing is under way any more. */
+  ended(): Promise<void>;
+}
+
+export interface InflowParts extends Omit<IntakeParts, 'name' | 'refused'> {
+  source: Source;
+  swarm: Swarm;
+  ending: AbortSignal;
+  /** Nobody should wait for the stream alone any more: it is late, or it has ended. */
+  leave(why: 'late' | 'ended'): void;
+}
+
+/** A smaller object costs its source no more than the question who has it. */
+const SMALLEST = 1 << 20;
+/** Pauses between attempts, ms. */
+const PAUSE = 150;
+const MAX_PAUSE = 30_000;
+/** Attempts without a piece, after which the blob rests. */
+const ATTEMPTS = 10;
+
+export function createInflow(parts: InflowParts): Inflow {
+  const { blob, source, swarm, context, ending } = parts;
+  const { race, statistics, log } = context;
+  const object: SwarmObject = {
+    digest: blob.digest,
+    location: async (signal, refused) => source.location?.(signal, refused),
+  };
+  let running: Promise<void> | undefined;
+  /** Of the stream that is open. */
+  let stop: AbortController | undefined;
+  let arrivals = createArrivals();
+  let progress = 0;
+  let watchdog: NodeJS.Timeout | undefined;
+  let isLate = false;
+  /** Whether peers have the blob. */
+  let peers: boolean | undefined;
+  let looked = Promise.withResolvers<void>();
+  let useless = false;
+  let restUntil = 0;
+  let covered: { chunks: unknown; blocks: number } | undefined;
+
+  function counts(): SourceStatistics & { from: NonNullable<SourceStatistics['from']> } {
+    const found = statisticsOf(statistics, swarm.name);
+    found.from ??= { local: 0, peer: 0, seed: 0, origin: 0 };
+    return found as ReturnType<typeof counts>;
+  }
+
+  function isWhole(): boolean {
+    if (covered?.chunks !== blob.chunks) covered = { chunks: blob.chunks, blocks: coveredBlocks(blob.chunks) };
+    return countReady(blob.ready) >= covered.blocks;
+  }
+
+  function want(): void {
+    if (running !== undefined || useless || ending.aborted || !swarm.available()) return;
+    if (performance.now() < restUntil || storedEnd(parts.tables()) < SMALLEST || isWhole()) return;
+    looked = Promise.withResolvers<void>();
+    running = keepUp()
+      .catch((error) => log('error', 'the stream of a blob failed', { blob: blob.key, error: String(error) }))
+      .finally(() => {
+        running = undefined;
+        looked.resolve();
+      });
+  }
+
+  /** Streams, again after a pause where that breaks, until the blob is whole or it is of no use. */
+  async function keepUp(): Promise<void> {
+    for (let failures = 0; !ending.aborted; ) {
+      const error = await attempt();
+      if (error === undefined || ending.aborted || isWhole() || performance.now() < restUntil) return;
+      failures = arrivals.received > 0 ? 1 : failures + 1;
+      useless = !(error instanceof NymphError && error.retryable);
+      log(useless ? 'warn' : 'debug', useless ? 'a blob comes without the swarm from now on' : 'a stream ended early', {
+        blob: blob.key,
+        source: swarm.name,
+        received: arrivals.received,
+        error: (error as Error).message,
+      });
+      if (useless) return;
+      if (failures >= ATTEMPTS) {
+        restUntil = performance.now() + MAX_PAUSE;
+        return;
+      }
+      const pause = Math.min(MAX_PAUSE, PAUSE * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+      const asked = error instanceof NymphError ? (error.retryAfter ?? 0) : 0;
+      await sleep(Math.max(pause, Math.min(asked, MAX_PAUSE)), undefined, { signal: ending }).catch(() => {});
+      // When it is back, whoever wants something of the blob opens the stream again.
+      if (!swarm.available()) return;
+    }
+  }
+
+  /** One stream. @returns why it ended early, if it did */
+  async function attempt(): Promise<unknown> {
+    const leave = await race.gate.enter(swarm.name, ending);
+    const abort = new AbortController();
+    const end = () => abort.abort();
+    ending.addEventListener('abort', end, { once: true });
+    if (ending.aborted) end();
+    stop = abort;
+    arrivals = createArrivals();
+    const intake = createIntake({ ...parts, name: swarm.name, refused });
+    isLate = false;
+    progress = performance.now();
+    const count = counts();
+    count.requests++;
+    void look();
+    watch();
+    let done: (() => void) | undefined;
+    try {
+      const { size, pieces } = await swarm.open(object, abort.signal);
+      const end = storedEnd(parts.tables());
+      if (size < end)
+        throw new NymphError('corrupt', `${swarm.name} has ${size} bytes of an object of at least ${end}`);
+      for await (const piece of pieces) {
+        const now = performance.now();
+        (arrivals.received === 0 ? race.start : race.gap).add(now - progress);
+        if (arrivals.received === 0) count.latency.add(now - progress);
+        done ??= race.streams.begin();
+        race.streams.add(piece.bytes.length);
+        count.bytes += piece.bytes.length;
+        count.from[piece.from] += piece.bytes.length;
+        progress = now;
+        isLate = false;
+        await intake.take(piece);
+        arrivals.add(piece.offset, piece.bytes.length);
+        watch();
+        if (intake.spoiled !== undefined || isWhole()) break;
+      }
+      await intake.stored();
+      if (intake.spoiled !== undefined)
+        throw new NymphError('corrupt', `wrong bytes from ${swarm.name}: ${intake.spoiled}`);
+      return undefined;
+    } catch (error) {
+      // Ended because all is here: no failure.
+      if (!(error instanceof NymphError && error.code === 'cancelled')) count.errors++;
+      return error;
+    } finally {
+      done?.();
+      stop = undefined;
+      clearTimeout(watchdog);
+      ending.removeEventListener('abort', end);
+      abort.abort();
+      await intake.stored();
+      leave();
+      parts.leave('ended');
+    }
+  }
+
+  function refused(reason: string): void {
+    context.refused(blob, reason);
+    // Nothing can be kept: a stream would only be read and dropped.
+    restUntil = performance.now() + MAX_PAUSE;
+    stop?.abort();
+  }
+
+  async function look(): Promise<void> {
+    const begun = performance.now();
+    peers = undefined;
+    peers = await swarm.look(object);
+    if (peers !== undefined) race.look.add(performance.now() - begun);
+    looked.resolve();
+  }
+
+  function watch(): void {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(
+      () => {
+        isLate = true;
+        parts.leave('late');
+      },
+      patience(race, arrivals.received > 0),
+    );
+    watchdog.unref();
+  }
+
+  return {
+    want,
+    async outlook() {
+      if (running !== undefined) await Promise.race([looked.promise, sleep(lookTime(race))]);
+    },
+    get active() {
+      return stop !== undefined;
+    },
+    get flowing() {
+      if (stop === undefined || isLate) return false;
+      return arrivals.received > 0 || peers === true;
+    },
+    eta(end) {
+      if (stop === undefined || isLate || arrivals.received === 0) return Number.POSITIVE_INFINITY;
+      const rate = race.streams.rate();
+      const bytes = arrivals.before(end);
+      if (rate === undefined || bytes === undefined) return Number.POSITIVE_INFINITY;
+      return (bytes * Math.max(1, race.streams.active)) / rate;
+    },
+    check() {
+      if (stop !== undefined && isWhole()) stop.abort();
+    },
+    async ended() {
+      await running;
+    },
+  };
+}

@@ -1,0 +1,69 @@
+import type { Swarm } from '../sources/swarm.ts';
+import { type Budget, createBudget } from './budget.ts';
+import { createGate, type Gate } from './gate.ts';
+import { createLatencies, type Latencies } from './latencies.ts';
+import { createMeter, type Meter } from './meter.ts';
+import type { SourceStatistics } from './statistics.ts';
+
+/**
+ * The race: a chunk comes by a request to its source, or in the stream of its whole blob from a swarm, by whichever is
+ * expected to be first. What is measured of the two, over all blobs, is here.
+ */
+export interface Race {
+  readonly swarm: Swarm | undefined;
+  /** Large requests. */
+  readonly requests: Meter;
+  readonly streams: Meter;
+  /** Streams at once. */
+  readonly gate: Gate;
+  /** From the question whether peers have a blob to its answer. */
+  readonly look: Latencies;
+  /** From a stream's start to its first piece, and between pieces. */
+  readonly start: Latencies;
+  readonly gap: Latencies;
+  readonly budget: Budget;
+}
+
+/** Each holds two pieces of up to 64 MiB. */
+const STREAMS = 4;
+/** Requests of so many bytes say how fast the source is; smaller ones how soon it answers. */
+export const LARGE = 1 << 20;
+
+/** @param budget bytes a second that may come by requests; without one there is no limit */
+export function createRace(swarm?: Swarm, budget?: number): Race {
+  return {
+    swarm,
+    requests: createMeter(),
+    streams: createMeter(),
+    gate: createGate(STREAMS),
+    look: createLatencies(),
+    start: createLatencies(),
+    gap: createLatencies(),
+    budget: createBudget(budget),
+  };
+}
+
+/** While nothing is known of a source, it is taken to be quick: 10 ms, 50 MB/s. */
+const GUESS = { latency: 10, rate: 50_000 };
+
+/** ms until a request for so many stored bytes will be answered, by what was measured. */
+export function requestTime({ requests, budget }: Race, { latency }: SourceStatistics, size: number): number {
+  const perTransfer = (requests.rate() ?? GUESS.rate) / Math.max(1, requests.active);
+  return budget.wait() + (latency.quantile(0.5) ?? GUESS.latency) + size / perTransfer;
+}
+
+/** ms after which who waits for the stream asks the source as well: what its slowest answers take. */
+export function hedgeDelay({ latency }: SourceStatistics): number {
+  return Math.min(1_000, Math.max(5, latency.quantile(0.95) ?? GUESS.latency));
+}
+
+/** ms that a fill waits for the answer whether peers have a blob. */
+export function lookTime({ look }: Race): number {
+  return Math.min(100, Math.max(10, 1.5 * (look.quantile(0.95) ?? 40)));
+}
+
+/** ms without a piece after which nobody waits for a stream alone. */
+export function patience({ start, gap }: Race, begun: boolean): number {
+  const usual = begun ? gap.quantile(0.95) : start.quantile(0.95);
+  return Math.min(500, Math.max(begun ? 30 : 50, 1.5 * (usual ?? 100)));
+}

@@ -1,0 +1,93 @@
+import type { CachedBlob } from '../cache/cache.ts';
+import type { Source } from '../sources/source.ts';
+import type { FetchContext } from './context.ts';
+import type { Flight, Run } from './flight.ts';
+import { type FrameIndex, storedEnd } from './frame-index.ts';
+import { createInflow } from './inflow.ts';
+import { hedgeDelay, requestTime } from './race.ts';
+import type { Requests } from './requests.ts';
+import { statisticsOf } from './statistics.ts';
+import { createWaiting } from './waiting.ts';
+
+/** Decides for the flights of one blob by which way they come: by a request, or in the stream from the swarm. */
+export interface Referee {
+  /** Something is wanted. */
+  want(): void;
+  /** Of flights that a reader waits for, those that a request will bring sooner by all that is known; the others wait for the stream, for a while. */
+  urgent(flights: Flight[]): Flight[];
+  /** Whether a run whose turn has come, and that nobody waits for, is left to the stream. */
+  yields(run: Run): boolean;
+  /** A fill begins. @returns whether there is a stream, which comes from the start of the blob */
+  filling(): Promise<boolean>;
+  /** A fill has ended. */
+  filled(): void;
+  /** Resolves when nothing is under way any more. */
+  ended(): Promise<void>;
+}
+
+export interface RefereeParts {
+  blob: CachedBlob;
+  source: Source;
+  context: FetchContext;
+  requests: Requests;
+  ending: AbortSignal;
+  tables(): FrameIndex;
+  flightOf(frame: number): Flight;
+}
+
+/** What a reader may come to next is left to a stream that brings it within so many ms. */
+const AHEAD_MS = 300;
+/** Of a stream that will take longer it is worth knowing whether requests are faster, ms. */
+const TRIAL_MS = 1_000;
+
+/** @returns undefined if there is no swarm: then everything comes by requests */
+export function createReferee(parts: RefereeParts): Referee | undefined {
+  const { blob, source, context, requests, ending, tables, flightOf } = parts;
+  const { race, statistics } = context;
+  const { swarm } = race;
+  if (swarm === undefined) return undefined;
+  const waiting = createWaiting(source, requests);
+  const inflow = createInflow({
+    ...{ blob, source, swarm, context, ending, tables, flightOf },
+    wrong: (flights) => requests.distribute(flights.filter(({ run }) => run === undefined)),
+    leave: (why) => waiting.release(why === 'late'),
+  });
+
+  /** The stream is slower than requests are, or may be and there is time to find out: then both bring what they can. */
+  function isSlow(): boolean {
+    const streams = race.streams.rate();
+    if (streams === undefined) return false;
+    const direct = race.requests.rate();
+    return direct === undefined ? inflow.eta(storedEnd(tables())) > TRIAL_MS : streams < 0.9 * direct;
+  }
+
+  return {
+    want: inflow.want,
+    urgent(flights) {
+      inflow.want();
+      if (!inflow.flowing) return flights;
+      const count = statisticsOf(statistics, source.name);
+      const isSooner = ({ frame: { offset, size } }: Flight) =>
+        inflow.eta(offset + size) < requestTime(race, count, size);
+      const left = flights.filter(isSooner);
+      if (left.length > 0) waiting.add(left, hedgeDelay(count));
+      return left.length === 0 ? flights : flights.filter((flight) => !left.includes(flight));
+    },
+    yields(run) {
+      if (run.priority === 'demand' || !inflow.flowing) return false;
+      const list = run.flights.filter((flight) => !flight.settled);
+      const { offset, size } = list[list.length - 1].frame;
+      if (run.patient ? isSlow() : inflow.eta(offset + size) > AHEAD_MS) return false;
+      for (const flight of list) flight.run = undefined;
+      waiting.add(list);
+      return true;
+    },
+    async filling() {
+      inflow.want();
+      await inflow.outlook();
+      return inflow.active;
+    },
+    filled: inflow.check,
+    ended: inflow.ended,
+  };
+}

@@ -1,0 +1,297 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NymphError } from '../../src/errors.ts';
+import { createBudget } from '../../src/fetch/budget.ts';
+import { createFetcher } from '../../src/fetch/fetcher.ts';
+import type { FetchPolicy } from '../../src/fetch/policy.ts';
+import { createRace } from '../../src/fetch/race.ts';
+import { statisticsOf } from '../../src/fetch/statistics.ts';
+import type { Source } from '../../src/sources/source.ts';
+import { createThreadPool } from '../../src/threads/pool.ts';
+import { fetchContext, makeBlob, pieces, scriptedSource, unavailable } from '../blob.ts';
+import { type MemorySwarmOptions, memorySwarm, stalled } from '../swarm.ts';
+import { until } from './cache-kit.ts';
+
+const pool = createThreadPool(2);
+after(() => pool.close());
+const never = new AbortController().signal;
+
+/** Chunks of 30,000 bytes: most pieces of 100,000 begin and end within one. */
+function stage(
+  options: MemorySwarmOptions = {},
+  more: { data?: string; budget?: number; policy?: Partial<FetchPolicy>; calm?: boolean } = {},
+) {
+  const blob = makeBlob(
+    Array.from({ length: 200 }, (_, i) => 20_000 + ((i * 7919) % 20_000)),
+    more.data,
+  );
+  const swarm = memorySwarm(blob.stored, options);
+  const made = {
+    ...fetchContext(pool, { amplify: 0, prefetchRequest: 256 << 10, ...more.policy }),
+    race: createRace(swarm, more.budget),
+  };
+  // On a busy machine a pause is no stall.
+  if (more.calm) for (let i = 0; i < 8; i++) for (const usual of [made.race.start, made.race.gap]) usual.add(500);
+  const start = (source: Source) => createFetcher(blob.cached, source, made);
+  const bytes = () => ({
+    swarm: statisticsOf(made.statistics, 'swarm').bytes,
+    source: statisticsOf(made.statistics, 'script').bytes,
+  });
+  const right = () => assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  return { blob, swarm, made, start, bytes, right };
+}
+
+/** A source that takes so long for each answer, and sends so many bytes a millisecond. */
+function slowSource(stored: Buffer, latency: number, rate = Number.POSITIVE_INFINITY) {
+  let cancelled = 0;
+  async function* slowly(bytes: Buffer, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += 10_000) {
+      if (rate < Number.POSITIVE_INFINITY) await wait(10_000 / rate, signal);
+      yield bytes.subarray(at, at + 10_000);
+    }
+  }
+  async function wait(milliseconds: number, signal: AbortSignal): Promise<void> {
+    await sleep(milliseconds, undefined, { signal }).catch(() => {
+      cancelled++;
+      throw new NymphError('cancelled', 'cancelled');
+    });
+  }
+  const asked: number[] = [];
+  return {
+    name: 'script',
+    asked,
+    get cancelled() {
+      return cancelled;
+    },
+    async read(offset: number, length: number, signal: AbortSignal) {
+      asked.push(offset);
+      await wait(latency, signal);
+      return slowly(stored.subarray(offset, offset + length), signal);
+    },
+  };
+}
+
+test('what peers have comes from them, each byte once, whatever the order of its pieces', async () => {
+  for (const order of [
+    undefined,
+    (list: never[]) => list.reverse(),
+    (list: never[]) => list.sort(() => Math.random() - 0.5),
+  ]) {
+    const { blob, start, right, bytes, swarm } = stage({ order: order as MemorySwarmOptions['order'] }, { calm: true });
+    const source = scriptedSource(blob.stored);
+    const fetcher = start(source);
+    await fetcher.fill(0, blob.cached.size, never);
+    right();
+    assert.equal(swarm.opened, 1);
+    assert.ok(bytes().source <= 0.1 * blob.stored.length, `${bytes().source} bytes from the source`);
+    await fetcher.close();
+    blob.close();
+  }
+});
+
+test('without peers the source is asked at once, and the two meet', async () => {
+  const { blob, start, right, bytes } = stage({ peers: false, delay: 100 });
+  const source = scriptedSource(blob.stored);
+  const fetcher = start(source);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.ok(bytes().source > 0.9 * blob.stored.length);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a slow source and a slow swarm share the work: the source begins at the end', async () => {
+  const { blob, start, right, bytes, swarm } = stage({ peers: false, rate: 20_000, delay: 1 });
+  const source = slowSource(blob.stored, 5, 5_000);
+  const fetcher = start(source);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  const { swarm: theirs, source: ours } = bytes();
+  assert.ok(theirs > 0.2 * blob.stored.length, `${theirs} of ${blob.stored.length} from the swarm`);
+  assert.ok(source.asked[0] > blob.stored.length / 3, `it began at ${source.asked[0]}`);
+  assert.ok(theirs + ours < 1.6 * blob.stored.length, `${theirs} + ${ours} bytes`);
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a fault waits for the stream where that is sooner, and asks the source as well when it is late', async () => {
+  const { blob, start, made, swarm } = stage({ rate: 1_000 });
+  const source = slowSource(blob.stored, 300);
+  const fetcher = start(source);
+  // The source is known to be slow.
+  const count = statisticsOf(made.statistics, 'script');
+  for (let i = 0; i < 10; i++) count.latency.add(300);
+  await fetcher.need(0, 1, never);
+  await until(() => swarm.sent > 1_200_000);
+  const next = () => blob.cached.frames.offset.findIndex((offset) => offset > swarm.sent + 60_000);
+  const asked = source.asked.length;
+  await fetcher.need(blob.cached.chunks.offset[next()], 1, never);
+  assert.equal(source.asked.length, asked, 'the stream was close');
+  swarm.options.each = (_, __, signal) => stalled(signal);
+  await fetcher.need(blob.cached.chunks.offset[next()], 1, never);
+  assert.equal(source.asked.length, asked + 1);
+  assert.equal(statisticsOf(made.statistics, 'script').hedgesWon, 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a stream that stalls holds nobody up, and what it brings later is not asked for again', async () => {
+  const { blob, start, right, made, bytes } = stage({
+    each: (piece, i, signal) => (i < 8 ? piece : stalled(signal)),
+  });
+  const source = scriptedSource(blob.stored);
+  const fetcher = start(source);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.ok(bytes().swarm >= 700_000);
+  assert.ok(bytes().source < blob.stored.length - 600_000, 'what the stream brought is kept');
+  const { hedgesWon, hedgesLost } = statisticsOf(made.statistics, 'script');
+  assert.ok(hedgesWon > 0 && hedgesLost === 0, `${hedgesWon} won, ${hedgesLost} lost`);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a swarm that lies, cuts, or has another object is left, and no wrong byte is kept', async () => {
+  const cases: [string, MemorySwarmOptions][] = [
+    ['lies', { each: (piece, i) => (i === 5 ? { ...piece, bytes: piece.bytes.map((byte) => byte ^ 1) } : piece) }],
+    [
+      'cuts',
+      { each: (piece, i) => (i === 5 ? Promise.reject(new NymphError('source', 'cut', { retryable: true })) : piece) },
+    ],
+    ['leaves out', { each: (piece, i) => (i % 2 === 1 ? undefined : piece) }],
+    ['has less', { size: 1_000_000 }],
+    ['has none', { each: () => Promise.reject(new NymphError('source', 'none', { retryable: true })) }],
+    ['breaks', { each: () => Promise.reject(new TypeError('a defect')) }],
+  ];
+  for (const [name, options] of cases) {
+    const { blob, start, right, bytes, swarm } = stage(options);
+    const fetcher = start(scriptedSource(blob.stored));
+    await fetcher.fill(0, blob.cached.size, never);
+    right();
+    assert.ok(bytes().source > 0, name);
+    if (name === 'lies' || name === 'has less') {
+      await fetcher.need(0, 1, never);
+      assert.equal(swarm.opened, 1, `${name}: it is not asked again`);
+    }
+    await fetcher.close();
+    blob.close();
+  }
+});
+
+test('with the source away the stream answers its readers', async () => {
+  const { blob, start, right, swarm } = stage({ delay: 30, rate: 5_000 });
+  const dead = scriptedSource(
+    blob.stored,
+    Array.from({ length: 10_000 }, () => unavailable),
+  );
+  const fetcher = start(dead);
+  const { chunks } = blob.cached;
+  await Promise.all([199, 100, 0, 50].map((i) => fetcher.need(chunks.offset[i], 1, never)));
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a swarm that comes later is found by the next read', async () => {
+  const { blob, start, right, swarm, bytes } = stage({}, { calm: true });
+  swarm.present = false;
+  const fetcher = start(scriptedSource(blob.stored));
+  await fetcher.need(0, 1, never);
+  assert.equal(swarm.opened, 0);
+  assert.equal(bytes().swarm, 0);
+  swarm.present = true;
+  await fetcher.need(blob.cached.chunks.offset[10], 1, never);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.equal(swarm.opened, 1);
+  assert.ok(bytes().swarm > 0.8 * blob.stored.length);
+  await fetcher.close();
+  blob.close();
+});
+
+test('the loser of a race is cancelled', async () => {
+  const { blob, start, swarm } = stage({ peers: false, delay: 20 });
+  const source = slowSource(blob.stored, 2_000);
+  const fetcher = start(source);
+  const begun = performance.now();
+  await fetcher.fill(0, blob.cached.size, never);
+  assert.ok(performance.now() - begun < 1_900);
+  await until(() => source.cancelled === source.asked.length);
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('a stream that nobody needs any more is ended', async () => {
+  const { blob, start, right, swarm } = stage({ peers: undefined, rate: 500 });
+  const fetcher = start(scriptedSource(blob.stored));
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  await until(() => swarm.ended === 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('nothing is streamed to a full disk', async () => {
+  const { blob, start, swarm } = stage({ rate: 2_000 }, { data: '/dev/full' });
+  const fetcher = start(scriptedSource(blob.stored));
+  const loose = await fetcher.need(0, 20_000, never);
+  assert.deepEqual(Buffer.from(loose[0].bytes), blob.flat.subarray(0, loose[0].bytes.length));
+  await until(() => swarm.ended === 1);
+  await fetcher.need(blob.cached.chunks.offset[100], 1, never);
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  blob.close();
+});
+
+test('closing ends a stream', async () => {
+  const { blob, start, swarm } = stage({ each: (_, __, signal) => stalled(signal) });
+  const fetcher = start(scriptedSource(blob.stored));
+  await fetcher.need(0, 1, never);
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  assert.equal(swarm.ended, 1);
+  blob.close();
+});
+
+test('background requests keep to the budget, and readers do not wait for it', async () => {
+  const { blob, start, right } = stage({}, { budget: 8 << 20 });
+  const source = scriptedSource(blob.stored);
+  const fetcher = start(source);
+  await fetcher.need(0, 1, never);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  await fetcher.close();
+  blob.close();
+  let now = 0;
+  const budget = createBudget(1_000, () => now);
+  assert.equal(budget.wait(), 0);
+  budget.charge(3_000);
+  assert.ok(Math.abs(budget.wait() - 2_001) < 2);
+  now = 1_000;
+  assert.ok(Math.abs(budget.wait() - 1_001) < 2);
+  now = 60_000;
+  assert.equal(budget.wait(), 0);
+  budget.charge(1_000);
+  assert.ok(budget.wait() > 0, 'no more than a second is saved up');
+});
+
+test('a swarm that is not there costs no request and no stream', async () => {
+  const { blob, start, swarm, right } = stage();
+  swarm.present = false;
+  const source = scriptedSource(blob.stored, [
+    ({ offset, length }) => pieces(blob.stored.subarray(offset, offset + length)),
+  ]);
+  const fetcher = start(source);
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.equal(swarm.opened, 0);
+  assert.ok(source.asked[0].offset === 0, 'in the usual order');
+  await fetcher.close();
+  blob.close();
+});
