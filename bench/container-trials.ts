@@ -1,12 +1,10 @@
-/** Trials through a real containerd: a container from nothing, one from an image that is here, and single calls. */
+/** Trials through a real containerd: a container from nothing, and one from an image that is here. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
-import { proxyPlugin, type TestContainerd, testContainerd } from '../test/containerd.ts';
-import { snapshotsClient } from '../test/snapshots.ts';
+import { proxyPlugin, testContainerd } from '../test/containerd.ts';
 import { type Lab, unmountBelow } from './lab.ts';
 import { startNymph } from './nymph.ts';
 import { dropCaches, type Place } from './place.ts';
@@ -163,113 +161,4 @@ async function withPlainImage(image: ProgramImage, layout: string): Promise<stri
 
 function sha256(bytes: Buffer): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-}
-
-const CLIENTS = 50;
-const PAUSE_MS = 200;
-
-/** Single calls: many clients at our socket, and `Prepare` through containerd against its own overlayfs. */
-export async function calls(
-  lab: Lab,
-  place: Place,
-  { rounds, quick }: ContainerOptions,
-  say: (line: string) => void,
-): Promise<Trial> {
-  const home = join(place.scratch, 'calls');
-  const nymph = await startNymph(lab, join(home, 'n'));
-  const undo: (() => Promise<void>)[] = [];
-  const socket = join(home, 'n', 'snapshotter.sock');
-  try {
-    const containerd = await testContainerd(
-      { after: (clean) => void undo.unshift(clean) },
-      join(home, 'c'),
-      proxyPlugin('nymph', socket),
-    );
-    const prepares: number[] = [];
-    const late: number[] = [];
-    for (let round = 0; round < rounds; round++) {
-      const name = `r${round}`;
-      prepares.push(await prepareRatio(containerd, name, quick ? 20 : 200));
-      const p99 = await manyClients(socket, name, quick ? 2 : 5);
-      late.push(p99 / 5);
-      say(
-        `  round ${round + 1}: Prepare ${prepares[round].toFixed(2)} × overlayfs; ${CLIENTS} clients, p99 ${p99.toFixed(1)} ms`,
-      );
-    }
-    return {
-      name: 'calls',
-      text:
-        '**calls**: `Prepare` of an empty layer through containerd, one after another, medians; and 50 clients at once at our socket, each of whom ' +
-        'prepares, asks for the mounts, stats, commits, and removes, five calls a second: the 99th percentile over all calls, against 5 ms.',
-      rows: [
-        {
-          work: '`Prepare` of a plain layer',
-          against: 'overlayfs',
-          unit: 'time',
-          ratios: prepares,
-          goal: { most: 1.2 },
-        },
-        {
-          work: 'calls of 50 clients, 99th percentile',
-          against: '5 ms',
-          unit: 'time',
-          ratios: late,
-          goal: { most: 1 },
-        },
-      ],
-    };
-  } finally {
-    for (const clean of undo) await clean();
-    await nymph.stop();
-    await rm(home, { recursive: true, force: true });
-  }
-}
-
-/** Median time of a `Prepare` by nymph in those of overlayfs, both through containerd, in turn. */
-async function prepareRatio(containerd: TestContainerd, name: string, count: number): Promise<number> {
-  const client = snapshotsClient(containerd.address, undefined, 'bench');
-  const times: Record<string, number[]> = { nymph: [], overlayfs: [] };
-  try {
-    for (let i = 0; i < count; i++) {
-      for (const snapshotter of i % 2 === 0 ? ['nymph', 'overlayfs'] : ['overlayfs', 'nymph']) {
-        const key = `${name}-${i}`;
-        const begun = performance.now();
-        // Without the label the garbage collection may be faster than we are.
-        await client.call('Prepare', { snapshotter, key, labels: { 'containerd.io/gc.root': 'bench' } });
-        times[snapshotter].push(performance.now() - begun);
-        await client.call('Remove', { snapshotter, key });
-      }
-    }
-  } finally {
-    client.close();
-  }
-  const middle = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
-  return middle(times.nymph) / middle(times.overlayfs);
-}
-
-/** @returns the 99th percentile of the time of a call, ms */
-async function manyClients(socket: string, name: string, turns: number): Promise<number> {
-  const times: number[] = [];
-  await Promise.all(
-    Array.from({ length: CLIENTS }, async (_, index) => {
-      const client = snapshotsClient(socket);
-      const timed = async (method: string, request: object) => {
-        const begun = performance.now();
-        await client.call(method, { snapshotter: 'nymph', ...request });
-        times.push(performance.now() - begun);
-        await sleep(PAUSE_MS * (0.5 + Math.random()));
-      };
-      for (let turn = 0; turn < turns; turn++) {
-        const key = `bench/${name}-${index}-${turn}/active`;
-        const committed = `bench/${name}-${index}-${turn}/committed`;
-        await timed('Prepare', { key });
-        await timed('Mounts', { key });
-        await timed('Stat', { key });
-        await timed('Commit', { key, name: committed });
-        await timed('Remove', { key: committed });
-      }
-      client.close();
-    }),
-  );
-  return times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)];
 }
