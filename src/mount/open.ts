@@ -99,6 +99,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
         report({ stage: 'reading bootstrap' });
+        if (from.kind === 'registry') connectAhead(from, layers, openSignal);
         const fetchRange = (range: ObjectRange) => readRange(from, range, openSignal);
         const sizes = new Map(layers.map(({ digest, size }) => [digest.slice('sha256:'.length), size]));
         const input = await bootstrapInput(from, layers, openSignal);
@@ -118,6 +119,22 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
     close: () => network.close(),
   };
   return opener;
+}
+
+/** Connections besides the one that brings the bootstrap. */
+const CONNECTIONS_AHEAD = 2;
+
+/**
+ * Has connections made to where the data is, while the bootstrap is read: handshakes, a token and a redirect to a storage
+ * would fall on the first faults. What fails here is told by those.
+ */
+function connectAhead(from: Repository, layers: Descriptor[], signal: AbortSignal): void {
+  const [largest] = layers.toSorted((a, b) => b.size - a.size);
+  if (largest === undefined) return;
+  for (let i = 0; i < CONNECTIONS_AHEAD; i++)
+    void (async () => {
+      for await (const _ of await from.open({ digest: largest.digest }).read(0, 1, signal));
+    })().catch(() => {});
 }
 
 /** Without the size: that of a blob from a chunk dictionary is its builder's guess. */

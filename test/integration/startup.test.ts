@@ -7,10 +7,31 @@ import { after, before, describe, test } from 'node:test';
 import { cannotMount, run, testDaemon, until } from '../daemon.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { compiledModule } from '../python.ts';
+import { startRegistry } from '../registry/registry.ts';
 
 const LIBRARY = 'usr/lib/python3.11';
 /** Of each file: more than what a fault brings with it. */
 const MODULE_BYTES = 20_000;
+
+test('connections to where the data is are there before the first fault', { skip: cannotMount() }, async (t) => {
+  const directory = mkdtempSync('/tmp/nymph-');
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const image = await makeImage(directory, 'app', (tree) => writeFileSync(join(tree, 'file'), randomBytes(100_000)));
+  const registry = await startRegistry({ layouts: { app: image.layout }, faults: { redirect: {} } });
+  t.after(() => registry.close());
+  const daemon = await testDaemon(t);
+  const mounted = daemon.place('image');
+  await daemon.client.mount({
+    reference: `${registry.host}/app:app`,
+    directory: mounted,
+    options: { prefetch: 'none' },
+  });
+  await until(5_000, 'no connection was made', async () => (registry.stats.storage > 0 ? true : undefined));
+  const { connections } = registry.stats;
+  assert.ok(registry.stats.blobBytes < image.stored / 2, 'no data came');
+  assert.equal((await run('cat', [join(mounted, 'file')])).status, 0);
+  assert.equal(registry.stats.connections, connections, 'and the fault needs no other');
+});
 
 describe('the modules of a Python program', { skip: cannotMount() }, () => {
   const directory = mkdtempSync('/tmp/nymph-');

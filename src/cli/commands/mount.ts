@@ -22,18 +22,19 @@ export interface MountArguments {
 export async function run(context: Context, image: MountArguments, options: MountOptions): Promise<undefined> {
   const { reference, directory, prefetch, idle, file } = await chosenImage(image);
   const client = await context.daemon();
-  await client.health().catch(async (error) => {
-    if (!isDaemonAbsent(error)) throw error;
-    // Loaded only here: where a daemon runs, a mount is a matter of milliseconds.
-    const { startDaemon } = await import('../start-daemon.ts');
-    await startDaemon(context);
-  });
   const view = progressView();
   const made = await makeDirectory(directory);
   try {
     const { platform, via } = options;
     const request = { platform, prefetch: options.prefetch ?? prefetch, via };
-    const mount = await client.mount({ reference, directory: made.path, options: request }, view.update);
+    const ask = () => client.mount({ reference, directory: made.path, options: request }, view.update);
+    const mount = await ask().catch(async (error) => {
+      if (!isDaemonAbsent(error)) throw error;
+      // Loaded only here: where a daemon runs, a mount is a matter of milliseconds.
+      const { startDaemon } = await import('../start-daemon.ts');
+      await startDaemon(context);
+      return ask();
+    });
     view.clear();
     context.print(
       { ...mount, ...(file === undefined ? {} : { withoutEffect: idle }) },
