@@ -148,8 +148,8 @@ export interface SourceStatus {
   latencyMs: { p50?: number; p95?: number; bounds: readonly number[]; counts: readonly number[]; sum: number };
   /** Of requests that were sent because another source was late: frames that they brought first, and others. */
   hedges: { won: number; lost: number };
-  /** Of Dragonfly: `bytes` by who had them: the dfdaemon of this node, another peer, a seed, or the origin (the registry). */
-  from?: { local: number; peer: number; seed: number; origin: number };
+  /** Of Dragonfly: `bytes` by who had them: the dfdaemon of this node, another peer, a seed, or the origin (the registry); its proxy does not say. */
+  from?: { local: number; peer: number; seed: number; origin: number; unknown: number };
 }
 
 export interface Status {

@@ -149,6 +149,11 @@ export const SETTINGS = {
       (address) => address === '',
       'Where dfdaemon serves downloads: `unix:///path` or `host:port`; `"none"` leaves Dragonfly alone. Without it, `unix:///var/run/dragonfly/dfdaemon.sock` is used while it is there.',
     ),
+    proxy: optional(
+      proxy({ default: '', doc: '' }),
+      (address) => address === '',
+      'dfdaemon’s proxy, `http://host:port`, instead of its download service: for clusters that allow no more.',
+    ),
     digest_ids: truth({
       default: true,
       doc: 'Whether a blob is known to Dragonfly by its digest, whatever registry it is in. Must be as in what preheats: `enableTaskIDBasedBlobDigest`.',
@@ -241,6 +246,14 @@ function endpoint(row: Row<string>): Setting<string> {
     /^(?:|none|unix:\/\/\/[^\0]+|(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})$/.test(value)
       ? value
       : { wrong: '`unix:///path`, `host:port` or `none`' },
+  );
+}
+
+function proxy(row: Row<string>): Setting<string> {
+  return setting('address', row, (value) =>
+    typeof value === 'string' && /^(?:|http:\/\/(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}\/?)$/.test(value)
+      ? value
+      : { wrong: '`http://host:port`' },
   );
 }
 

@@ -1,16 +1,21 @@
-import { createDragonfly, DEFAULT_ENDPOINT } from '../sources/dragonfly/dragonfly.ts';
+import { byGrpc } from '../sources/dragonfly/by-grpc.ts';
+import { byProxy } from '../sources/dragonfly/by-proxy.ts';
+import { createDragonfly } from '../sources/dragonfly/dragonfly.ts';
 import type { Swarm } from '../sources/swarm.ts';
+import { VERSION } from '../version.ts';
 import type { Config } from './config.ts';
 import type { Logger } from './log.ts';
 
+/** Where dfdaemon has its socket, if nobody has told it otherwise. */
+const DEFAULT_ENDPOINT = 'unix:///var/run/dragonfly/dfdaemon.sock';
+
 /** `[dragonfly]` of the configuration; none if it says so. */
 export async function openSwarm({ dragonfly }: Pick<Config, 'dragonfly'>, log: Logger): Promise<Swarm | undefined> {
-  const { endpoint, digestIds, tag, application, priority } = dragonfly;
+  const { endpoint, proxy, ...task } = dragonfly;
   if (endpoint === 'none') return undefined;
-  return createDragonfly({
-    endpoint: endpoint ?? DEFAULT_ENDPOINT,
-    named: endpoint !== undefined,
-    task: { priority, digestIds, tag, application },
-    log,
-  });
+  const way =
+    proxy === undefined
+      ? byGrpc(endpoint ?? DEFAULT_ENDPOINT, endpoint !== undefined, log)
+      : byProxy(new URL(proxy), `nymph/${VERSION}`);
+  return createDragonfly(way, task, log);
 }

@@ -67,7 +67,7 @@ export function createInflow(parts: InflowParts): Inflow {
 
   function counts(): SourceStatistics & { from: NonNullable<SourceStatistics['from']> } {
     const found = statisticsOf(statistics, swarm.name);
-    found.from ??= { local: 0, peer: 0, seed: 0, origin: 0 };
+    found.from ??= { local: 0, peer: 0, seed: 0, origin: 0, unknown: 0 };
     return found as ReturnType<typeof counts>;
   }
 

@@ -45,8 +45,8 @@ export interface SwarmStream {
   readonly pieces: AsyncIterable<SwarmPiece>;
 }
 
-/** Who had a piece: this machine's part of the swarm, another peer, a seed, or the object's origin. */
-export type PieceOrigin = 'local' | 'peer' | 'seed' | 'origin';
+/** Who had a piece: this machine's part of the swarm, another peer, a seed, the object's origin; or nobody says. */
+export type PieceOrigin = 'local' | 'peer' | 'seed' | 'origin' | 'unknown';
 
 export interface SwarmPiece {
   /** In the object. */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { cannotMount, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import type { DfdaemonFaults } from '../dfdaemon/faults.ts';
+import { type ProxyFaults, startDfdaemonProxy } from '../dfdaemon/proxy.ts';
 import { type Dfdaemon, startDfdaemon } from '../dfdaemon/stand-in.ts';
 import { APP_LAYOUT, APP_MANIFEST } from '../fixtures.ts';
 import { checkTree } from '../manifest.ts';
@@ -26,13 +27,13 @@ interface Stage {
   fetched(): Promise<{ swarm: number; registry: number; total: number }>;
 }
 
-async function stage(t: TestContext): Promise<Stage> {
+async function stage(t: TestContext, proxy?: URL): Promise<Stage> {
   const registry = await startRegistry({ layouts: { app: APP_LAYOUT }, faults: { latency: 5 } });
   t.after(() => registry.close());
   const directory = mkdtempSync(join(tmpdir(), 'nymph-dfdaemon-'));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const socket = join(directory, 'dfdaemon.sock');
-  const toml = `[dragonfly]\nendpoint = "unix://${socket}"\n`;
+  const toml = `[dragonfly]\n${proxy ? `proxy = "${proxy.href}"` : `endpoint = "unix://${socket}"`}\n`;
   const daemon = await testDaemon(t, { start: false, toml });
   const reference = `${registry.host}/app:nydus`;
   return {
@@ -43,8 +44,7 @@ async function stage(t: TestContext): Promise<Stage> {
     async dfdaemon(faults = {}, warm = true) {
       const made = await startDfdaemon({ socket, faults, pieceLength: 1 << 20 });
       t.after(() => made.kill());
-      const blobs = join(APP_LAYOUT, 'blobs', 'sha256');
-      if (warm) for (const name of readdirSync(blobs)) made.peers.set(name, readFileSync(join(blobs, name)));
+      if (warm) putBlobs(made.peers);
       return made;
     },
     async check() {
@@ -63,6 +63,11 @@ async function stage(t: TestContext): Promise<Stage> {
       return { swarm, registry: total - swarm, total };
     },
   };
+}
+
+function putBlobs(objects: Map<string, Buffer>): void {
+  const blobs = join(APP_LAYOUT, 'blobs', 'sha256');
+  for (const name of readdirSync(blobs)) objects.set(name, readFileSync(join(blobs, name)));
 }
 
 test('an image comes from peers, and each byte of it is right', { skip }, async (t) => {
@@ -158,3 +163,23 @@ test('nobody has it, and then this node’s dfdaemon gets it from the registry, 
   assert.ok((await fetched()).registry > 0);
   assert.ok(local.size === 0 || stats.fromOrigin > 0);
 });
+
+const PROXY_FAULTS: [string, ProxyFaults][] = [
+  ['serves', {}],
+  ['does not answer', { stall: {} }],
+  ['cuts its answers', { cut: { after: 3_000_000 } }],
+  ['sends wrong bytes', { flip: {} }],
+  ['refuses', { error: { status: 429, by: 'proxy' } }],
+];
+for (const [name, faults] of PROXY_FAULTS)
+  test(`a proxy of dfdaemon that ${name}`, { skip }, async (t) => {
+    const proxy = await startDfdaemonProxy();
+    t.after(() => proxy.close());
+    putBlobs(proxy.objects);
+    Object.assign(proxy.faults, faults);
+    const { daemon, check, fetched } = await stage(t, proxy.address);
+    await daemon.start();
+    await check();
+    assert.ok(proxy.asked.length > 0, 'it was asked');
+    if (name === 'serves') assert.ok((await fetched()).swarm > 1 << 20);
+  });

@@ -63,7 +63,7 @@ test('status tells of the daemon', async (t) => {
 
 test('status tells how much came from peers', async (t) => {
   const own = STATUS.fetch.sources['registry.example'];
-  const from = { local: 0, peer: 2 ** 21, seed: 2 ** 20, origin: 0 };
+  const from = { local: 0, peer: 2 ** 21, seed: 2 ** 20, origin: 0, unknown: 0 };
   const sources = { 'registry.example': own, dragonfly: { ...own, bytes: 3 * 2 ** 20, from } };
   const address = await serve(t, {
     calls: { 'GET /v1/status': () => ({ ...STATUS, fetch: { ...STATUS.fetch, sources } }) },

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { byGrpc } from '../../src/sources/dragonfly/by-grpc.ts';
 import { createDragonfly } from '../../src/sources/dragonfly/dragonfly.ts';
 import { taskId } from '../../src/sources/dragonfly/task.ts';
 import type { Swarm, SwarmObject, SwarmPiece } from '../../src/sources/swarm.ts';
@@ -56,12 +57,8 @@ async function stage(
   const bytes = randomBytes(size);
   const digest = `sha256:${hash('sha256', bytes)}` as const;
   if (warm) daemon.peers.set(digest.slice(7), bytes);
-  const swarm = await createDragonfly({
-    endpoint: `unix://${socket}`,
-    named: true,
-    task: { priority: 6, digestIds: true, tag: 'nymph', application: 'tests' },
-    log: LOG,
-  });
+  const task = { priority: 6, digestIds: true, tag: 'nymph', application: 'tests' };
+  const swarm = await createDragonfly(byGrpc(`unix://${socket}`, true, LOG), task, LOG);
   const refusals: boolean[] = [];
   const object = {
     digest,

@@ -62,13 +62,20 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
 
 /** How much came from where. */
 function sharesRow(sources: Record<string, SourceStatus>): [string, string] {
-  const shares = { 'other peers': 0, 'a seed': 0, "dfdaemon's cache": 0, 'the origin': 0 };
+  const shares = {
+    'other peers': 0,
+    'a seed': 0,
+    "dfdaemon's cache": 0,
+    "dfdaemon's proxy, which does not say whence": 0,
+    'the origin': 0,
+  };
   let total = 0;
-  for (const { bytes, from = { peer: 0, seed: 0, local: 0, origin: bytes } } of Object.values(sources)) {
+  for (const { bytes, from = { peer: 0, seed: 0, local: 0, unknown: 0, origin: bytes } } of Object.values(sources)) {
     total += bytes;
     shares['other peers'] += from.peer;
     shares['a seed'] += from.seed;
     shares["dfdaemon's cache"] += from.local;
+    shares["dfdaemon's proxy, which does not say whence"] += from.unknown;
     shares['the origin'] += from.origin;
   }
   if (total === 0) return ['fetched', 'nothing'];

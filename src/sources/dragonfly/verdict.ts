@@ -17,6 +17,7 @@ export type Verdict =
 const STATUS = {
   cancelled: 1,
   unknown: 2,
+  'not found': 5,
   unimplemented: 12,
   internal: 13,
   unavailable: 14,
@@ -52,6 +53,11 @@ export function judge(what: string, failure: unknown): Judgement {
   return { verdict, error };
 }
 
+/** What dfdaemon and the scheduler say of a task that they have never met. */
+export function isNotFound(failure: unknown): boolean {
+  return (failure as Partial<ServiceError>).code === STATUS['not found'];
+}
+
 function ofOrigin({ status, message }: BackendAnswer): string {
   return `the origin answered ${status ?? 'wrongly'}${message ? ` (${message})` : ''}`;
 }
@@ -76,7 +82,8 @@ function verdictOfStatus(code: number | undefined, details = ''): Verdict {
   }
 }
 
-function verdictOfOrigin(status: number | undefined): Verdict {
+/** By the status with which the origin answered dfdaemon. */
+export function verdictOfOrigin(status: number | undefined): Verdict {
   if (status === 401 || status === 403) return 'login';
   if (status === undefined || status === 408 || status === 425 || status === 429 || status >= 500) return 'retry';
   return 'elsewhere';
