@@ -12,6 +12,7 @@ import { type Answer, dispatch } from './dispatch.ts';
 import { type Extent, type Names, TREES, ZEROS } from './driver.ts';
 import { createForest } from './forest.ts';
 import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, type ToThread } from './message.ts';
+import { replyBuffer } from './reply-buffer.ts';
 import type { Tree } from './tree.ts';
 import { InHeader, isAboutNames, isSilent, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
 
@@ -30,7 +31,7 @@ const port = parentPort!;
 const files = new Map<number, ServedFile>();
 const forest = createForest();
 const request = Buffer.allocUnsafeSlow(REQUEST_BUFFER);
-const reply = Buffer.allocUnsafeSlow(OutHeader.SIZE + MAX_READ);
+const reply = replyBuffer();
 
 const send = (message: FromThread) => port.postMessage(message);
 
