@@ -4,10 +4,10 @@ NODE := node_modules/node/bin/node
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test test-unit test-root fuzz chaos demo bench clean system-deps
+.PHONY: help deps build check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Mounts the image in fixtures/ from a registry 10 ms away, runs a program in it, compares with a full download
 	@$(NODE) bench/demo.ts
@@ -17,6 +17,9 @@ test: build system-deps check ## Installs what is needed and runs every test (ro
 
 test-unit: deps ## Only the tests that need no root
 	@$(NODE) test/run.ts unit
+
+test-dragonfly: build ## Images through a real Dragonfly: needs `scheduler` and `dfdaemon` on the PATH, root
+	@$(NODE) test/run.ts dragonfly
 
 chaos: build system-deps ## Kills and stops daemon, supervisor, containerd and registry under running containers, MINUTES=10 long
 	@$(NODE) test/chaos/main.ts --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

@@ -108,6 +108,23 @@ export function buildProgram(chosen: Chosen): Command {
     );
 
   program
+    .command('preheat')
+    .description('have Dragonfly get images before they are read')
+    .argument('<references...>', 'images, for example registry.example/app:nydus')
+    .addOption(platform())
+    .addOption(
+      new Option('--scope <scope>', 'with a manager: who shall have them').choices([
+        'single_seed_peer',
+        'all_seed_peers',
+        'all_peers',
+      ]),
+    )
+    .addHelpText('after', examples(['nymph preheat registry.example/app:nydus registry.example/model:1']))
+    .action((references, options) =>
+      run(async (context) => (await import('./commands/preheat.ts')).run(context, references, options)),
+    );
+
+  program
     .command('rpull')
     .description("pull an image into containerd lazily; starts the daemon if nymph's snapshotter is used and none runs")
     .argument('<reference>', 'image, for example registry.example/app:nydus')

@@ -10,6 +10,7 @@
  *   POST   /v1/mounts    MountRequest              stream of Progress, done: MountInfo
  *   DELETE /v1/mounts?directory=…[&force=true]     {}
  *   POST   /v1/pull      PullRequest               stream of Progress, done: PullResult
+ *   POST   /v1/preheat   PreheatRequest           stream of Progress, done: PreheatResult
  *   POST   /v1/verify    VerifyRequest             stream of Progress, done: VerifyResult
  *   POST   /v1/prune     PruneRequest              stream, done: PruneResult (cache/cache.ts)
  *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
@@ -18,6 +19,7 @@
  */
 import type { ErrorCode } from '../errors.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
+import type { PreheatScope } from '../sources/dragonfly/manager.ts';
 
 export interface ApiError {
   error: { code: ErrorCode; message: string; hint?: string };
@@ -79,6 +81,25 @@ export interface PullResult {
   choice?: Choice;
   /** Stored bytes that came from the source in this pull, and ms that it took. */
   fetched: number;
+  milliseconds: number;
+}
+
+export interface PreheatRequest {
+  reference: string;
+  platform?: string;
+  /** Of a job of the manager: who shall have the image. */
+  scope?: PreheatScope;
+}
+
+export interface PreheatResult {
+  reference: string;
+  /** Of the image manifest. */
+  digest: string;
+  /** A job of the manager, or streams through this node's dfdaemon. */
+  by: 'manager' | 'stream';
+  blobs: number;
+  /** Stored bytes. */
+  bytes: number;
   milliseconds: number;
 }
 

@@ -154,6 +154,16 @@ export const SETTINGS = {
       (address) => address === '',
       'dfdaemon’s proxy, `http://host:port`, instead of its download service: for clusters that allow no more.',
     ),
+    manager: optional(
+      proxy({ default: '', doc: '' }),
+      (address) => address === '',
+      'Dragonfly’s manager, `http://host:port` (its REST port, 8080), which `nymph preheat` asks. Without it, images are preheated through dfdaemon.',
+    ),
+    manager_token: optional(
+      path({ default: '', doc: '' }),
+      (file) => file === '',
+      'File with a personal access token of the manager.',
+    ),
     digest_ids: truth({
       default: true,
       doc: 'Whether a blob is known to Dragonfly by its digest, whatever registry it is in. Must be as in what preheats: `enableTaskIDBasedBlobDigest`.',

@@ -7,6 +7,8 @@ import type {
   ImageInfo,
   MountInfo,
   MountRequest,
+  PreheatRequest,
+  PreheatResult,
   Progress,
   PruneRequest,
   PullRequest,
@@ -37,6 +39,7 @@ export interface ControlClient {
   mount(request: MountRequest, onProgress?: OnProgress): Promise<MountInfo>;
   unmount(directory: string, force: boolean): Promise<void>;
   pull(request: PullRequest, onProgress?: OnProgress): Promise<PullResult>;
+  preheat(request: PreheatRequest, onProgress?: OnProgress): Promise<PreheatResult>;
   verify(request: VerifyRequest, onProgress?: OnProgress): Promise<VerifyResult>;
   prune(request: PruneRequest, onProgress?: OnProgress): Promise<PruneResult>;
   stop(): Promise<void>;
@@ -66,6 +69,7 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
       await call('DELETE', `/v1/mounts?${query}`);
     },
     pull: (body, onProgress) => work('/v1/pull', body, onProgress),
+    preheat: (body, onProgress) => work('/v1/preheat', body, onProgress),
     verify: (body, onProgress) => work('/v1/verify', body, onProgress),
     prune: (body, onProgress) => work('/v1/prune', body, onProgress),
     stop: async () => {

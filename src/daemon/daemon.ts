@@ -27,8 +27,9 @@ import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
+import type { PreheatParts } from './preheat.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
-import { mountRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
+import { mountRequest, preheatRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
 import { createService, type Service } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
@@ -153,7 +154,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const status = async () => ({ ...(await service.status()), snapshots: await snapshots?.status() });
     const server = await serveControl(
       config.address,
-      routes(service, status, health, options.onStop),
+      routes(service, { config: config.dragonfly, swarm, opener }, status, health, options.onStop),
       (message, fields) => log('error', message, fields),
       options.onServing,
     );
@@ -238,7 +239,13 @@ async function connect(
   return kernelConnection(options, cache, pool);
 }
 
-function routes(service: Service, status: () => Promise<Status>, health: () => Health, onStop: () => void): Routes {
+function routes(
+  service: Service,
+  dragonfly: PreheatParts,
+  status: () => Promise<Status>,
+  health: () => Health,
+  onStop: () => void,
+): Routes {
   return {
     calls: {
       'GET /v1/health': health,
@@ -252,6 +259,10 @@ function routes(service: Service, status: () => Promise<Status>, health: () => H
     works: {
       'POST /v1/mounts': (body, progress, signal) => service.mount(mountRequest(body), progress, signal),
       'POST /v1/pull': (body, progress, signal) => service.pull(pullRequest(body), progress, signal),
+      'POST /v1/preheat': async (body, progress, signal) => {
+        const { preheat } = await import('./preheat.ts');
+        return preheat(dragonfly, preheatRequest(body), progress, signal);
+      },
       'POST /v1/verify': (body, progress, signal) => service.verify(verifyRequest(body), progress, signal),
       'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
     },

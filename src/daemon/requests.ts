@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import { NymphError } from '../errors.ts';
-import type { MountOptions, MountRequest, PruneRequest, PullRequest, VerifyRequest } from './api.ts';
+import { PREHEAT_SCOPES } from '../sources/dragonfly/manager.ts';
+import type { MountOptions, MountRequest, PreheatRequest, PruneRequest, PullRequest, VerifyRequest } from './api.ts';
 
 /** What clients send, checked: JSON of any shape becomes a request or an error `usage`. Fields that we do not know are left out. */
 
@@ -15,6 +16,15 @@ export function mountRequest(body: unknown): MountRequest {
 export function pullRequest(body: unknown): PullRequest {
   const { reference, platform } = fields(body);
   return { reference: text(reference, 'reference'), platform: optionalText(platform, 'platform') };
+}
+
+export function preheatRequest(body: unknown): PreheatRequest {
+  const { reference, platform, scope } = fields(body);
+  return {
+    reference: text(reference, 'reference'),
+    platform: optionalText(platform, 'platform'),
+    scope: oneOf(PREHEAT_SCOPES, scope, 'scope'),
+  };
 }
 
 export function verifyRequest(body: unknown): VerifyRequest {

@@ -4,6 +4,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PreheatResult } from '../../src/daemon/api.ts';
+import { NymphError } from '../../src/errors.ts';
+import { exitStatus } from '../../src/exit-status.ts';
 import { cannotMount, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import type { DfdaemonFaults } from '../dfdaemon/faults.ts';
 import { type ProxyFaults, startDfdaemonProxy } from '../dfdaemon/proxy.ts';
@@ -183,3 +187,25 @@ for (const [name, faults] of PROXY_FAULTS)
     assert.ok(proxy.asked.length > 0, 'it was asked');
     if (name === 'serves') assert.ok((await fetched()).swarm > 1 << 20);
   });
+
+test('preheat has dfdaemon get all blobs, and nothing is kept here', { skip }, async (t) => {
+  const { daemon, dfdaemon, reference } = await stage(t);
+  await daemon.start();
+  const none = await daemon.nymph('preheat', reference);
+  assert.equal(none.status, exitStatus(new NymphError('precondition', '')), none.err);
+  const { stats, local } = await dfdaemon({}, false);
+  await until(10_000, 'dfdaemon is not found', async () => {
+    const { status, json, err } = await daemon.nymph('preheat', reference);
+    if (status !== 0) return void (await sleep(200, err));
+    const [{ by, blobs, bytes }] = (json as { images: PreheatResult[] }).images;
+    assert.equal(by, 'stream');
+    assert.equal(blobs, local.size);
+    assert.equal(
+      [...local.values()].reduce((sum, { length }) => sum + length, 0),
+      bytes,
+    );
+    return true;
+  });
+  assert.equal(stats.fromOrigin > 0, true);
+  assert.equal((await daemon.client.status()).cache.blobs, 0, 'nothing is put into our own cache');
+});

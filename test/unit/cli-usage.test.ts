@@ -18,6 +18,7 @@ test('every command has a description and an example of itself', () => {
     'mount',
     'umount',
     'pull',
+    'preheat',
     'rpull',
     'run-check',
     'ls',

@@ -1,0 +1,55 @@
+/** A real Dragonfly on loopback, by the script that comes with the shared set: a scheduler, a seed and two peers. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PROJECT } from '../fixtures.ts';
+
+const SCRIPT = join(process.env.NYMPH_SHARED ?? join(PROJECT, '..', 'shared'), 'tools', 'dragonfly-cluster.sh');
+
+export interface Cluster {
+  readonly directory: string;
+  /** Sockets of the two peers. */
+  readonly sockets: [string, string];
+  pid(part: 'scheduler' | 'seed-1' | 'peer-1' | 'peer-2'): number;
+  /** Bytes that one part has got, by where from, from its own metrics. */
+  traffic(part: 'seed-1' | 'peer-1' | 'peer-2'): Promise<Record<string, number>>;
+}
+
+/** Why there can be none here, or `false`. */
+export function noCluster(): string | false {
+  if (!existsSync(SCRIPT)) return `no dragonfly-cluster.sh (NYMPH_SHARED): ${SCRIPT}`;
+  const missing = ['scheduler', 'dfdaemon'].filter((name) => spawnSync('which', [name]).status !== 0);
+  return missing.length > 0 && `not on PATH: ${missing.join(', ')} (Dragonfly 2.5.1 and its client 1.5)`;
+}
+
+const METRICS = { 'seed-1': 7002, 'peer-1': 7102, 'peer-2': 7202 };
+/** Peers learn of the seed at the scheduler's next look. */
+const SEED_KNOWN = 32_000;
+
+/** @param origin the registry, for the proxies */
+export async function startCluster(after: (clean: () => void) => void, origin: string): Promise<Cluster> {
+  const directory = mkdtempSync(join(tmpdir(), 'nymph-cluster-'));
+  after(() => {
+    spawnSync('bash', [SCRIPT, 'stop', directory]);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const started = spawnSync('bash', [SCRIPT, 'start', directory, origin], { encoding: 'utf8', timeout: 60_000 });
+  if (started.status !== 0) throw new Error(`the cluster does not start: ${started.stderr}`);
+  const sockets = ['peer-1', 'peer-2'].map((name) => join(directory, name, 'dfdaemon.sock')) as [string, string];
+  for (const socket of sockets) if (!existsSync(socket)) throw new Error(`${socket} is not there`);
+  await sleep(SEED_KNOWN);
+  return {
+    directory,
+    sockets,
+    pid: (part) => Number(readFileSync(join(directory, `${part}.pid`), 'utf8')),
+    async traffic(part) {
+      const text = await (await fetch(`http://127.0.0.1:${METRICS[part]}/metrics`)).text();
+      const rows = text.matchAll(/^dragonfly_client_download_traffic\{[^}]*type="([^"]+)"[^}]*\} ([\d.e+]+)$/gm);
+      const found: Record<string, number> = {};
+      for (const [, type, value] of rows) found[type] = (found[type] ?? 0) + Number(value);
+      return found;
+    },
+  };
+}
