@@ -44,9 +44,11 @@ export async function writeBlobTail(
     entries.push(tocEntry('image.blob', 'none', file.digest(), 0, dataSize, size));
   }
   const array = encodeChunkInfo(chunks, batches);
-  const stored = compressFrame(compressor, array, level);
+  const room = Buffer.alloc(array.length);
+  const stored = compressFrame(compressor, array, level, room);
+  const bytes = room.subarray(0, stored.size);
   const codec = stored.compressed ? compressor : 'none';
-  const chunkInfo = { codec, offset: file.size, storedSize: stored.bytes.length, size: array.length };
+  const chunkInfo = { codec, offset: file.size, storedSize: stored.size, size: array.length };
   const header = encodeChunkInfoHeader({
     ...chunkInfo,
     features,
@@ -54,15 +56,15 @@ export async function writeBlobTail(
     batches: batches?.length ?? 0,
   });
   const sha256 = (bytes: Uint8Array): Uint8Array => digestOf('sha256', bytes);
-  entries.push(tocEntry('blob.meta', codec, sha256(array), chunkInfo.offset, stored.bytes.length, array.length));
-  await file.append(stored.bytes);
+  entries.push(tocEntry('blob.meta', codec, sha256(array), chunkInfo.offset, stored.size, array.length));
+  await file.append(bytes);
   const headerAt = file.size;
   entries.push(tocEntry('blob.meta.header', 'none', sha256(header), headerAt, header.length, header.length));
   await file.append(header);
   const meta = Buffer.concat([array, Buffer.alloc(wholeBlocks(array.length) - array.length), header]);
   if (!toc) return { features, chunkInfo, tocSize: 0, tocDigest: new Uint8Array(32), meta };
 
-  await file.append(tarHeader('blob.meta', stored.bytes.length + CHUNK_INFO_HEADER_SIZE));
+  await file.append(tarHeader('blob.meta', stored.size + CHUNK_INFO_HEADER_SIZE));
   const digests = Buffer.concat(chunks.map((chunk) => chunk.digest));
   entries.push(tocEntry('blob.digest', 'none', sha256(digests), file.size, digests.length, digests.length));
   await file.append(digests);

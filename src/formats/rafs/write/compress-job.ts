@@ -34,11 +34,11 @@ export function run(request: CompressRequest): JobResult<CompressOutcome> {
     const contents: Uint8Array[] = [];
     for (const end = part + count; part < end; part++)
       contents.push(from.subarray(parts[part * 2], parts[part * 2] + parts[part * 2 + 1]));
-    const frame = compressFrame(compressor, contents.length === 1 ? contents[0] : Buffer.concat(contents), level);
-    into.set(frame.bytes, at);
-    at += frame.bytes.length;
-    sizes[i] = frame.bytes.length;
-    compressed[i] = frame.compressed ? 1 : 0;
+    const content = contents.length === 1 ? contents[0] : Buffer.concat(contents);
+    const stored = compressFrame(compressor, content, level, into.subarray(at));
+    at += stored.size;
+    sizes[i] = stored.size;
+    compressed[i] = stored.compressed ? 1 : 0;
   }
   return { output: { sizes, compressed } };
 }
