@@ -85,7 +85,7 @@ export const SETTINGS = {
     budget: optional(
       size('0', '1TiB', { default: 0, doc: '' }),
       (bytes) => bytes === 0,
-      'Bytes a second that may come by requests, from all registries together. Readers do not wait for it: what they take, prefetch and `pull` do without. Streams from Dragonfly do not count. Without it there is no limit.',
+      'Bytes a second that may come by requests, from all registries together. Readers wait for it only while a stream from Dragonfly may bring what they want, 5 s at most; what they take without waiting, prefetch and `pull` do without. Streams do not count. Without it there is no limit.',
     ),
     prefetch: choice(['none', 'image', 'all'], {
       default: 'image',

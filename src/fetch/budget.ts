@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Bytes a second that requests may take from sources, so that many nodes that start at once do not bring one down. */
 export interface Budget {
-  /** Readers do not wait for it: what they take is owed, and background requests pay it back. */
+  /** For a reader, who is not kept waiting: what is taken is owed. */
   charge(bytes: number): void;
   /** Waits until there is something left, then takes it, into debt if need be. Rejects when the signal is aborted. */
   spend(bytes: number, signal: AbortSignal): Promise<void>;

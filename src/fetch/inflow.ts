@@ -46,7 +46,7 @@ const ATTEMPTS = 10;
 
 export function createInflow(parts: InflowParts): Inflow {
   const { blob, source, swarm, context, ending } = parts;
-  const { race, statistics, log } = context;
+  const { race, statistics, pool, policy, log } = context;
   const object: SwarmObject = {
     digest: blob.digest,
     location: async (signal, refused) => source.location?.(signal, refused),
@@ -190,6 +190,8 @@ export function createInflow(parts: InflowParts): Inflow {
     clearTimeout(watchdog);
     watchdog = setTimeout(
       () => {
+        // It is we who are behind: others could not bring more.
+        if (pool.backlog > policy.backlog / 8) return watch();
         isLate = true;
         parts.leave('late');
       },

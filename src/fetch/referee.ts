@@ -37,6 +37,8 @@ export interface RefereeParts {
 
 /** What a reader may come to next is left to a stream that brings it within so many ms. */
 const AHEAD_MS = 300;
+/** A reader waits for the budget no longer, ms. */
+const MOST_OWED_MS = 5_000;
 /** Of a stream that will take longer it is worth knowing whether requests are faster, ms. */
 const TRIAL_MS = 1_000;
 
@@ -65,6 +67,12 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     want: inflow.want,
     urgent(flights) {
       inflow.want();
+      const owed = race.budget.wait();
+      if (owed > 0 && inflow.active) {
+        // What many nodes ask of a source at once starves those that would feed the swarm.
+        waiting.add(flights, Math.min(owed, MOST_OWED_MS), true);
+        return [];
+      }
       if (!inflow.flowing) return flights;
       const count = statisticsOf(statistics, source.name);
       const isSooner = ({ frame: { offset, size } }: Flight) =>

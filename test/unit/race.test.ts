@@ -34,6 +34,7 @@ function stage(
   };
   // On a busy machine a pause is no stall.
   if (more.calm) for (let i = 0; i < 8; i++) for (const usual of [made.race.start, made.race.gap]) usual.add(500);
+  if (more.calm) Object.assign(made.race.requests, { rate: () => 1 });
   const start = (source: Source) => createFetcher(blob.cached, source, made);
   const bytes = () => ({
     swarm: statisticsOf(made.statistics, 'swarm').bytes,
@@ -123,7 +124,8 @@ test('a fault waits for the stream where that is sooner, and asks the source as 
   const fetcher = start(source);
   // The source is known to be slow.
   const count = statisticsOf(made.statistics, 'script');
-  for (let i = 0; i < 10; i++) count.latency.add(300);
+  for (let i = 0; i < 10; i++) count.latency.add(3_000);
+  for (let i = 0; i < 8; i++) for (const usual of [made.race.start, made.race.gap]) usual.add(500);
   await fetcher.need(0, 1, never);
   await until(() => swarm.sent > 1_200_000);
   const next = () => blob.cached.frames.offset.findIndex((offset) => offset > swarm.sent + 60_000);
@@ -294,4 +296,27 @@ test('a swarm that is not there costs no request and no stream', async () => {
   assert.ok(source.asked[0].offset === 0, 'in the usual order');
   await fetcher.close();
   blob.close();
+});
+
+test('readers wait for the budget only while a stream may bring what they want', async () => {
+  const { blob, start, made, swarm } = stage({ rate: 400, peers: undefined }, { budget: 50_000 });
+  const source = scriptedSource(blob.stored);
+  const fetcher = start(source);
+  const { offset } = blob.cached.chunks;
+  await fetcher.need(offset[0], 1, never);
+  await until(() => swarm.opened === 1);
+  // Far more is owed than can be paid back here.
+  made.race.budget.charge(1_000_000);
+  await fetcher.need(offset[20], 1, never);
+  assert.equal(source.asked.length, 1, 'the stream has brought it');
+  swarm.present = false;
+  const other = stage({}, { budget: 1_000 });
+  other.swarm.present = false;
+  const alone = scriptedSource(other.blob.stored);
+  const without = other.start(alone);
+  other.made.race.budget.charge(1_000_000);
+  await without.need(0, 1, never);
+  assert.equal(alone.asked.length, 1, 'nobody else could');
+  for (const { close } of [fetcher, without]) await close();
+  for (const { close } of [blob, other.blob]) close();
 });
