@@ -1,11 +1,11 @@
 /** Building an image against packing the same tree with tar and zstd. */
 
 import { existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { makeBigFile, makeManyFiles } from '../test/tree.ts';
+import { makeManyFiles, noiseBytes, textBytes } from '../test/tree.ts';
 import type { Lab } from './lab.ts';
 import type { LocalOptions } from './local.ts';
 import type { Place } from './place.ts';
@@ -14,6 +14,7 @@ import type { Trial } from './report.ts';
 
 const PROGRAM = fileURLToPath(new URL('../bin/nymph', import.meta.url));
 const LEVEL = 3;
+const MIB = 1 << 20;
 
 /** Measures throughput over one tree of about 1 GB, page cache warm for both, the output on the same file system. */
 export async function buildTrial(
@@ -23,8 +24,8 @@ export async function buildTrial(
   say: (line: string) => void,
 ): Promise<Trial> {
   const files = quick ? 500 : 20_000;
-  const bigBytes = (quick ? 10 : 400) << 20;
-  const tree = await sourceTree(join(place.kept, quick ? 'build-quick' : 'build'), files, bigBytes);
+  const bigBytes = (quick ? 10 : 400) * MIB;
+  const tree = await sourceTree(join(place.kept, quick ? 'build-source-quick' : 'build-source'), files, bigBytes);
   const threads = availableParallelism();
   const out = join(place.scratch, 'build');
   await rm(out, { recursive: true, force: true });
@@ -51,7 +52,7 @@ export async function buildTrial(
   }
   return {
     name: 'build',
-    text: `**build**: \`nymph build\` (whole command) of ${files.toLocaleString('en')} files of up to 96 KiB and one of ${bigBytes >> 20} MiB, against \`tar | zstd -${LEVEL} -T${threads}\` of the same tree; page cache warm.`,
+    text: `**build**: \`nymph build\` (whole command) of ${files.toLocaleString('en')} files of up to 96 KiB and one of ${bigBytes / MIB} MiB, against \`tar | zstd -${LEVEL} -T${threads}\` of the same tree; page cache warm.`,
     rows: [
       {
         work: `\`build\`, zstd level ${LEVEL}, ${threads} threads`,
@@ -71,7 +72,13 @@ async function sourceTree(directory: string, files: number, bigBytes: number): P
   await rm(directory, { recursive: true, force: true });
   await mkdir(tree, { recursive: true });
   makeManyFiles(tree, { count: files, maxSize: 96 << 10, seed: 7 });
-  makeBigFile(join(tree, 'big'), bigBytes, 7);
+  await writeMixed(join(tree, 'big'), bigBytes);
   await writeFile(stamp, '');
   return tree;
+}
+
+/** Text, and every fourth MiB noise. No MiB is like the one before: zstd on a stream would find that, but no chunk can. */
+async function writeMixed(path: string, size: number): Promise<void> {
+  await using file = await open(path, 'w');
+  for (let i = 0; i < size / MIB; i++) await file.write(i % 4 === 3 ? noiseBytes(MIB, i) : textBytes(MIB, i));
 }
