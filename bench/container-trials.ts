@@ -105,7 +105,9 @@ async function fromNothing(
   const undo: (() => Promise<void>)[] = [];
   const home = join(place.scratch, name);
   try {
-    const nymph = await startNymph(lab, join(home, 'n'));
+    const nymph = await startNymph(lab, join(home, 'n'), {
+      toml: `[containerd]\naddress = "${join(home, 'c', 'containerd.sock')}"\n`,
+    });
     undo.unshift(() => nymph.stop());
     const toml = proxyPlugin('nydus', join(home, 'n', 'snapshotter.sock'));
     const containerd = await testContainerd({ after: (clean) => void undo.unshift(clean) }, join(home, 'c'), toml);

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -24,15 +24,22 @@ export interface Nymph {
  * Starts a daemon with an empty cache; returns when it answers. It ends with the lab at the latest.
  * @param home directory of its files, made if need be; short, because the socket is in it
  * @param preload module that its processes and threads load first
+ * @param toml configuration besides that
  */
 export async function startNymph(
   lab: Lab,
   home: string,
-  { driver = 'kernel', preload }: { driver?: 'kernel' | 'fuse-native'; preload?: string } = {},
+  {
+    driver = 'kernel',
+    preload,
+    toml = '',
+  }: { driver?: 'kernel' | 'fuse-native'; preload?: string; toml?: string } = {},
 ): Promise<Nymph> {
   await mkdir(home, { recursive: true });
   const address = join(home, 'control.sock');
-  const options = ['--root', join(home, 'root'), '--address', address, '--driver', driver];
+  const config = join(home, 'config.toml');
+  await writeFile(config, toml);
+  const options = ['--config', config, '--root', join(home, 'root'), '--address', address, '--driver', driver];
   const logFile = join(home, 'daemon.log');
   await using log = await open(logFile, 'a');
   // A session of its own: Ctrl-C on the terminal must not end it before its mounts are gone.

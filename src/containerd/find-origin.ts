@@ -34,9 +34,9 @@ export async function findOrigin(store: ContentStore, layer: Layer, signal: Abor
   });
 }
 
-/** The namespace of containerd that a layer was unpacked in. */
-export function namespaceOf(layer: Layer): string {
-  return partsOf(layer)[1];
+/** The namespace of containerd that a snapshot is in. @param name its name or key: `<plugin>/<namespace>/…` */
+export function namespaceOf(name: string): string {
+  return name.split('/')[1];
 }
 
 /** `<plugin>/<namespace>/<number>/<chain id>`: what a committed layer is called. */

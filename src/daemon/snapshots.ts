@@ -14,11 +14,11 @@ import { overlayOptions } from '../snapshotter/kernel-options.ts';
 import type { Layer } from '../snapshotter/lazy.ts';
 import { createLazyImages, pieceOf } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
-import type { Origin } from '../snapshotter/origin.ts';
+import { digestOf, type Origin } from '../snapshotter/origin.ts';
 import { createPieces } from '../snapshotter/pieces.ts';
 import type { Mount } from '../snapshotter/snapshotter.ts';
 import { type SnapshotsStatus, summary } from '../snapshotter/summary.ts';
-import type { Nearby } from '../sources/nearby.ts';
+import { type Nearby, withNearby } from '../sources/nearby.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { Config } from './config.ts';
 import { wrongAddress } from './config-schema.ts';
@@ -27,6 +27,7 @@ import { claimSocket } from './socket.ts';
 
 /** What containerd fetches for us is held by a lease there, and gone afterwards. */
 const UNPACKING_NAMESPACE = 'default';
+const MOST_NAMESPACES = 256;
 
 /** containerd's snapshots, as a part of the daemon. */
 export interface Snapshots {
@@ -50,12 +51,16 @@ export async function serveSnapshots(
     return unpackOnto(containerd, UNPACKING_NAMESPACE, images.repository(image), layer, mounts, ending.signal);
   };
   const ending = new AbortController();
-  /** Where containerd has the manifest and bootstrap of an image, because it has unpacked them. */
+  /** Where containerd has the manifest of an image, and more of it where it has unpacked it: those that were last asked for. */
   const namespaces = new Map<Origin, string>();
-  const nearby = (origin: Origin): Nearby | undefined => {
-    const namespace = namespaces.get(origin);
+  const requested = (origin: Origin, name: string): void => {
     namespaces.delete(origin);
-    return namespace === undefined ? undefined : (digest, signal) => content.read(namespace, digest, signal);
+    namespaces.set(origin, namespaceOf(name));
+    for (const [oldest] of namespaces) if (namespaces.size > MOST_NAMESPACES) namespaces.delete(oldest);
+  };
+  const nearby = (origin: Origin): Nearby => {
+    const namespace = namespaces.get(origin);
+    return async (digest, signal) => (namespace === undefined ? undefined : content.read(namespace, digest, signal));
   };
   const alternative = config.snapshotter.alternatives ? images.alternative : async () => undefined;
   const snapshotter = await openSnapshotter(config.root, pool, log, (directories) =>
@@ -65,10 +70,12 @@ export async function serveSnapshots(
       mount: (origin, directory, signal) => images.mount(origin, directory, nearby(origin), signal),
       async find(layer, signal) {
         const origin = await findOrigin(content, layer, signal);
-        namespaces.set(origin, namespaceOf(layer));
+        requested(origin, layer.name);
         return origin;
       },
-      chains: (origin, signal) => readChainIds(images.repository(origin), signal),
+      requested,
+      chains: (origin, signal) =>
+        readChainIds(withNearby(images.repository(origin), nearby(origin), digestOf(origin)), signal),
       alternatives: createAlternatives(alternative, log),
       pieces: createPieces({ directories, overlayOptions: overlayOptions(), unpack, log }),
       log,

@@ -52,6 +52,8 @@ export interface LazyImagesOptions {
   mounted: () => string[];
   /** Asks containerd which image a bootstrap layer belongs to that it unpacked. */
   find: (layer: Layer, signal: AbortSignal) => Promise<Origin>;
+  /** Says which request an image comes from, before it is mounted or its layers are looked up. */
+  requested: (origin: Origin, key: string) => void;
   /** Chain ids of an image's layers. */
   chains: (origin: Origin, signal: AbortSignal) => Promise<readonly string[]>;
   alternatives: Alternatives;
@@ -86,8 +88,9 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     await rmdir(directory);
   }
 
-  async function claim({ target, labels }: LayerRequest, signal: AbortSignal): Promise<Claim> {
+  async function claim({ key, target, labels }: LayerRequest, signal: AbortSignal): Promise<Claim> {
     const origin = originOf(labels);
+    if (origin !== undefined) options.requested(origin, key);
     if (isSet(labels, LABEL_DATA)) {
       // The bootstrap layer will be asked for next: it is read meanwhile, and who asks for it hears of what goes wrong.
       if (origin !== undefined) pulled(origin).catch(() => undefined);

@@ -46,6 +46,8 @@ export interface Layer {
 }
 
 export interface LayerRequest {
+  /** Of the snapshot that would be unpacked into: `<plugin>/<namespace>/…`. */
+  readonly key: string;
   /** Chain id of the layer that containerd wants. */
   readonly target: string;
   /** All labels of the request: image reference, layer digest, annotations of the layer. */

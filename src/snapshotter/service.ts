@@ -3,7 +3,7 @@ import { messageOf } from '../cache/health.ts';
 import { NymphError } from '../errors.ts';
 import { parseFilters } from './filters.ts';
 import { changedLabels, requestLabels } from './labels.ts';
-import type { Claim } from './lazy.ts';
+import type { Claim, LayerRequest } from './lazy.ts';
 import { mappedOwner } from './overlay.ts';
 import { type RecoverParts, recover } from './recover.ts';
 import { createReleases } from './releases.ts';
@@ -72,7 +72,8 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     const ancestors = ancestorsOf(parent);
     // The part in front of the key is the plugin: `plugin.ts`.
     const name = `${key.split('/', 1)[0]}/lazy/${ancestors[0]?.id ?? 0}/${target}`;
-    const claim: Claim = store.get(name) === undefined ? await ask(target, labels, ancestors, signal) : { here: true };
+    const claim: Claim =
+      store.get(name) === undefined ? await ask({ key, target, labels, ancestors }, signal) : { here: true };
     // Tools look for this field, with these texts.
     const fields = { 'remote-snapshot-prepared': String(claim.here), key, target };
     if (!claim.here) {
@@ -84,15 +85,10 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     throw new NymphError('exists', `the layer ${target} is served lazily; a snapshot for it is here`);
   }
 
-  async function ask(
-    target: string,
-    labels: Labels,
-    ancestors: readonly SnapshotRecord[],
-    signal: AbortSignal,
-  ): Promise<Claim> {
+  async function ask(layer: LayerRequest, signal: AbortSignal): Promise<Claim> {
     if (lazy === undefined) return { here: false, reason: 'no image is served lazily here' };
     try {
-      return await lazy.claim({ target, labels, ancestors }, signal);
+      return await lazy.claim(layer, signal);
     } catch (error) {
       if (signal.aborted) throw error;
       return { here: false, reason: messageOf(error) };

@@ -68,6 +68,7 @@ function start(
       return `registry.example/app:nydus@${LABELS['containerd.io/snapshot/cri.manifest-digest']}`;
     },
     mounted: () => [...node.mounted],
+    requested: () => {},
     chains: async () => ['chain'],
     alternatives: { of: async () => undefined } as never,
     pieces: { unpacked: async () => {} },
@@ -78,7 +79,7 @@ function start(
 
 /** A pull, two containers, and their end, with records as the snapshotter keeps them. */
 async function life(node: Node, lazy: LazyLayers, bottom: Layer): Promise<void> {
-  await lazy.claim({ target: 'chain', labels: bottom.labels, ancestors: [] }, never);
+  await lazy.claim({ key: 'nymph/default/1', target: 'chain', labels: bottom.labels, ancestors: [] }, never);
   node.records.set(1, bottom);
   lazy.committed(bottom);
   for (const id of [2, 3]) {

@@ -202,6 +202,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
         if (++made.finds <= made.unknown) throw new NymphError('not-found', 'no name yet');
         return ORIGIN;
       },
+      requested: () => {},
       chains: async () => [...made.chains],
       alternatives: { of: async (ordinary): Promise<string | undefined> => made.alternatives.get(ordinary) },
       pieces: {
@@ -218,7 +219,8 @@ const BOOTSTRAP = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
 
 test('layers of an image whose puller names it: data is here, the bootstrap when it is mounted', async (t) => {
   const { images, mounted, root } = lazyImages(t);
-  const claim = (labels: Record<string, string>) => images.claim({ target: digest('1'), labels, ancestors: [] }, never);
+  const claim = (labels: Record<string, string>) =>
+    images.claim({ key: 'nymph/default/1', target: digest('1'), labels, ancestors: [] }, never);
   assert.deepEqual(await claim({ ...DATA, ...LABELS }), { here: true });
   assert.deepEqual(await claim({ ...BOOTSTRAP, ...LABELS }), {
     here: true,
@@ -245,7 +247,10 @@ test('a bootstrap that containerd unpacked is looked up once, and remembered ove
   const made = lazyImages(t);
   const { images, mounted, root } = made;
   mkdirSync(join(root, '3'));
-  const claimed = await images.claim({ target: digest('1'), labels: BOOTSTRAP, ancestors: [] }, never);
+  const claimed = await images.claim(
+    { key: 'nymph/default/1', target: digest('1'), labels: BOOTSTRAP, ancestors: [] },
+    never,
+  );
   assert.equal(claimed.here, false);
   const base = layer(3, { labels: BOOTSTRAP });
   assert.equal(await images.lowers(9, [layer(2, { lazy: true, labels: DATA })], never), undefined);
@@ -286,7 +291,9 @@ test('labels that name an image which has no such layer mount nothing of it', as
   const { images, root } = lazyImages(t);
   mkdirSync(join(root, '3'));
   const labels = { ...BOOTSTRAP, ...LABELS, 'containerd.io/snapshot.ref': digest('9') };
-  await assert.rejects(images.claim({ target: digest('9'), labels, ancestors: [] }, never), { code: 'denied' });
+  await assert.rejects(images.claim({ key: 'nymph/default/1', target: digest('9'), labels, ancestors: [] }, never), {
+    code: 'denied',
+  });
   await assert.rejects(images.lowers(4, [layer(3, { labels })], never), { code: 'denied' });
 });
 
@@ -302,7 +309,7 @@ test('an ordinary image with a Nydus image beside it: its uppermost layer stands
     'containerd.io/snapshot/cri.image-layers': layers.join(','),
   });
   const claim = (labels: Record<string, string>): Promise<object> =>
-    images.claim({ target: lower, labels, ancestors: [] }, never);
+    images.claim({ key: 'nymph/default/1', target: lower, labels, ancestors: [] }, never);
   const piece = await claim(of([lower, upper]));
   assert.deepEqual(piece, { here: true, labels: { 'containerd.io/snapshot/nymph.piece-of': ORIGIN } });
   const top = await claim(of([upper]));
@@ -330,7 +337,7 @@ test('an image that cannot be mounted fails whoever needs it, with the reason, a
   const made = lazyImages(t);
   made.failure = new NymphError('source', 'the registry is away');
   mkdirSync(join(made.root, '3'));
-  const request = { target: digest('1'), labels: { ...BOOTSTRAP, ...LABELS }, ancestors: [] };
+  const request = { key: 'nymph/default/1', target: digest('1'), labels: { ...BOOTSTRAP, ...LABELS }, ancestors: [] };
   await assert.rejects(made.images.claim(request, never), /away/);
   await assert.rejects(
     made.images.lowers(

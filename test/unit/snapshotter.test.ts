@@ -330,12 +330,19 @@ test('directories are made before they are asked for; where they cannot be, call
     disk: { ...localDisk, mkdir: (path, mode) => mkdir(path, mode) },
   });
   const made = () => readdirSync(home).filter((name) => /^\d/.test(name)).length;
+  const whole = () =>
+    readdirSync(home).filter((name) => existsSync(join(home, name, 'fs')) && existsSync(join(home, name, 'work')));
   await s.prepare('a', '', {}, never);
-  await until(10_000, 'nothing is made ahead', async () => made() > 3 || undefined);
-  mkdir = () => new Promise(() => {});
+  await until(10_000, 'nothing is made ahead', async () => whole().length > 8 || undefined);
+  const stuck = Promise.withResolvers<void>();
+  mkdir = async () => {
+    await stuck.promise;
+    throw new Error('given up');
+  };
   const [{ source }] = await s.prepare('b', '', {}, never);
   assert.deepEqual(readdirSync(join(source, '..')).sort(), ['fs', 'work']);
 
+  stuck.resolve();
   const { snapshotter: again } = await reopen();
   await again.cleanup();
   assert.equal(made(), 2, 'a new daemon begins with none');
