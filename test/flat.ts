@@ -9,7 +9,7 @@ import { digestEquals, digestOf } from '../src/codec/digest.ts';
 import { decodeFrame } from '../src/codec/frame.ts';
 import { openBootstrap, type ReadResult, readImage } from '../src/formats/rafs/bootstrap.ts';
 import { chunkInfoFromBlob, chunkInfoRange } from '../src/formats/rafs/chunk-info.ts';
-import { type Blob, CODECS } from '../src/image/image.ts';
+import { type Blob, CODECS, type DigestAlgorithm } from '../src/image/image.ts';
 import { MS_RDONLY, mount, umount } from '../src/mount/kernel.ts';
 
 /**
@@ -50,7 +50,7 @@ function flattenBlob(blob: Blob, object: string, flat: string): void {
       decoded = Uint8Array.from(decodeFrame(CODECS[frames.codec[frame]], stored, frames.decodedSize[frame]));
     }
     const content = decoded.subarray(chunks.frameOffset[i], chunks.frameOffset[i] + chunks.size[i]);
-    if (!digestEquals(chunks.digest, i, digestOf(blob.digestAlgorithm, content)))
+    if (!digestEquals(chunks.digest, i, digestOf(blob.digestAlgorithm as DigestAlgorithm, content)))
       throw new Error(`chunk ${i} of ${object} has another digest`);
     writeSync(fd, content, 0, content.length, chunks.offset[i]);
   }

@@ -1,6 +1,6 @@
 import { corrupt, NymphError } from '../errors.ts';
 import { BLOCK_SIZE, type Blob } from '../image/image.ts';
-import type { CachedBlob, Readiness } from './cache.ts';
+import type { CachedBlob, Readiness, Standing } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
 import {
   closeEntry,
@@ -12,6 +12,7 @@ import {
   type OpenEntry,
   type Place,
   peekEntry,
+  settleEntry,
 } from './entry.ts';
 import { cacheError, messageOf } from './health.ts';
 import { BLOB_ID, keyOf, MAX_VARIANTS, OCI_DIGEST, parseKey } from './layout.ts';
@@ -30,6 +31,7 @@ export interface BlobStore {
   peek(key: string): Promise<Readiness | undefined>;
   release(blob: CachedBlob): Promise<void>;
   changed(blob: CachedBlob): void;
+  settle(blob: CachedBlob, standing: Standing): Promise<void>;
   /** Everything that is on disk, open or not. */
   records(): Iterable<EntryRecord>;
   has(key: string): boolean;
@@ -106,7 +108,14 @@ export function createBlobStore(
   async function openAgreeing(record: EntryRecord, wanted: Ledger): Promise<CachedBlob | undefined> {
     const entry = await load(record);
     if (!entry) return undefined;
+    if (entry.blob.standing === 'wrong' && entry.references === 0) {
+      // Nobody reads it any more: who comes now may find a source that has it right.
+      await closeIdle(record);
+      await discard(record);
+      return undefined;
+    }
     try {
+      if (!isTrusted(entry, wanted)) return undefined;
       const merged = mergeLedgers(entry.ledger, wanted);
       if (!merged) return undefined;
       if (merged !== entry.ledger) await growLedger(place, record, entry, merged);
@@ -202,7 +211,10 @@ export function createBlobStore(
       return tasks.run(id, async () => {
         const record = records.get(key);
         if (!record) return undefined;
-        if (record.open) return readiness(record.open.blob.chunks, record.open.blob.ready);
+        if (record.open) {
+          const { chunks, ready, standing } = record.open.blob;
+          return { ...readiness(chunks, ready), ...(standing && { standing }) };
+        }
         try {
           return await peekEntry(place, record);
         } catch (error) {
@@ -231,6 +243,17 @@ export function createBlobStore(
       if (entry?.blob === blob) entry.persister.changed();
     },
 
+    async settle(blob, standing) {
+      const entry = records.get(blob.key)?.open;
+      if (entry?.blob !== blob) return;
+      try {
+        await settleEntry(place, entry, standing);
+      } catch (error) {
+        place.health.failed(`standing of ${blob.key}`, error);
+      }
+      counted();
+    },
+
     records: () => records.values(),
     has: (key) => records.has(key),
 
@@ -256,6 +279,12 @@ export function createBlobStore(
       );
     },
   };
+}
+
+/** Whether bytes that nothing vouches for yet come from where the newcomer would take them, too; wrong ones are nobody's. */
+function isTrusted({ blob, ledger }: OpenEntry, wanted: Ledger): boolean {
+  if (blob.standing === undefined || blob.standing === 'right') return true;
+  return blob.standing === 'pending' && ledger.origin === wanted.origin;
 }
 
 function isCorrupt(error: unknown): boolean {

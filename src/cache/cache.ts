@@ -1,4 +1,14 @@
-import type { Blob, BlobTrait, ChunkTable, Cipher, DigestAlgorithm, FrameTable, OciDigest } from '../image/image.ts';
+import type {
+  Blob,
+  BlobTrait,
+  ChunkDigest,
+  ChunkTable,
+  Cipher,
+  FrameTable,
+  Guarantee,
+  OciDigest,
+  WholeDigest,
+} from '../image/image.ts';
 import type { ReadyMap } from './ready-map.ts';
 
 /**
@@ -11,6 +21,7 @@ import type { ReadyMap } from './ready-map.ts';
  *   <root>/blobs/<key>/ready        readiness bits, with what is known to be synced
  *   <root>/blobs/<key>/chunks       the ledger: chunk and frame tables of all images that use the blob
  *   <root>/blobs/<key>/dictionaries what frames in the midst of a gzip stream are inflated with; with such frames only
+ *   <root>/blobs/<key>/standing     where chunks have no digests: whether the whole was checked, and what came out
  *   <root>/images/<hex>/bootstrap   complete local bootstrap, <hex> = the manifest's digest
  *   <root>/images/<hex>/image.json  what the catalogue says of the image, for the case that the catalogue is damaged
  *   <root>/tmp, <root>/trash        what is being made, and what is being removed: emptied at the next start
@@ -21,6 +32,8 @@ import type { ReadyMap } from './ready-map.ts';
  *    (another boot id): then their chunks are verified again, in the background of the first open.
  *  - Two images share a blob only as far as their tables agree chunk by chunk (place, size, digest, frame). If they
  *    contradict each other, the second gets an entry of its own (`<id>~2`): no image can make another serve its bytes.
+ *  - Where chunks have no digests, what has come from one place is shared with images from another only once the whole
+ *    is found right; and bits that no sync covered do not count after a crash of the machine.
  *  - Nothing that is open is evicted. The quota counts our files only.
  */
 export interface Cache {
@@ -43,6 +56,12 @@ export interface Cache {
   release(blob: CachedBlob): Promise<void>;
   /** Says that bits of the map were set or cleared: persists them soon, in order, and counts bytes for the quota. */
   changed(blob: CachedBlob): void;
+  /**
+   * Keeps what a check of a whole file has found, where chunks have no digests. It counts at once; on disk `right` is kept
+   * after the data is synced. With `wrong` no block is ready any more and the data goes from the disk: nothing may write
+   * to the file meanwhile.
+   */
+  settle(blob: CachedBlob, standing: Standing): Promise<void>;
   /** Says that the file of the blob took no data: a full disk, most likely. */
   refused(blob: CachedBlob, reason: string): void;
 
@@ -85,7 +104,7 @@ export interface CachedBlob {
   /** Inode number in our FUSE file system: from 2^20 on, below {@link FIRST_RANGE}, never used again for another blob. */
   readonly ino: number;
   readonly digest: OciDigest;
-  readonly digestAlgorithm: DigestAlgorithm;
+  readonly digestAlgorithm: ChunkDigest;
   /** Bytes of the flat file. */
   readonly size: number;
   readonly dataPath: string;
@@ -99,12 +118,21 @@ export interface CachedBlob {
   readonly cipher?: Cipher;
   /** Descriptor of `dictionaries`, where frames have contexts. */
   readonly dictionaries?: number;
+  /** As in Blob, where chunks have no digests. */
+  readonly whole?: WholeDigest;
+  /** What is known of the whole; undefined where chunks have digests. Changes by `settle`, and when bits are cleared. */
+  readonly standing?: Standing;
 }
+
+/** `pending`: not checked, or with nothing to compare it with. Who reads a `wrong` one gets errors. */
+export type Standing = 'pending' | 'right' | 'wrong';
 
 /** Uncompressed bytes of a blob's chunks in all, and of those that are here. */
 export interface Readiness {
   size: number;
   ready: number;
+  /** Where chunks have no digests. */
+  standing?: Standing;
 }
 
 /** What the catalogue knows of an image; JSON-safe. */
@@ -125,6 +153,12 @@ export interface StoredImage {
     storedSize: number;
     /** Earlier versions did not keep them. */
     traits?: BlobTrait[];
+    /** `chunk` where it is absent. */
+    guarantee?: Guarantee;
+    /** As in Blob. */
+    location?: string;
+    /** A file that it holds, of files as they stand. */
+    path?: string;
   }[];
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';
@@ -151,6 +185,8 @@ export interface StoredMount {
   pending?: boolean;
   /** Device nodes work: it is the root of containers. */
   allowDevices?: boolean;
+  /** Files are read only after they were checked as a whole. */
+  strict?: boolean;
   /** The kernel's name for the super block, where it is known. */
   superBlock?: string;
   /** The mount is gone, and the super block is still in use. */

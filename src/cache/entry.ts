@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { corrupt } from '../errors.ts';
-import type { CachedBlob, Readiness } from './cache.ts';
+import type { CachedBlob, Readiness, Standing } from './cache.ts';
 import { growDictionaries, makeDictionaries, openDictionaries } from './dictionaries.ts';
 import { type Disk, replaceWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
@@ -11,8 +11,17 @@ import { decodeLedger, encodeLedger } from './ledger-file.ts';
 import { createPersister, type Persister } from './persist.ts';
 import { readiness } from './readiness.ts';
 import { newReadyFile, type ReadyFile, readReadyFile, writeCurrent } from './ready-file.ts';
-import { addReadyBytes, closeReadyMap, createReadyMap, type ReadyMap, readyBytes, setReady } from './ready-map.ts';
+import {
+  addReadyBytes,
+  clearReady,
+  closeReadyMap,
+  createReadyMap,
+  type ReadyMap,
+  readyBytes,
+  setReady,
+} from './ready-map.ts';
 import { recheck } from './recheck.ts';
+import { openStanding, type StandingFile } from './standing.ts';
 
 /** Where entries live and what they share. */
 export interface Place {
@@ -46,6 +55,8 @@ export interface OpenEntry {
   readonly data: FileHandle;
   readonly readyFile: FileHandle;
   readonly dictionaries: FileHandle | undefined;
+  /** Where chunks have no digests. */
+  readonly standing: StandingFile | undefined;
   /** Ends the background verification. */
   readonly stop: AbortController;
   rechecked: Promise<void>;
@@ -79,7 +90,7 @@ export async function createEntry(
     await writeWhole(disk, join(temporary, 'chunks'), encoded);
     const dictionaries = await makeDictionaries(disk, temporary, ledger);
     if (dictionaries) handles.push(dictionaries);
-    const files = { data, readyFile, dictionaries };
+    const files = { data, readyFile, dictionaries, standing: await standingOf(place, record, ledger, map) };
     const entry = assemble(place, record, ledger, encoded.length, files, ready, map, counted);
     await count(record, entry);
     await disk.rename(temporary, entryDirectory(place, record));
@@ -111,7 +122,11 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
     addReadyBytes(map, state.trusted);
     const dictionaries = await openDictionaries(place.disk, directory, ledger);
     if (dictionaries) handles.push(dictionaries);
-    const entry = assemble(place, record, ledger, bytes, { data, readyFile, dictionaries }, state.ready, map, counted);
+    const standing = await standingOf(place, record, ledger, map);
+    // It was synced as a whole before it was called right.
+    if (standing?.current() === 'right') addReadyBytes(map, coverage(ledger));
+    const files = { data, readyFile, dictionaries, standing };
+    const entry = assemble(place, record, ledger, bytes, files, state.ready, map, counted);
     await count(record, entry);
     if (state.doubtful.some((byte) => byte !== 0)) startRecheck(place, entry, state.doubtful);
     return entry;
@@ -153,8 +168,9 @@ export async function peekEntry(place: Place, record: EntryRecord): Promise<Read
     readyFile = await open(join(directory, 'ready'), 'r');
     const map = createReadyMap(ledger.size);
     const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
-    addReadyBytes(map, state.trusted);
-    return readiness(ledger.chunks, map);
+    const standing = (await standingOf(place, record, ledger, map))?.current();
+    addReadyBytes(map, standing === 'right' ? coverage(ledger) : state.trusted);
+    return { ...readiness(ledger.chunks, map), ...(standing && { standing }) };
   } catch (error) {
     throw asDamage(record, error);
   } finally {
@@ -199,14 +215,14 @@ function assemble(
   record: EntryRecord,
   ledger: Ledger,
   ledgerBytes: number,
-  files: Pick<OpenEntry, 'data' | 'readyFile' | 'dictionaries'>,
+  files: Pick<OpenEntry, 'data' | 'readyFile' | 'dictionaries' | 'standing'>,
   ready: ReadyFile,
   map: ReadyMap,
   counted: () => void,
 ): OpenEntry {
   const { disk, health } = place;
-  const { id, digest, digestAlgorithm, size, chunks, frames, cipher } = ledger;
-  const { data, dictionaries } = files;
+  const { id, digest, digestAlgorithm, size, chunks, frames, cipher, whole } = ledger;
+  const { data, dictionaries, standing } = files;
   const entry: OpenEntry = {
     blob: {
       key: record.key,
@@ -222,6 +238,10 @@ function assemble(
       frames,
       cipher,
       dictionaries: dictionaries?.fd,
+      whole,
+      get standing() {
+        return standing?.current();
+      },
     },
     persister: createPersister({
       disk,
@@ -234,6 +254,7 @@ function assemble(
         await count(record, entry);
         counted();
       },
+      cleared: async () => standing?.cleared(),
     }),
     ledger: written(ledger),
     ledgerBytes,
@@ -251,6 +272,30 @@ async function count(record: EntryRecord, entry: OpenEntry): Promise<void> {
   record.bytes = (data.blocks + ready.blocks) * 512 + Math.ceil(tables / 4096) * 4096;
 }
 
+async function standingOf(
+  place: Place,
+  record: EntryRecord,
+  ledger: Ledger,
+  map: ReadyMap,
+): Promise<StandingFile | undefined> {
+  if (ledger.digestAlgorithm !== 'none') return undefined;
+  return openStanding(place.disk, entryDirectory(place, record), map);
+}
+
+/** Keeps what was found of the whole. @throws what the disk says */
+export async function settleEntry(place: Place, entry: OpenEntry, standing: Standing): Promise<void> {
+  const { disk } = place;
+  const { data, blob } = entry;
+  const kept = entry.standing?.set(standing, standing === 'right' ? disk.datasync(data) : undefined);
+  if (standing === 'wrong') {
+    clearReady(blob.ready, 0, blob.size);
+    await disk.truncate(data, 0);
+    await disk.truncate(data, blob.size);
+    entry.persister.changed();
+  }
+  await kept;
+}
+
 /** Bits of the blocks that chunks cover. */
 function coverage(ledger: Ledger): Uint8Array {
   const map = createReadyMap(ledger.size);
@@ -260,7 +305,9 @@ function coverage(ledger: Ledger): Uint8Array {
 }
 
 function startRecheck(place: Place, entry: OpenEntry, doubtful: Uint8Array): void {
-  const { key, ready } = entry.blob;
+  const { key, ready, digestAlgorithm } = entry.blob;
+  // Nothing vouches for these blocks alone: they are fetched again.
+  if (digestAlgorithm === 'none') return;
   const found = () => entry.persister.changed();
   entry.rechecked = recheck(entry.ledger, entry.data, ready, doubtful, entry.stop.signal, found).then(
     (result) => place.log('info', 'chunks were verified after an unclean stop of the machine', { key, ...result }),

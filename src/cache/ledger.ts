@@ -4,26 +4,30 @@ import { coverageLimit, createCoverage } from '../image/coverage.ts';
 import {
   BLOCK_SIZE,
   type Blob,
+  type ChunkDigest,
   type ChunkTable,
   type Cipher,
   CODECS,
   type ContextTable,
-  type DigestAlgorithm,
   type FrameTable,
   MAX_DICTIONARY,
   type OciDigest,
+  type WholeDigest,
 } from '../image/image.ts';
 
 /** What all images on a blob say of it: the union of their tables. Never changed in place. */
 export interface Ledger {
   readonly id: string;
   readonly digest: OciDigest;
-  readonly digestAlgorithm: DigestAlgorithm;
+  readonly digestAlgorithm: ChunkDigest;
   /** Bytes of the flat file. */
   readonly size: number;
   readonly chunks: ChunkTable;
   readonly frames: FrameTable;
   readonly cipher?: Cipher;
+  /** As in Blob, where chunks have no digests. */
+  readonly whole?: WholeDigest;
+  readonly origin?: string;
   /** Bytes of the entry's `dictionaries` file, into which `frames.contexts` points. */
   readonly dictionarySize: number;
   /** The end of them, where the file does not hold it yet. */
@@ -31,7 +35,7 @@ export interface Ledger {
 }
 
 export function ledgerOf(blob: Blob): Ledger {
-  const { id, digest, digestAlgorithm, size, chunks, frames, cipher, dictionaries } = blob;
+  const { id, digest, digestAlgorithm, size, chunks, frames, cipher, whole, origin, dictionaries } = blob;
   return {
     id,
     digest,
@@ -40,6 +44,8 @@ export function ledgerOf(blob: Blob): Ledger {
     chunks,
     frames,
     ...(cipher && { cipher }),
+    ...(whole && { whole }),
+    ...(origin !== undefined && { origin }),
     dictionarySize: dictionaries?.length ?? 0,
     ...(dictionaries && { dictionaries }),
   };
@@ -54,7 +60,8 @@ export function checkTables(ledger: Ledger): void {
   const refuse = (field: string, index: number, why: string) =>
     corrupt(`tables of blob ${ledger.id}`, field, index, why);
   if (frames.codec.length < frames.count) throw refuse('frames.codec', 0, 'too short');
-  if (chunks.digest.length < chunks.count * DIGEST_SIZE) throw refuse('chunks.digest', 0, 'too short');
+  if (chunks.digest.length < chunks.count * digestSizeOf(ledger.digestAlgorithm))
+    throw refuse('chunks.digest', 0, 'too short');
   const covers = createCoverage(coverageLimit(frames));
   for (let i = 0; i < frames.count; i++) {
     if (!covers(frames.offset[i], frames.size[i]) || !Number.isSafeInteger(frames.offset[i]))
@@ -75,6 +82,11 @@ export function checkTables(ledger: Ledger): void {
     if (!(chunks.frameOffset[i] + chunks.size[i] <= frames.decodedSize[chunks.frame[i]]))
       throw refuse('chunks.frameOffset', i, 'behind the end of the frame');
   }
+}
+
+/** Bytes of the digest of a chunk. */
+export function digestSizeOf(algorithm: ChunkDigest): number {
+  return algorithm === 'none' ? 0 : DIGEST_SIZE;
 }
 
 /** The first row that breaks what the table promises. */

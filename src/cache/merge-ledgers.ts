@@ -1,7 +1,7 @@
 import { DIGEST_SIZE } from '../codec/digest.ts';
 import { coverageLimit, createCoverage } from '../image/coverage.ts';
 import type { ChunkTable, Cipher, ContextTable, FrameTable } from '../image/image.ts';
-import type { Ledger } from './ledger.ts';
+import { digestSizeOf, type Ledger } from './ledger.ts';
 
 /**
  * The union of two ledgers of one blob. Linear in both; 16,384 chunks take about 1 ms.
@@ -13,6 +13,7 @@ import type { Ledger } from './ledger.ts';
 export function mergeLedgers(a: Ledger, b: Ledger): Ledger | undefined {
   if (a.id !== b.id || a.digest !== b.digest || a.digestAlgorithm !== b.digestAlgorithm || a.size !== b.size)
     return undefined;
+  if (a.whole?.algorithm !== b.whole?.algorithm || a.whole?.hex !== b.whole?.hex) return undefined;
   if (!sameCipher(a.cipher, b.cipher) || (a.frames.contexts === undefined) !== (b.frames.contexts === undefined))
     return undefined;
   const limit = coverageLimit(a.frames);
@@ -26,7 +27,7 @@ export function mergeLedgers(a: Ledger, b: Ledger): Ledger | undefined {
   return {
     ...a,
     frames: newFrames ? pickFrames(a, b, frames) : a.frames,
-    chunks: pickChunks(a.chunks, b.chunks, chunks, place),
+    chunks: pickChunks(a.chunks, b.chunks, digestSizeOf(a.digestAlgorithm), chunks, place),
     // Those of frames that both have are kept twice then: builders make the same contexts, or quite other ones.
     dictionarySize: a.dictionarySize + (newFrames ? b.dictionarySize : 0),
     ...(newFrames && b.dictionaries && { dictionaries: b.dictionaries }),
@@ -95,7 +96,7 @@ function sameChunk(a: Ledger, i: number, b: Ledger, j: number): boolean {
   const one = a.chunks;
   const other = b.chunks;
   if (one.size[i] !== other.size[j] || one.frameOffset[i] !== other.frameOffset[j]) return false;
-  if (!sameDigest(one.digest, i, other.digest, j)) return false;
+  if (a.digestAlgorithm !== 'none' && !sameDigest(one.digest, i, other.digest, j)) return false;
   return sameFrame(a.frames, one.frame[i], b.frames, other.frame[j]);
 }
 
@@ -159,13 +160,13 @@ function pickContexts(a: ContextTable, b: ContextTable, base: number, picks: Int
   return table;
 }
 
-function pickChunks(a: ChunkTable, b: ChunkTable, picks: Int32Array, places: Places): ChunkTable {
+function pickChunks(a: ChunkTable, b: ChunkTable, width: number, picks: Int32Array, places: Places): ChunkTable {
   const count = picks.length;
   const table = {
     count,
     offset: new Float64Array(count),
     size: new Uint32Array(count),
-    digest: new Uint8Array(count * DIGEST_SIZE),
+    digest: new Uint8Array(count * width),
     frame: new Uint32Array(count),
     frameOffset: new Uint32Array(count),
   };
@@ -175,7 +176,7 @@ function pickChunks(a: ChunkTable, b: ChunkTable, picks: Int32Array, places: Pla
     const index = ofA ? picks[place] : -1 - picks[place];
     table.offset[place] = from.offset[index];
     table.size[place] = from.size[index];
-    table.digest.set(from.digest.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), place * DIGEST_SIZE);
+    table.digest.set(from.digest.subarray(index * width, (index + 1) * width), place * width);
     table.frame[place] = (ofA ? places.a : places.b)[from.frame[index]];
     table.frameOffset[place] = from.frameOffset[index];
   }

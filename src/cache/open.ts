@@ -97,6 +97,7 @@ function assemble(
     peek: blobs.peek,
     release: blobs.release,
     changed: blobs.changed,
+    settle: blobs.settle,
     refused: (blob, reason) => place.health.failed(`data of ${blob.key}`, reason),
     putImage: images.put,
     image: catalogue.image,

@@ -29,6 +29,8 @@ interface PersisterParts {
   map: ReadyMap;
   data: FileHandle;
   ready: ReadyFile;
+  /** Called when bits were cleared, before that is written. */
+  cleared(): Promise<void>;
   /** Called after each write: the moment to count bytes. */
   written(): Promise<void>;
 }
@@ -45,6 +47,7 @@ export function createPersister(parts: PersisterParts): Persister {
     const seen = countClears(map);
     const bits = readyBytes(map);
     if (seen !== clears) {
+      await parts.cleared();
       // A block that was cleared and set again has new data, which no sync has covered: nothing counts as synced.
       await writeSynced(disk, ready, new Uint8Array(bits.length));
       await writeCurrent(disk, ready, bits);

@@ -32,13 +32,15 @@ export async function recheck(
 ): Promise<RecheckResult> {
   const result = { right: 0, wrong: 0 };
   const { chunks } = ledger;
+  const { digestAlgorithm: algorithm } = ledger;
+  if (algorithm === 'none') return result;
   const buffer = Buffer.allocUnsafe(SLICE);
   for (let index = 0; index < chunks.count && !signal.aborted; index++) {
     const offset = chunks.offset[index];
     const size = chunks.size[index];
     if (!hasAnyBit(doubtful, offset / BLOCK_SIZE, Math.floor((offset + size - 1) / BLOCK_SIZE))) continue;
     if (isReady(map, offset, size)) continue;
-    const digest = await digestOnDisk(data, buffer, ledger.digestAlgorithm, offset, size, signal);
+    const digest = await digestOnDisk(data, buffer, algorithm, offset, size, signal);
     if (!digest) continue;
     if (digestEquals(chunks.digest, index, digest)) {
       setReady(map, offset, size);

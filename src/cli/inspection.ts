@@ -42,9 +42,9 @@ export interface BlobInspection {
   codecs: Record<string, number>;
 }
 
-export function inspectImage(opened: OpenedImage): Inspection {
+export function inspectImage(opened: OpenedImage, description: BootstrapDescription): Inspection {
   const { image, manifest } = opened;
-  const { size, flags, compressor, digester, chunkSize, buildTime, counts, blobs: described } = opened.description;
+  const { size, flags, compressor, digester, chunkSize, buildTime, counts, blobs: described } = description;
   const features = new Map(described.map((blob) => [blob.id, blob.features]));
   const blobs = image.blobs.map((blob) => inspectBlob(blob, features.get(blob.id) ?? []));
   return {
@@ -53,7 +53,7 @@ export function inspectImage(opened: OpenedImage): Inspection {
     digest: manifest.descriptor.digest,
     ...(opened.choice ? { choice: opened.choice } : {}),
     mediaType: manifest.descriptor.mediaType,
-    format: opened.description.format,
+    format: description.format,
     bootstrap: { size, flags, compressor, digester, chunkSize, buildTime, counts },
     layers: opened.layers.map((layer) => ({
       role: layerRole(layer),

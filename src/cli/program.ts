@@ -65,6 +65,7 @@ export function buildProgram(chosen: Chosen): Command {
         'by the kernel’s EROFS driver or as a FUSE tree (default: EROFS where the kernel can)',
       ).choices(['auto', 'erofs', 'fuse']),
     )
+    .option('--strict', 'of models: let a file be read only after all of it was checked')
     .option('--bootstrap <file>', 'mount this bootstrap; --config is then that of nydusd, and says where the blobs are')
     .option('--nydusd-config <file>', 'configuration of nydusd, where --config is that of nymph, or for a reference')
     .addHelpText(
@@ -156,8 +157,9 @@ export function buildProgram(chosen: Chosen): Command {
     .command('ls')
     .alias('list')
     .description('list mounts and images')
-    .addHelpText('after', examples(['nymph ls', 'nymph ls --json']))
-    .action(() => run(async (context) => (await import('./commands/ls.ts')).run(context)));
+    .option('--files <reference>', 'list the files of an image instead; needs no daemon')
+    .addHelpText('after', examples(['nymph ls', 'nymph ls --json', 'nymph ls --files registry.example/models/qwen:1']))
+    .action((options) => run(async (context) => (await import('./commands/ls.ts')).run(context, options)));
 
   program
     .command('status')

@@ -17,7 +17,9 @@
  *
  * Errors outside a stream: status 4xx/5xx with an ApiError.
  */
+import type { Standing } from '../cache/cache.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { Guarantee } from '../image/image.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
 import type { PreheatScope } from '../sources/dragonfly/manager.ts';
 
@@ -56,6 +58,8 @@ export interface MountOptions {
   prefetch?: 'none' | 'image' | 'all';
   /** By the kernel's EROFS driver, or as a tree in our FUSE file system; `auto`: by EROFS where the kernel can. */
   via?: 'auto' | 'erofs' | 'fuse';
+  /** Files without digests of chunks are read only after they were checked as a whole. */
+  strict?: boolean;
 }
 
 export interface MountRequest {
@@ -112,10 +116,13 @@ export interface VerifyRequest {
 }
 
 export interface VerifyResult {
+  /** A file whose chunks have no digests counts as one. */
   chunks: number;
   verified: number;
   /** Not in the cache (with `cachedOnly`). */
   absent: number;
+  /** Files that nothing can be compared with; absent where there is none. */
+  unverifiable?: number;
   /** Wrong in the cache and fetched again, right now. */
   repaired: number;
   /** Wrong, and no source had right bytes: `blob id:offset`. */
@@ -155,7 +162,18 @@ export interface ImageInfo {
   storedSize: number;
   mounts: string[];
   /** `traits`: `zran` (chunks are in a gzip layer), `encrypted`, `batch` (small chunks are stored together). */
-  blobs: { id: string; size: number; ready: number; storedSize: number; traits: string[] }[];
+  blobs: {
+    id: string;
+    size: number;
+    ready: number;
+    storedSize: number;
+    traits: string[];
+    guarantee: Guarantee;
+    /** What the check of the whole has found, where chunks have no digests. */
+    standing?: Standing;
+    /** A file that it holds, of files as they stand. */
+    path?: string;
+  }[];
   verifiable: boolean;
 }
 

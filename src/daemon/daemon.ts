@@ -99,7 +99,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     throw error;
   });
   const { driver } = connection;
-  const blobs = createServedBlobs(cache, driver, context);
+  const blobs = createServedBlobs(cache, driver, context, connection.dropPages);
   const startup = createStartup(blobs, pool, log);
   const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
   const opener = createImageOpener(

@@ -41,11 +41,13 @@ export function pruneRequest(body: unknown): PruneRequest {
 }
 
 function mountOptions(value: unknown): MountOptions {
-  const { platform, prefetch, via } = value === undefined ? {} : fields(value, 'options');
+  const { platform, prefetch, via, strict } = value === undefined ? {} : fields(value, 'options');
+  if (strict !== undefined && typeof strict !== 'boolean') throw wrong('strict', 'true or false');
   return {
     platform: optionalText(platform, 'platform'),
     prefetch: oneOf(PREFETCH, prefetch, 'prefetch'),
     via: oneOf(VIA, via, 'via'),
+    ...(strict !== undefined && { strict }),
   };
 }
 

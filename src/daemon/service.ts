@@ -4,7 +4,7 @@ import type { FetchContext } from '../fetch/context.ts';
 import { LATENCY_BOUNDS } from '../fetch/latencies.ts';
 import { bytesBySource, faultQuantiles, type SourceStatistics } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
-import type { OciDigest } from '../image/image.ts';
+import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
 import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
 import { readMounts } from '../mount/mountinfo.ts';
@@ -79,19 +79,22 @@ export function createService(parts: Parts): Service {
     platform: string | undefined,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-    nearby?: Nearby,
+    { nearby, strict = false }: { nearby?: Nearby; strict?: boolean } = {},
   ): Promise<{ image: AttachedImage; choice?: Choice }> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
-    const here = pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference)));
+    const here =
+      pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference), strict));
     if (here !== undefined) return { image: here };
     const found = await opener.resolve(reference, platform, progress, signal, nearby);
-    const cached = await openCached(found.digest, found.reference, () => found.source);
+    const cached = await openCached(found.digest, found.reference, () => found.source, strict);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };
     const opened = await found.open(progress, signal);
-    const image = await attach(opened, cache, blobs);
-    startup.watch(image, opened.startup);
+    if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);
+    for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
+    const image = await attach(opened, cache, blobs, strict);
+    if (opened.startup !== undefined) startup.watch(image, opened.startup);
     return { image, choice };
   }
 
@@ -100,11 +103,22 @@ export function createService(parts: Parts): Service {
     digest: OciDigest,
     reference: string,
     source: () => OpenSource,
+    strict: boolean,
   ): Promise<AttachedImage | undefined> {
     const known = cache.image(digest);
     if (known === undefined) return undefined;
+    if (strict)
+      requireDigests(
+        known.blobs.map(({ guarantee }) => guarantee ?? 'chunk'),
+        reference,
+      );
     try {
-      return await reattach({ ...known, reference }, cache, blobs, source(), context.pool);
+      const image = await reattach({ ...known, reference }, cache, blobs, source(), context.pool, strict);
+      if (image.blobs.every(({ cached }) => cached.standing !== 'wrong')) return image;
+      // Its source may have it right by now.
+      await image.release();
+      log('info', 'reading an image again', { image: reference, why: 'a file of it came wrong' });
+      return undefined;
     } catch (error) {
       const damaged = error instanceof NymphError && error.code === 'corrupt';
       log(damaged ? 'warn' : 'info', 'reading an image again', { image: reference, why: (error as Error).message });
@@ -120,13 +134,23 @@ export function createService(parts: Parts): Service {
   ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
-    const { image, choice } = await open(reference, request.options?.platform, progress, signal, container?.nearby);
+    const { platform, strict } = request.options ?? {};
+    const nearby = container?.nearby;
+    const { image, choice } = await open(reference, platform, progress, signal, { nearby, strict });
     const there = await mounts.find(directory);
-    const via = request.options?.via ?? 'auto';
-    if (there?.stored.digest === image.stored.digest && (via === 'auto' || via === there.stored.kind)) {
+    const isFiles = !image.stored.format.startsWith('rafs');
+    const via = request.options?.via ?? (isFiles ? 'fuse' : 'auto');
+    const isSame = there?.stored.digest === image.stored.digest && there.stored.strict === strict;
+    if (isSame && (via === 'auto' || via === there.stored.kind)) {
       // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
       await image.release();
       return { ...mountInfo(there, 'ok'), ...(choice ? { choice } : {}) };
+    }
+    if (isFiles && via === 'erofs') {
+      await image.release();
+      throw new NymphError('unsupported', `${reference} holds files as they stand, which EROFS cannot mount`, {
+        hint: 'Leave out --via: it is mounted by FUSE.',
+      });
     }
     const prefetch = request.options?.prefetch ?? parts.prefetch;
     if (prefetch !== 'none') startup.expect(image);
@@ -135,7 +159,7 @@ export function createService(parts: Parts): Service {
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
-      mounted = await mounts.add(image, directory, { via, allowDevices: container !== undefined });
+      mounted = await mounts.add(image, directory, { via, strict, allowDevices: container !== undefined });
     } catch (error) {
       await image.release();
       throw error;
@@ -169,8 +193,9 @@ export function createService(parts: Parts): Service {
 
   async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
     const sizes: ImageInfo['blobs'] = [];
-    for (const { key, id, size, storedSize, traits = [] } of stored.blobs) {
-      sizes.push({ id, storedSize, traits, ...((await cache.peek(key)) ?? { size, ready: 0 }) });
+    for (const { key, id, size, storedSize, traits = [], guarantee = 'chunk', path } of stored.blobs) {
+      const here = (await cache.peek(key)) ?? { size, ready: 0 };
+      sizes.push({ id, storedSize, traits, guarantee, ...(path !== undefined && { path }), ...here });
     }
     const sum = (pick: (blob: (typeof sizes)[number]) => number) =>
       sizes.reduce((total, blob) => total + pick(blob), 0);
@@ -208,6 +233,7 @@ export function createService(parts: Parts): Service {
     const { image: attached, choice } = await open(reference, request.platform, progress, signal);
     try {
       await fetchAll(attached, progress, signal);
+      await Promise.all(attached.blobs.map((blob) => blobs.checked(blob, signal)));
       const milliseconds = Math.round(performance.now() - begun);
       log('info', 'pulled', { image: reference, ms: milliseconds });
       const fetched = fetchedBytes() - before;
@@ -231,7 +257,7 @@ export function createService(parts: Parts): Service {
         ? (await open(target, request.platform, progress, signal)).image
         : await reattachMounted(mounted.image.stored, cache, blobs, opener.sources(mounted.stored.reference));
     try {
-      return await verifyImage(attached, request.cachedOnly === true, context, progress, signal);
+      return await verifyImage(attached, blobs, request.cachedOnly === true, context, progress, signal);
     } finally {
       await attached.release();
     }
@@ -266,8 +292,8 @@ export function createService(parts: Parts): Service {
       const known = cache.image(stored.digest);
       if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
       const source = opener.sources(stored.reference);
-      if (!living) return reattach(known, cache, blobs, source, context.pool);
-      const image = await reattachMounted(known, cache, blobs, source);
+      if (!living) return reattach(known, cache, blobs, source, context.pool, stored.strict);
+      const image = await reattachMounted(known, cache, blobs, source, stored.strict);
       // Its readers wait: they are served first.
       void inspect(known, stored.directory);
       return image;
@@ -310,6 +336,15 @@ function sourceStatus({
   const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
   const latencyMs = { p50, p95, bounds: LATENCY_BOUNDS, counts, sum };
   return { bytes, requests, errors, latencyMs, hedges: { won: hedgesWon, lost: hedgesLost }, ...(from && { from }) };
+}
+
+/** @throws NymphError `unsupported` if there are files that nothing can be compared with */
+function requireDigests(guarantees: readonly Guarantee[], reference: string): void {
+  const without = guarantees.filter((guarantee) => guarantee === 'none').length;
+  if (without > 0)
+    throw new NymphError('unsupported', `${without} files of ${reference} have no digest, so they cannot be checked`, {
+      hint: 'Mount it without --strict.',
+    });
 }
 
 function mountInfo({ stored }: ActiveMount, state: string): MountInfo {

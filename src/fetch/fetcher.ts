@@ -39,6 +39,8 @@ export interface Range {
 export function createFetcher(blob: CachedBlob, source: Source, context: FetchContext): BlobFetcher {
   const { policy, statistics } = context;
   const amplify = () => source.amplify ?? policy.amplify;
+  // Frames of files as they stand are large, and what is under way is sooner here than the same bytes once more.
+  const detour = blob.digestAlgorithm === 'none' ? policy.prefetchRequest : policy.detour;
   const flights = new Map<number, Flight>();
   const failures = createFailures();
   const streams = createStreams(policy.windowMax, blob.size);
@@ -139,7 +141,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
       return;
     }
     const queued = !run.started;
-    const far = flight.frame.offset - run.position > policy.detour;
+    const far = flight.frame.offset - run.position > detour;
     if (queued) run.flights.splice(run.flights.indexOf(flight), 1);
     // Under way but far off: a request of its own; whichever comes first counts.
     if (queued || far) requests.send([flight], 'demand');

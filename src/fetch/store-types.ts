@@ -1,4 +1,4 @@
-import type { Cipher, Codec, DigestAlgorithm } from '../image/image.ts';
+import type { ChunkDigest, Cipher, Codec } from '../image/image.ts';
 
 /** A chunk to be cut out of a decoded frame, checked, and written. */
 export interface StoreChunk {
@@ -32,7 +32,8 @@ export interface StoreFrame {
 export interface StoreJob {
   stored: ArrayBuffer;
   frames: StoreFrame[];
-  digestAlgorithm: DigestAlgorithm;
+  /** With `none` what was decoded counts as right: the whole is checked later. */
+  digestAlgorithm: ChunkDigest;
   /** 32 bytes for each chunk, in the order of the frames: one array travels, thousands of small ones would cost more than decoding. */
   digests: Uint8Array;
   /** Descriptor of the blob's data file, and its readiness map. */

@@ -36,6 +36,14 @@ export function isRemembered(fuseFd: number, ino: number): boolean {
   return isThere(fuseFd, message);
 }
 
+/** Has the kernel drop the pages of an inode: what is read of it next, also through a map, is asked for again. It waits for reads under way. */
+export function dropPages(fuseFd: number, ino: number): void {
+  const message = Buffer.alloc(InvalInode.SIZE);
+  putHeader(message, NOTIFY_INVAL_INODE);
+  message.writeUIntLE(ino, InvalInode.INO, 6);
+  isThere(fuseFd, message);
+}
+
 /**
  * Has the kernel drop the names of inodes where nothing uses them; those in a directory have to come before it.
  * @returns false where the kernel cannot (Linux before 6.18)

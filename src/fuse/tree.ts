@@ -156,11 +156,13 @@ function chunksOf(
     throw corrupt('EROFS inode', 'size', inode.offset + 8, 'chunk addresses behind the end of the bootstrap');
   load(start, chunks * ADDRESS_SIZE);
   const extents: Extent[] = [];
+  // RAFS has the upper bits of a chunk's index there. Trees of ours without a device table have many blobs and no index.
+  const mask = erofs.devices.length === 0 ? 0xffff : 0xff;
   let last: Extent | undefined;
   for (let position = offset, at = start; position < end; at += ADDRESS_SIZE) {
     const chunkEnd = Math.min(end, (Math.floor(position / chunkSize) + 1) * chunkSize);
     const block = view.getUint32(at + 4, true);
-    const ino = block === NULL_BLOCK ? ZEROS : blobs[(view.getUint16(at + 2, true) & 0xff) - 1];
+    const ino = block === NULL_BLOCK ? ZEROS : blobs[(view.getUint16(at + 2, true) & mask) - 1];
     if (ino === undefined) throw corrupt('RAFS chunk address', 'device', at + 2, 'there is no such blob');
     const place = ino === ZEROS ? 0 : block * BLOCK_SIZE + (position % chunkSize);
     const length = chunkEnd - position;

@@ -10,6 +10,16 @@
 
 export type DigestAlgorithm = 'sha256' | 'blake3';
 
+/** How the chunks of a blob are verified; `none`: only the whole is, where it has a {@link WholeDigest}. */
+export type ChunkDigest = DigestAlgorithm | 'none';
+
+/** The digest of a whole file: `git-sha1` is that of a git blob, over `blob <size>\0` and the content. */
+export interface WholeDigest {
+  readonly algorithm: 'sha256' | 'git-sha1';
+  /** 64 or 40 lower-case hex characters. */
+  readonly hex: string;
+}
+
 /** Names as in `reference` of RAFS: `lz4_block` is a raw LZ4 block without frame or length. */
 export type Codec = 'none' | 'lz4_block' | 'gzip' | 'zstd';
 export const CODECS: readonly Codec[] = ['none', 'lz4_block', 'gzip', 'zstd'];
@@ -68,7 +78,7 @@ export interface ChunkTable {
   readonly offset: Float64Array;
   /** Uncompressed bytes, at least 1. */
   readonly size: Uint32Array;
-  /** 32 bytes a chunk: digest of the uncompressed bytes. */
+  /** 32 bytes a chunk: digest of the uncompressed bytes. Empty where chunks have none. */
   readonly digest: Uint8Array;
   /** Index into the blob's frames. */
   readonly frame: Uint32Array;
@@ -81,17 +91,26 @@ export interface Blob {
   readonly id: string;
   /** The object that holds the frames, as its source names it. */
   readonly digest: OciDigest;
-  /** Bytes of the flat file: the uncompressed size, rounded up to {@link BLOCK_SIZE}. */
+  /** Bytes of the flat file: the uncompressed size, rounded up to {@link BLOCK_SIZE}; of a model's file its own. */
   readonly size: number;
   /** Bytes of the stored object, or of its data region where the object's size is not known. */
   readonly storedSize: number;
-  readonly digestAlgorithm: DigestAlgorithm;
+  readonly digestAlgorithm: ChunkDigest;
   readonly chunks: ChunkTable;
   readonly frames: FrameTable;
   /** The bytes that `frames.contexts` refers to; with contexts only. Up to 32 MiB for each GB of a layer. */
   readonly dictionaries?: Uint8Array;
   /** The frames are encrypted with this. */
   readonly cipher?: Cipher;
+  /** Of the flat file, where its chunks have no digests of their own. */
+  readonly whole?: WholeDigest;
+  /**
+   * Who answers for chunks without digests until the whole is checked: 64 hex characters that name the place they come
+   * from. What has come from one place is not shown to who trusts another.
+   */
+  readonly origin?: string;
+  /** How the source finds the object, where its digest does not say: opaque to all others, without secrets. */
+  readonly location?: string;
 }
 
 /** AES-128-XTS; the unit is a whole frame. */
@@ -110,8 +129,11 @@ export interface BlobRange {
   length: number;
 }
 
+/** The last three are files that stand in their registry or hub as they are: models, mostly. */
+export type ImageFormat = 'rafs-v5' | 'rafs-v6' | 'modelpack' | 'artifact' | 'hub';
+
 export interface Image {
-  readonly format: 'rafs-v5' | 'rafs-v6';
+  readonly format: ImageFormat;
   /** Builder's chunk size in bytes. */
   readonly chunkSize: number;
   readonly inodes: number;
@@ -119,8 +141,19 @@ export interface Image {
   readonly blobs: readonly Blob[];
   /** Ranges that the builder asked to be fetched first; empty where none. `'all'` = the whole image. */
   readonly prefetch: readonly BlobRange[] | 'all';
-  /** True if a chunk digest exists for every byte that a reader can reach. */
+  /** True if a chunk digest exists for every byte that a reader can reach. See {@link Guarantee} for others. */
   readonly verifiable: boolean;
+}
+
+/**
+ * What is sure of the bytes of a blob that a reader gets: `chunk`, they were verified before; `file`, the whole is as
+ * soon as it is here; `none`, there is nothing to compare with.
+ */
+export type Guarantee = 'chunk' | 'file' | 'none';
+
+export function guaranteeOf({ digestAlgorithm, whole }: Pick<Blob, 'digestAlgorithm' | 'whole'>): Guarantee {
+  if (digestAlgorithm !== 'none') return 'chunk';
+  return whole === undefined ? 'none' : 'file';
 }
 
 /** What is particular about how a blob is stored. */

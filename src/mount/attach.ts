@@ -2,7 +2,7 @@ import type { Cache, StoredImage } from '../cache/cache.ts';
 import { coveredBlocks } from '../cache/readiness.ts';
 import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
-import { blobTraits } from '../image/image.ts';
+import { blobTraits, guaranteeOf } from '../image/image.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { checkBootstrap } from './bootstrap.ts';
 import type { OpenedImage, OpenSource } from './open.ts';
@@ -22,11 +22,19 @@ export interface AttachedImage {
   onRelease(callback: () => void | Promise<void>): void;
 }
 
-/** Opens the cache entries of an image that was just read, keeps its bootstrap, and serves its blobs. */
-export async function attach(opened: OpenedImage, cache: Cache, served: ServedBlobs): Promise<AttachedImage> {
+/**
+ * Opens the cache entries of an image that was just read, keeps its bootstrap, and serves its blobs.
+ * @param strict files without digests of chunks are read only after the whole is found right
+ */
+export async function attach(
+  opened: OpenedImage,
+  cache: Cache,
+  served: ServedBlobs,
+  strict = false,
+): Promise<AttachedImage> {
   const { image } = opened;
   const blobs = await serveAll(image.blobs, served, async (blob) => {
-    return served.serve(await cache.open(blob), opened.source(blob));
+    return served.serve(await cache.open(blob), opened.source(blob), strict);
   });
   try {
     const stored: StoredImage = {
@@ -42,6 +50,9 @@ export async function attach(opened: OpenedImage, cache: Cache, served: ServedBl
         size: blob.size,
         storedSize: blob.storedSize,
         traits: blobTraits(blob),
+        guarantee: guaranteeOf(blob),
+        ...(blob.location !== undefined && { location: blob.location }),
+        ...(opened.paths && { path: opened.paths[i] }),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
@@ -65,9 +76,10 @@ export async function reattach(
   served: ServedBlobs,
   source: OpenSource,
   pool: ThreadPool,
+  strict = false,
 ): Promise<AttachedImage> {
   await checkBootstrap(stored, cache, pool);
-  return reattachMounted(stored, cache, served, source);
+  return reattachMounted(stored, cache, served, source, strict);
 }
 
 /** The same for an image that the kernel has mounted already, which needs its blobs whatever became of the bootstrap. */
@@ -76,12 +88,13 @@ export async function reattachMounted(
   cache: Cache,
   served: ServedBlobs,
   source: OpenSource,
+  strict = false,
 ): Promise<AttachedImage> {
   const blobs = await serveAll(stored.blobs, served, async (blob) => {
     const cached = await cache.reopen(blob.key);
     if (cached === undefined)
       throw new NymphError('cache', `blob ${blob.key} of ${stored.reference} is gone from the cache`);
-    return served.serve(cached, source(blob));
+    return served.serve(cached, source(blob), strict);
   });
   return attached(stored, blobs, cache.bootstrapPath(stored.digest), served);
 }

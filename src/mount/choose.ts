@@ -12,6 +12,7 @@ import {
   selectManifest,
 } from '../sources/platform.ts';
 import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
+import { type FilesKind, filesKind } from './files.ts';
 
 /** The manifest that a reference comes to. */
 export interface ChosenImage {
@@ -20,6 +21,8 @@ export interface ChosenImage {
   manifest: Manifest;
   layers: Descriptor[];
   choice?: Choice;
+  /** What it holds, if it is no image of a container. */
+  files?: FilesKind;
 }
 
 /** Referrers that are looked at: anybody who may push can add some. */
@@ -39,6 +42,7 @@ export async function chooseImage(
 ): Promise<ChosenImage> {
   const { named, manifest, entries, entry, wanted } = await manifestOf(from, platform, selectManifest, signal);
   const image = withLayers(named, manifest, from.reference);
+  if (image.files !== undefined) return image;
   if (!isNydusImage(image.layers)) return nydusFor(from, image, pinned, signal);
   const ordinary = entries.filter((other) => !isNydusDescriptor(other));
   const sibling = ordinary.length === 0 ? undefined : selectOrNone(ordinary, wanted);
@@ -109,5 +113,7 @@ function selectOrNone(descriptors: readonly Descriptor[], platform: Platform): D
 function withLayers(named: Manifest, manifest: Manifest, name: string): ChosenImage {
   const { layers } = parseJsonObject(manifest.bytes, name);
   if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
-  return { named, manifest, layers: layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`)) };
+  const parsed = layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`));
+  const files = filesKind(manifest, parsed, name);
+  return { named, manifest, layers: parsed, ...(files && { files }) };
 }

@@ -36,6 +36,8 @@ export interface AddOptions {
   via?: MountKind | 'auto';
   /** Device nodes work: for the roots of containers, where the runtime guards them. */
   allowDevices?: boolean;
+  /** As it was attached. */
+  strict?: boolean;
 }
 
 /** Opens an image that the catalogue knows. @param living the kernel has it mounted */
@@ -52,13 +54,13 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
   const lingering = createLingering(cache, (stored) => ways[stored.kind].isUsed(stored), log);
 
   async function add(image: AttachedImage, wanted: string, options: AddOptions = {}): Promise<ActiveMount> {
-    const { via = 'auto', allowDevices } = options;
+    const { via = 'auto', allowDevices, strict } = options;
     const directory = await mountPoint(wanted);
     return alone(directory, async () => {
       const known = await find(directory);
       if (known !== undefined) throw inUse(directory, known.stored.reference);
       const { reference, digest } = image.stored;
-      const wish = { directory, reference, digest, since: Date.now(), allowDevices };
+      const wish = { directory, reference, digest, since: Date.now(), allowDevices, strict };
       if (via !== 'auto') return make(image, { ...wish, kind: via });
       try {
         return await make(image, { ...wish, kind: 'erofs' });

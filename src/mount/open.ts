@@ -14,6 +14,7 @@ import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/
 import type { Descriptor, Manifest, Repository, Source } from '../sources/source.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { chooseImage } from './choose.ts';
+import { FILES, type FilesKind, listFiles } from './files.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
 
@@ -44,7 +45,7 @@ export interface ImageOpener {
 type Report = (progress: Progress) => void;
 
 /** Where the blobs of an image come from. */
-export type OpenSource = (blob: { digest: OciDigest }) => Source;
+export type OpenSource = (blob: { digest: OciDigest; location?: string }) => Source;
 
 export interface FoundImage {
   /** In full form. */
@@ -55,6 +56,8 @@ export interface FoundImage {
   manifest: Manifest;
   layers: Descriptor[];
   choice?: Choice;
+  /** Its layers are files as they stand. */
+  files?: FilesKind;
   source: OpenSource;
   /**
    * Reads and checks the bootstrap.
@@ -67,8 +70,12 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   image: Image;
   bootstrap: Uint8Array;
   bootstrapDigest: OciDigest;
-  description: BootstrapDescription;
-  startup: StartupFiles;
+  /** Of a Nydus image. */
+  description?: BootstrapDescription;
+  startup?: StartupFiles;
+  /** Of files as they stand: a path for each blob, and what is odd. */
+  paths?: string[];
+  warnings?: string[];
 }
 
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */
@@ -98,6 +105,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
       ...base,
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
+        if (chosen.files !== undefined) return { ...base, ...(await openFiles(chosen.files, layers, from.reference)) };
         report({ stage: 'reading bootstrap' });
         if (from.kind === 'registry') connectAhead(from, layers, openSignal);
         const fetchRange = (range: ObjectRange) => readRange(from, range, openSignal);
@@ -108,6 +116,11 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
         return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
       },
     };
+  }
+
+  async function openFiles(kind: FilesKind, layers: Descriptor[], reference: string) {
+    const list = listFiles(kind, layers, reference);
+    return pool.run(FILES, { list, name: reference });
   }
 
   const opener: ImageOpener = {
@@ -139,7 +152,7 @@ function connectAhead(from: Repository, layers: Descriptor[], signal: AbortSigna
 
 /** Without the size: that of a blob from a chunk dictionary is its builder's guess. */
 function sourceOf(from: Repository): OpenSource {
-  return ({ digest }) => from.open({ digest });
+  return ({ digest, location }) => from.open({ digest, ...(location !== undefined && { location }) });
 }
 
 async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {

@@ -4,43 +4,53 @@ import type { Cache, CachedBlob } from '../cache/cache.ts';
 import { clearReady, isReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
-import { type BlobFetcher, createFetcher } from '../fetch/fetcher.ts';
+import { createFetcher } from '../fetch/fetcher.ts';
 import type { LooseChunk } from '../fetch/flight.ts';
 import type { Driver } from '../fuse/driver.ts';
-import { type Alternatives, createAlternatives } from '../sources/alternatives.ts';
+import { createAlternatives } from '../sources/alternatives.ts';
 import type { Source } from '../sources/source.ts';
+import type { Entry, ServedBlob } from './served-entry.ts';
+import { createWholes, type WholeCheck } from './wholes.ts';
 
-/** A blob that is open: cached, fetched, and visible to the FUSE driver. Shared by all mounts and pulls that use it. */
-export interface ServedBlob {
-  readonly cached: CachedBlob;
-  readonly fetcher: BlobFetcher;
-}
+export type { ServedBlob } from './served-entry.ts';
 
 export interface ServedBlobs {
-  /** Serves an open cache entry, which it takes over, from `source` too; each `serve` needs one `release`. */
-  serve(cached: CachedBlob, source: Source): Promise<ServedBlob>;
+  /**
+   * Serves an open cache entry, which it takes over, from `source` too; each `serve` needs one `release`.
+   * @param strict nothing of it is read before the whole is found right; for as long as one of its users wants that
+   */
+  serve(cached: CachedBlob, source: Source, strict?: boolean): Promise<ServedBlob>;
   release(served: ServedBlob): Promise<void>;
   byIno(ino: number): ServedBlob | undefined;
   list(): ServedBlob[];
+  /** Waits for the check of a complete file whose chunks have no digests. @throws NymphError `corrupt` if it is wrong */
+  checked(served: ServedBlob, signal: AbortSignal): Promise<void>;
+  /** Hashes a complete file whose chunks have no digests; one that is wrong is fetched once more. */
+  recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck>;
   /** Bytes of the blob, fetched first where they are not here. */
   read(served: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]>;
 }
 
-interface Entry extends ServedBlob {
-  readonly sources: Alternatives;
-  /** What `serve` has given out, and how to take its source away. */
-  users: Map<ServedBlob, () => void>;
-  /** Reads of the descriptor that are under way in this thread's pool. */
-  reads: Set<Promise<unknown>>;
-  closing: Promise<void> | undefined;
-}
-
 const readFd = promisify(readFile);
 
-export function createServedBlobs(cache: Cache, driver: Driver, context: FetchContext): ServedBlobs {
+/** @param dropPages has the kernel forget what it has read of a blob */
+export function createServedBlobs(
+  cache: Cache,
+  driver: Driver,
+  shared: FetchContext,
+  dropPages: (cached: CachedBlob) => Promise<void> = async () => {},
+): ServedBlobs {
   const entries = new Map<number, Entry>();
+  const context: FetchContext = {
+    ...shared,
+    changed(blob) {
+      shared.changed(blob);
+      wholes.changed(blob);
+    },
+  };
+  const wholes = createWholes(cache, driver, context, dropPages);
 
-  async function serve(cached: CachedBlob, source: Source): Promise<ServedBlob> {
+  async function serve(cached: CachedBlob, source: Source, strict = false): Promise<ServedBlob> {
     let known = entries.get(cached.ino);
     while (known?.closing !== undefined) {
       // Who closes it hears of what goes wrong there.
@@ -48,6 +58,7 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
       known = entries.get(cached.ino);
     }
     const entry = known ?? open(cached);
+    if (strict) await wholes.hide(entry);
     const served: ServedBlob = { cached: entry.cached, fetcher: entry.fetcher };
     entry.users.set(served, entry.sources.add(source));
     // The entry holds one reference on the cache for all its users.
@@ -60,7 +71,7 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     const fetcher = createFetcher(cached, sources.source, context);
     const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined };
     entries.set(cached.ino, entry);
-    driver.register({ ino: cached.ino, size: cached.size, fd: cached.fd, ready: cached.ready });
+    wholes.admit(entry);
     return entry;
   }
 
@@ -79,6 +90,7 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     try {
       await entry.fetcher.close();
       await driver.unregister(entry.cached.ino);
+      await wholes.leave(entry);
       // The descriptor's number may soon mean another file.
       await Promise.allSettled(entry.reads);
     } finally {
@@ -96,17 +108,13 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     return reading;
   }
 
-  async function readBlob(
-    served: ServedBlob,
-    offset: number,
-    length: number,
-    signal: AbortSignal,
-  ): Promise<Uint8Array[]> {
-    const { cached, fetcher } = served;
+  async function readBlob(entry: Entry, offset: number, length: number, signal: AbortSignal): Promise<Uint8Array[]> {
+    const { cached } = entry;
+    await wholes.mayRead(entry, signal);
     const count = Math.max(0, Math.min(length, cached.size - offset));
     if (count === 0) return [];
     for (let attempt = 0; ; attempt++) {
-      const loose = isReady(cached.ready, offset, count) ? [] : await fetcher.need(offset, count, signal);
+      const loose = isReady(cached.ready, offset, count) ? [] : await needed(entry, offset, count, signal);
       const bytes = Buffer.allocUnsafe(count);
       const got = await readLocal(cached, bytes, offset);
       if (got === count || covered(loose, offset + got, count - got)) {
@@ -124,6 +132,16 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     }
   }
 
+  async function needed(entry: Entry, offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]> {
+    try {
+      return await entry.fetcher.need(offset, length, signal);
+    } catch (error) {
+      // A file that was found wrong meanwhile is fetched no more, which says less than why.
+      await wholes.mayRead(entry, signal);
+      throw error;
+    }
+  }
+
   async function readLocal(cached: CachedBlob, bytes: Buffer, offset: number): Promise<number> {
     try {
       const { bytesRead } = await readFd(cached.fd, bytes, 0, bytes.length, offset);
@@ -138,6 +156,8 @@ export function createServedBlobs(cache: Cache, driver: Driver, context: FetchCo
     release,
     byIno: (ino) => entries.get(ino),
     list: () => [...entries.values()],
+    checked: wholes.checked,
+    recheck: wholes.recheck,
     read,
   };
 }

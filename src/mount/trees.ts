@@ -5,6 +5,7 @@ import { type Driver, TREE_GRAIN } from '../fuse/driver.ts';
 import { grainsOf } from '../fuse/forest.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { AttachedImage } from './attach.ts';
+import type { BlobUse } from './drop-pages-job.ts';
 
 /** The trees that the FUSE driver serves: one for each image, while somebody uses it. */
 export interface Trees {
@@ -12,6 +13,8 @@ export interface Trees {
   serve(image: AttachedImage): Promise<number>;
   /** Those that are served now. */
   list(): number[];
+  /** The trees that have files in a blob. */
+  using(cached: { ino: number }): BlobUse[];
   /** True if more than one image is released before the tree goes. */
   isShared(first: number): boolean;
 }
@@ -20,6 +23,9 @@ interface Entry {
   readonly opened: Promise<{ first: number; bootstrap: FileHandle }>;
   first: number | undefined;
   users: number;
+  /** Of its blobs, in the order of the device table. */
+  readonly inos: readonly number[];
+  readonly path: string;
 }
 
 export function createTrees(cache: Cache, driver: Driver): Trees {
@@ -29,7 +35,8 @@ export function createTrees(cache: Cache, driver: Driver): Trees {
     const { digest } = image.stored;
     let entry = entries.get(digest);
     if (entry === undefined) {
-      entry = { opened: begin(image), first: undefined, users: 0 };
+      const inos = image.blobs.map(({ cached }) => cached.ino);
+      entry = { opened: begin(image), first: undefined, users: 0, inos, path: image.bootstrap };
       entries.set(digest, entry);
     }
     const served = entry;
@@ -78,6 +85,11 @@ export function createTrees(cache: Cache, driver: Driver): Trees {
 
   return {
     serve,
+    using: ({ ino }) =>
+      [...entries.values()].flatMap(({ first, path, inos }) => {
+        const device = inos.indexOf(ino) + 1;
+        return first === undefined || device === 0 ? [] : { first, bootstrap: path, device };
+      }),
     isShared: (first) => [...entries.values()].some((entry) => entry.first === first && entry.users > 1),
     list: () => [...entries.values()].flatMap(({ first }) => first ?? []),
   };

@@ -2,11 +2,11 @@ import { clearReady, isReady } from '../cache/ready-map.ts';
 import type { Progress, VerifyResult } from '../daemon/api.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { cancelled } from '../fetch/gate.ts';
-import type { ChunkTable } from '../image/image.ts';
+import type { ChunkTable, DigestAlgorithm } from '../image/image.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
-import type { AttachedImage } from './attach.ts';
-import type { ServedBlob } from './served.ts';
+import { type AttachedImage, isComplete } from './attach.ts';
+import type { ServedBlob, ServedBlobs } from './served.ts';
 import type { VerifyOutcome, VerifyRequest } from './verify-job.ts';
 
 const VERIFY = jobBeside<VerifyRequest, VerifyOutcome>(import.meta.url, 'verify-job');
@@ -19,6 +19,7 @@ const SLICE_BYTES = 8 << 20;
  */
 export async function verifyImage(
   image: AttachedImage,
+  blobs: ServedBlobs,
   cachedOnly: boolean,
   context: FetchContext,
   progress: (progress: Progress) => void,
@@ -29,10 +30,16 @@ export async function verifyImage(
   const total = image.stored.blobs.reduce((sum, blob) => sum + blob.size, 0);
   for (const blob of image.blobs) {
     const { cached } = blob;
-    const chunks = cached.chunks;
+    const { chunks, digestAlgorithm } = cached;
+    if (digestAlgorithm === 'none') {
+      progress({ stage: 'verifying', done: result.bytes, total });
+      await verifyWhole(blob, blobs, cachedOnly, result, signal);
+      continue;
+    }
     result.chunks += chunks.count;
     const check = await checkBlob(
       blob,
+      digestAlgorithm,
       context.pool,
       (bytes) => progress({ stage: 'verifying', done: result.bytes + bytes, total }),
       signal,
@@ -67,6 +74,34 @@ export async function verifyImage(
   return { ...result, milliseconds: Math.round(performance.now() - begun) };
 }
 
+/** A file whose chunks have no digests counts as one chunk, which is here or is not. */
+async function verifyWhole(
+  blob: ServedBlob,
+  blobs: ServedBlobs,
+  cachedOnly: boolean,
+  result: VerifyResult,
+  signal: AbortSignal,
+): Promise<void> {
+  const { cached } = blob;
+  result.chunks++;
+  if (cached.standing !== 'wrong' && !isComplete(blob)) {
+    if (cachedOnly) {
+      result.absent++;
+      return;
+    }
+    await fetchedAll(blob, signal);
+  }
+  if (cached.whole === undefined) {
+    result.unverifiable = (result.unverifiable ?? 0) + 1;
+    return;
+  }
+  const found = cached.standing === 'wrong' || !isComplete(blob) ? 'bad' : await blobs.recheck(blob, signal);
+  result.bytes += cached.size;
+  if (found === 'right') result.verified++;
+  else if (found === 'repaired') result.repaired++;
+  else result.bad.push(`${cached.key}:0`);
+}
+
 /** False if no source has right bytes for the range. */
 async function fetched(blob: ServedBlob, offset: number, length: number, signal: AbortSignal): Promise<boolean> {
   try {
@@ -89,6 +124,7 @@ async function fetchedAll(blob: ServedBlob, signal: AbortSignal): Promise<void> 
 /** Checks what is here of a blob, a slice at a time: so that it can be followed, and ended. Positions are those of the table. */
 async function checkBlob(
   { cached }: ServedBlob,
+  digestAlgorithm: DigestAlgorithm,
   pool: ThreadPool,
   progress: (bytes: number) => void,
   signal: AbortSignal,
@@ -103,7 +139,7 @@ async function checkBlob(
       {
         fd: cached.fd,
         ready: cached.ready.words.buffer,
-        digestAlgorithm: cached.digestAlgorithm,
+        digestAlgorithm,
         offset: chunks.offset.slice(start, end),
         size: chunks.size.slice(start, end),
         digest: chunks.digest.slice(32 * start, 32 * end),

@@ -81,6 +81,13 @@ export function formatReference(reference: Reference): string {
   return start + (reference.tag ? `:${reference.tag}` : '') + (reference.digest ? `@${reference.digest}` : '');
 }
 
+/** What a reference names but for the tag and digest: registry and repository, a layout, a folder. */
+export function placeOf(reference: Reference): string {
+  if (reference.kind !== 'registry' && reference.kind !== 'layout') return formatReference(reference);
+  const { tag: _tag, digest: _digest, ...place } = reference;
+  return formatReference(place);
+}
+
 /** The digest that a reference fixes its image to, if it does. */
 export function pinnedDigest(reference: Reference): OciDigest | undefined {
   if (reference.kind === 'nydusd')

@@ -66,8 +66,11 @@ export interface Repository {
   referrers?(digest: OciDigest, signal: AbortSignal): Promise<Descriptor[]>;
   /** A whole object of at most `limit` bytes, verified against its digest. */
   get(descriptor: Pick<Descriptor, 'digest' | 'size'>, limit: number, signal: AbortSignal): Promise<Uint8Array>;
-  /** Opens a large object for range reads. No request is made before the first `read`. */
-  open(descriptor: { digest: OciDigest; size?: number }): Source;
+  /**
+   * Opens a large object for range reads. No request is made before the first `read`.
+   * @param descriptor `location`: as the repository's own listing gave it, where its digest does not lead to it
+   */
+  open(descriptor: { digest: OciDigest; size?: number; location?: string }): Source;
   /** Ends idle connections. */
   close(): Promise<void>;
 }

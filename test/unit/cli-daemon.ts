@@ -78,7 +78,16 @@ export const IMAGE: ImageInfo = {
   ready: 2 ** 20,
   storedSize: 2 ** 20,
   mounts: ['/mnt/app'],
-  blobs: [{ id: 'cd'.repeat(32), size: 3 * 2 ** 20, ready: 2 ** 20, storedSize: 2 ** 20, traits: ['zran'] }],
+  blobs: [
+    {
+      id: 'cd'.repeat(32),
+      size: 3 * 2 ** 20,
+      ready: 2 ** 20,
+      storedSize: 2 ** 20,
+      traits: ['zran'],
+      guarantee: 'chunk',
+    },
+  ],
   verifiable: true,
 };
 

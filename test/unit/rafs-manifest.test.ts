@@ -35,7 +35,6 @@ test('what is not served is refused by its name', () => {
     [/format version "8"/, [bootstrap('8')]],
     [/ocicrypt/, [layer(BLOB), layer(`${TAR}+encrypted`, { 'nydus-bootstrap': 'true', 'nydus-fs-version': '6' })]],
     [/ocicrypt/, [layer(BLOB), layer(TAR, { 'org.opencontainers.image.enc.keys.jwe': 'e30=' })]],
-    [/ModelPack/, [layer('application/vnd.cncf.model.weight.v1.raw')]],
   ];
   for (const [message, layers] of cases)
     assert.throws(() => bootstrapLayer(layers), { name: 'NymphError', code: 'unsupported', message });

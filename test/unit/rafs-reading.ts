@@ -23,7 +23,7 @@ import { eachChunk } from '../../src/formats/rafs/chunk-addresses.ts';
 import { chunkInfoFromBlob, chunkInfoRange } from '../../src/formats/rafs/chunk-info.ts';
 import type { BlobRecords } from '../../src/formats/rafs/chunk-records.ts';
 import type { BuiltImage } from '../../src/formats/rafs/write/build.ts';
-import { type Blob, CODECS, type Image } from '../../src/image/image.ts';
+import { type Blob, CODECS, type DigestAlgorithm, type Image } from '../../src/image/image.ts';
 import { type Row, show } from '../manifest/rows.ts';
 
 /** Bytes `[offset, offset + length)` of a blob's object. */
@@ -113,7 +113,7 @@ export function readChunk(blob: Blob, chunk: number, read: ReadStored): Uint8Arr
   const decoded = readFrame(blob, frame, read);
   const start = chunks.frameOffset[chunk];
   const bytes = decoded.subarray(start, start + chunks.size[chunk]);
-  if (!digestEquals(chunks.digest, chunk, digestOf(blob.digestAlgorithm, bytes))) {
+  if (!digestEquals(chunks.digest, chunk, digestOf(blob.digestAlgorithm as DigestAlgorithm, bytes))) {
     throw new Error(`chunk ${chunk} of blob ${blob.id} has another digest`);
   }
   return bytes;

@@ -1,5 +1,6 @@
 import { formatSize } from '../../daemon/units.ts';
 import type { Context } from '../context.ts';
+import { filesText, inspectFiles } from '../files-inspection.ts';
 import { type BlobInspection, type Inspection, inspectImage } from '../inspection.ts';
 import { openImage } from '../open-image.ts';
 import { coloured, count, fields, plural, table } from '../text.ts';
@@ -7,7 +8,12 @@ import { coloured, count, fields, plural, table } from '../text.ts';
 /** `nymph inspect`: reads the manifest and the bootstrap, no data; in this process. */
 export async function run(context: Context, reference: string, options: { platform?: string }): Promise<undefined> {
   const opened = await openImage(context, reference, options.platform);
-  const inspection = inspectImage(opened);
+  if (opened.description === undefined) {
+    const files = inspectFiles(opened);
+    context.print(files, () => filesText(files));
+    return;
+  }
+  const inspection = inspectImage(opened, opened.description);
   context.print(inspection, () => inspectionText(inspection));
 }
 

@@ -5,8 +5,9 @@ import { percent, table } from '../text.ts';
 
 const HEADING = ['REFERENCE', 'DIRECTORY', 'KIND', 'READY', 'SIZE', 'STATE', 'DIGEST'];
 
-/** `nymph ls`: one row for each mount, and one for each image that is mounted nowhere. */
-export async function run(context: Context): Promise<undefined> {
+/** `nymph ls`: one row for each mount, and one for each image that is mounted nowhere; or the files of one. */
+export async function run(context: Context, options: { files?: string }): Promise<undefined> {
+  if (options.files !== undefined) return (await import('./ls-files.ts')).run(context, options.files);
   const client = await context.daemon();
   const [mounts, images] = await Promise.all([client.mounts(), client.images()]);
   context.print({ mounts, images }, () => (mounts.length + images.length === 0 ? '' : listText(mounts, images)));

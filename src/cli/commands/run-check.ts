@@ -2,6 +2,7 @@ import { NymphError } from '../../errors.ts';
 import { EXIT, type ExitCode } from '../../exit-status.ts';
 import { blobTraits } from '../../image/image.ts';
 import type { Context } from '../context.ts';
+import { FILES_FORMAT } from '../files-inspection.ts';
 import { type OpenedImage, openImage } from '../open-image.ts';
 import { choiceText, coloured, plural, printable } from '../text.ts';
 
@@ -33,6 +34,8 @@ export async function run(
 }
 
 export function lazyReason({ image, description }: OpenedImage): string {
+  if (description === undefined)
+    return `${FILES_FORMAT[image.format] ?? image.format}, ${plural(image.blobs.length, 'file')}, by nymph mount`;
   const trust = image.verifiable ? 'every chunk verified' : 'not every chunk can be verified';
   const traits = [...new Set(image.blobs.flatMap(blobTraits))];
   const particular = traits.length === 0 ? '' : ` (${traits.join(', ')})`;

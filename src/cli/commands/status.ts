@@ -119,8 +119,8 @@ function snapshotRows({ active, layers }: SnapshotsStatus): [string, string][] {
 
 function imageText(image: ImageInfo): string {
   const blobs = image.blobs.map((blob): [string, string] => [
-    blob.id.slice(0, 12),
-    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored${traits(blob.traits)}`,
+    blob.path ?? blob.id.slice(0, 12),
+    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored${traits(blob.traits)}${checkText(blob)}`,
   ]);
   return [
     fields([
@@ -130,11 +130,27 @@ function imageText(image: ImageInfo): string {
       ['inodes', count(image.inodes)],
       ['ready', `${percent(image.ready, image.size)}: ${formatSize(image.ready)} of ${formatSize(image.size)}`],
       ['stored', formatSize(image.storedSize)],
-      ['verifiable', image.verifiable ? 'yes: every chunk has a digest' : 'no: some chunks have no digest'],
+      ['verifiable', verifiableText(image)],
       ['mounts', image.mounts.length === 0 ? 'none' : image.mounts.join(', ')],
     ]),
     section('blobs', blobs),
   ].join('\n');
+}
+
+function verifiableText({ verifiable, blobs }: ImageInfo): string {
+  if (verifiable) return 'yes: every chunk has a digest';
+  const by = (guarantee: string) => blobs.filter((blob) => blob.guarantee === guarantee).length;
+  if (by('file') + by('none') === 0) return 'no: some chunks have no digest';
+  const parts = [`${count(by('chunk'))} before they are read`, `${count(by('file'))} once they are complete`];
+  if (by('none') > 0) parts.push(`${count(by('none'))} never: they have no digest`);
+  return `files: ${parts.join(', ')}`;
+}
+
+function checkText({ guarantee, standing }: ImageInfo['blobs'][number]): string {
+  if (guarantee === 'none') return ', no digest';
+  if (guarantee === 'chunk') return '';
+  if (standing === 'wrong') return ', WRONG: reads fail';
+  return standing === 'right' ? ', checked' : ', not checked yet';
 }
 
 function traits(list: readonly string[]): string {

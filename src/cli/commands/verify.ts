@@ -38,6 +38,7 @@ function resultText(result: VerifyResult): string {
     `${count(result.verified)} of ${plural(result.chunks, 'chunk')} right (${formatSize(result.bytes)} checked)`,
   ];
   if (result.repaired > 0) parts.push(`${count(result.repaired)} were wrong and are repaired`);
+  if (result.unverifiable) parts.push(`${plural(result.unverifiable, 'file')} without a digest`);
   if (result.absent > 0) parts.push(`${count(result.absent)} not in the cache`);
   if (result.bad.length > 0) parts.push(`${count(result.bad.length)} wrong, and no source has right bytes`);
   const lines = [`${parts.join('; ')}; ${formatDuration(result.milliseconds)}`];

@@ -30,7 +30,7 @@ export function bootstrapLayer(layers: readonly Layer[]): Layer {
       hint: 'Decrypt it first, with a tool that has the key: `ctr-enc images decrypt`, or `skopeo copy --decryption-key`.',
     });
   const layer = layers.findLast((candidate) => candidate.annotations?.[BOOTSTRAP] === 'true');
-  if (layer === undefined) throw notNydus(layers);
+  if (layer === undefined) throw notNydus();
   const version = layer.annotations?.[FS_VERSION];
   if (version !== undefined && !FS_VERSIONS.includes(version))
     throw new NymphError('unsupported', `a Nydus image in ${versionName(version)}, which is not served`, {
@@ -57,9 +57,7 @@ function isEncrypted({ mediaType, annotations = {} }: Layer): boolean {
   return mediaType.endsWith('+encrypted') || Object.keys(annotations).some((key) => key.startsWith(ENCRYPTION_KEYS));
 }
 
-function notNydus(layers: readonly Layer[]): NymphError {
-  if (layers.some((layer) => layer.mediaType.startsWith('application/vnd.cncf.model.')))
-    return new NymphError('unsupported', 'a ModelPack artifact, which is not served yet');
+function notNydus(): NymphError {
   return new NymphError('unsupported', 'an ordinary OCI image (no Nydus bootstrap layer)', {
     hint: 'Convert it first: nymph convert IMAGE IMAGE-nydus',
   });

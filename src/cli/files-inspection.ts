@@ -1,0 +1,88 @@
+import { formatSize } from '../daemon/units.ts';
+import { type Guarantee, guaranteeOf } from '../image/image.ts';
+import type { OpenedImage } from '../mount/open.ts';
+import { coloured, count, fields, table } from './text.ts';
+import { type TreeFile, treeFiles } from './tree-files.ts';
+
+/** What `nymph inspect` tells of an image that is files as they stand; printed as it is with `--json`. Sizes in bytes. */
+export interface FilesInspection {
+  reference: string;
+  kind: string;
+  digest: string;
+  mediaType: string;
+  format: string;
+  files: (TreeFile & { guarantee?: Guarantee })[];
+  totals: { files: number; size: number };
+  integrity: { chunk: number; file: number; none: number; statement: string };
+  warnings: string[];
+}
+
+/** What people call a format. */
+export const FILES_FORMAT: Record<string, string> = {
+  modelpack: 'ModelPack artifact',
+  artifact: 'OCI artifact',
+  hub: 'hub repository',
+};
+
+export function inspectFiles(opened: OpenedImage): FilesInspection {
+  const { image, manifest, warnings = [] } = opened;
+  const guarantees = image.blobs.map(guaranteeOf);
+  const files = treeFiles(opened.bootstrap).map(({ blob, ...file }) => ({
+    ...file,
+    ...(blob !== undefined && { guarantee: guarantees[blob] }),
+  }));
+  const by = (wanted: Guarantee) => guarantees.filter((guarantee) => guarantee === wanted).length;
+  const counts = { chunk: by('chunk'), file: by('file'), none: by('none') };
+  const regular = files.filter(({ type }) => type === 'file');
+  return {
+    reference: opened.reference,
+    kind: opened.kind,
+    digest: manifest.descriptor.digest,
+    mediaType: manifest.descriptor.mediaType,
+    format: image.format,
+    files,
+    totals: { files: regular.length, size: regular.reduce((sum, { size }) => sum + size, 0) },
+    integrity: { ...counts, statement: statementOf(counts) },
+    warnings,
+  };
+}
+
+function statementOf({ chunk, file, none }: { chunk: number; file: number; none: number }): string {
+  const parts: string[] = [];
+  if (chunk > 0) parts.push(`${count(chunk)} small: verified against their digest before a byte is served.`);
+  if (file > 0)
+    parts.push(
+      `${count(file)} large: served as they come, and checked against their digest as soon as they are complete; a wrong one is removed, and reads of it fail from then on. With --strict nothing is read before the check.`,
+    );
+  if (none > 0) parts.push(`${count(none)} without a digest: never checked.`);
+  return parts.length === 0 ? 'There is nothing to check.' : `Files: ${parts.join(' ')}`;
+}
+
+export function filesText(inspection: FilesInspection): string {
+  const { totals, files, warnings } = inspection;
+  return [
+    fields([
+      ['reference', inspection.reference],
+      ['read from', inspection.kind],
+      ['digest', inspection.digest],
+      ['media type', inspection.mediaType],
+      ['format', FILES_FORMAT[inspection.format] ?? inspection.format],
+      ['files', `${count(totals.files)}; ${formatSize(totals.size)}`],
+      ['integrity', inspection.integrity.statement],
+      ...warnings.map((warning): [string, string] => ['odd', warning]),
+    ]),
+    `\n${coloured('bold', 'files')}`,
+    table(
+      [
+        ['SIZE', 'CHECKED', 'PATH'],
+        ...files.map((file) => [formatSize(file.size), whenChecked(file.guarantee), file.path]),
+      ],
+      [0],
+    ),
+  ].join('\n');
+}
+
+function whenChecked(guarantee: Guarantee | undefined): string {
+  if (guarantee === undefined) return '-';
+  return { chunk: 'before', file: 'complete', none: 'never' }[guarantee];
+}

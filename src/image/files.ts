@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto';
+import type { ImageFormat, OciDigest, WholeDigest } from './image.ts';
+
+/**
+ * Files that stand in a registry or a hub as they are: what a ModelPack artifact, a plain OCI artifact and the listing of
+ * a hub's repository come to, before they are an image. Types only; sizes and offsets in bytes.
+ */
+export interface FileList {
+  readonly format: Exclude<ImageFormat, 'rafs-v5' | 'rafs-v6'>;
+  readonly objects: readonly StoredObject[];
+  readonly files: readonly FileNode[];
+  /** What is odd, but does no harm: two layers for one path. */
+  readonly warnings: readonly string[];
+}
+
+/** What becomes one blob: the bytes of an object of the source, from its first to its last. */
+export interface StoredObject {
+  /** 64 hex characters: the name in the cache. The same bytes have the same name wherever they come from. */
+  readonly id: string;
+  /** By which the source knows it, unless it has a location. */
+  readonly digest: OciDigest;
+  readonly size: number;
+  readonly whole?: WholeDigest;
+  /** As in Blob. */
+  readonly origin: string;
+  readonly location?: string;
+}
+
+export interface FileNode {
+  /** Relative, `/` between names, UTF-8. Not checked yet. */
+  readonly path: string;
+  /** Permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Seconds since 1970, may be negative, and nanoseconds. */
+  readonly mtime: number;
+  readonly mtimeNs: number;
+  readonly content:
+    | { readonly kind: 'directory' }
+    | { readonly kind: 'symlink'; readonly target: string }
+    /** `object`: index into the list's objects, -1 for an empty file; `offset`: where it begins there, whole blocks. */
+    | { readonly kind: 'file'; readonly size: number; readonly object: number; readonly offset: number };
+}
+
+/**
+ * An object whose bytes are one file.
+ * @param place names where it comes from: with {@link WholeDigest} `sha256` the id does not depend on it
+ */
+export function objectOf(file: {
+  size: number;
+  whole?: WholeDigest;
+  location?: string;
+  /** A text: registry and repository, or the hub's. */
+  place: string;
+}): StoredObject {
+  const { size, whole, location, place } = file;
+  const id =
+    whole?.algorithm === 'sha256'
+      ? whole.hex
+      : hexOf(whole === undefined ? `none ${size} ${place} ${location}` : `${whole.algorithm} ${size} ${whole.hex}`);
+  return {
+    id,
+    digest: `sha256:${id}`,
+    size,
+    origin: hexOf(place),
+    ...(whole && { whole }),
+    ...(location !== undefined && { location }),
+  };
+}
+
+function hexOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,22 @@
+/** The files job: turns a list of files out of an untrusted manifest or listing into an image. */
+import { hash } from 'node:crypto';
+import { type FilesImage, imageOfFiles } from '../formats/files/image.ts';
+import type { FileList } from '../image/files.ts';
+import type { OciDigest } from '../image/image.ts';
+import type { JobResult } from '../threads/job.ts';
+
+export interface FilesRequest {
+  list: FileList;
+  /** What it was read from, for errors. */
+  name: string;
+}
+
+export interface LoadedFiles extends FilesImage {
+  bootstrapDigest: OciDigest;
+}
+
+export function run({ list, name }: FilesRequest): JobResult<LoadedFiles> {
+  const loaded = imageOfFiles(list, name);
+  const bootstrapDigest: OciDigest = `sha256:${hash('sha256', loaded.bootstrap, 'hex')}`;
+  return { output: { ...loaded, bootstrapDigest }, transfer: [loaded.bootstrap.buffer] };
+}

@@ -1,0 +1,29 @@
+import { NymphError } from '../errors.ts';
+import { isModelPack, modelFiles } from '../formats/modelpack/manifest.ts';
+import type { FileList } from '../image/files.ts';
+import { isObject, parseJsonObject } from '../sources/descriptor.ts';
+import { parseReference, placeOf } from '../sources/reference.ts';
+import type { Descriptor, Manifest } from '../sources/source.ts';
+import { jobBeside } from '../threads/job.ts';
+import type { FilesRequest, LoadedFiles } from './files-job.ts';
+
+/** Makes an image of a list of files. */
+export const FILES = jobBeside<FilesRequest, LoadedFiles>(import.meta.url, 'files-job');
+
+/** Artifacts whose layers are files as they stand. */
+export type FilesKind = 'modelpack';
+
+/** What a manifest holds, if it is no image of a container. @param name of what is read, for errors */
+export function filesKind(manifest: Manifest, layers: readonly Descriptor[], name: string): FilesKind | undefined {
+  const { artifactType, config } = parseJsonObject(manifest.bytes, name);
+  const text = (value: unknown) => (typeof value === 'string' ? value : undefined);
+  const configType = isObject(config) ? text(config.mediaType) : undefined;
+  return isModelPack({ artifactType: text(artifactType), configType, layers }) ? 'modelpack' : undefined;
+}
+
+/** @throws NymphError `unsupported` for an artifact without files, or with layers that are not served */
+export function listFiles(_kind: FilesKind, layers: readonly Descriptor[], reference: string): FileList {
+  const list = modelFiles(layers, placeOf(parseReference(reference)));
+  if (list.files.length === 0) throw new NymphError('unsupported', `${reference} is a model without files`);
+  return list;
+}

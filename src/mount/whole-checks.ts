@@ -1,0 +1,138 @@
+import { Worker } from 'node:worker_threads';
+import type { CachedBlob } from '../cache/cache.ts';
+import { countClears, isReady } from '../cache/ready-map.ts';
+import type { FetchContext } from '../fetch/context.ts';
+import type { FromWholeThread, ToWholeThread } from './whole-messages.ts';
+
+/**
+ * Checks files whose chunks have no digests, each as soon as all of it is here. Their thread is started for the first
+ * and goes when there was none for a while.
+ */
+export interface WholeChecks {
+  /** Looks after a blob that is not checked yet; for others nothing happens. */
+  follow(blob: CachedBlob): void;
+  /** More of a blob is here. Cheap: it is called for each piece. */
+  changed(blob: CachedBlob): void;
+  /** Resolves when nothing reads the descriptor for it any more. */
+  leave(blob: CachedBlob): Promise<void>;
+}
+
+interface Followed {
+  readonly blob: CachedBlob;
+  /** The thread knows it: of a file that somebody only begins to read nothing is hashed before it goes on. */
+  begun: boolean;
+}
+
+/** The thread is told of new bytes so often, ms. */
+const LOOK_MS = 20;
+const IDLE_MS = 5_000;
+
+/** @param checked is called once for each blob that was followed and is whole, with its digest; without where the disk does not give it back */
+export function createWholeChecks(
+  checked: (blob: CachedBlob, found: string | undefined) => void,
+  log: FetchContext['log'],
+): WholeChecks {
+  const followed = new Map<number, Followed>();
+  const leaving = new Map<number, () => void>();
+  const looks = new Set<number>();
+  let worker: Worker | undefined;
+  let idleTimer: NodeJS.Timeout | undefined;
+
+  function follow(blob: CachedBlob): void {
+    if (blob.standing !== 'pending' || blob.whole === undefined || followed.has(blob.ino)) return;
+    followed.set(blob.ino, { blob, begun: false });
+    if (isReady(blob.ready, 0, blob.size)) look(blob.ino);
+  }
+
+  function changed(blob: CachedBlob): void {
+    if (blob.standing !== 'pending') return;
+    follow(blob);
+    if (looks.size === 0) setTimeout(lookAll, LOOK_MS).unref();
+    looks.add(blob.ino);
+  }
+
+  function lookAll(): void {
+    const inos = [...looks];
+    looks.clear();
+    inos.forEach(look);
+  }
+
+  function look(ino: number): void {
+    const entry = followed.get(ino);
+    if (entry === undefined) return;
+    const { fd, size, ready, whole } = entry.blob;
+    if (entry.begun) tell({ type: 'look', ino });
+    else tell({ type: 'follow', ino, fd, size, ready: ready.words.buffer, algorithm: whole!.algorithm });
+    entry.begun = true;
+  }
+
+  async function leave({ ino }: CachedBlob): Promise<void> {
+    const entry = followed.get(ino);
+    followed.delete(ino);
+    looks.delete(ino);
+    if (!entry?.begun) return;
+    await new Promise<void>((resolve) => {
+      leaving.set(ino, resolve);
+      tell({ type: 'leave', ino });
+    });
+  }
+
+  function tell(message: ToWholeThread): void {
+    clearTimeout(idleTimer);
+    worker ??= start();
+    worker.postMessage(message);
+  }
+
+  function start(): Worker {
+    const started = new Worker(new URL(`./whole-thread${import.meta.url.slice(-3)}`, import.meta.url), {
+      name: 'check',
+      resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 32, stackSizeMb: 1 },
+    });
+    started.on('message', receive);
+    started.on('error', (error) => {
+      log('error', 'the thread that checks whole files died: what is under way stays unchecked', {
+        error: String(error),
+      });
+      worker = undefined;
+      followed.clear();
+      for (const done of leaving.values()) done();
+      leaving.clear();
+    });
+    started.unref();
+    return started;
+  }
+
+  function receive(message: FromWholeThread): void {
+    const { ino } = message;
+    const entry = followed.get(ino);
+    if (message.type === 'left') {
+      leaving.get(ino)?.();
+      leaving.delete(ino);
+    } else if (entry !== undefined) {
+      followed.delete(ino);
+      settle(message, entry.blob);
+    }
+    if (![...followed.values()].some(({ begun }) => begun) && leaving.size === 0)
+      idleTimer = setTimeout(end, IDLE_MS).unref();
+  }
+
+  function settle(message: Exclude<FromWholeThread, { type: 'left' }>, blob: CachedBlob): void {
+    if (message.type === 'failed') {
+      log('error', 'a file cannot be checked: the disk does not give it back', {
+        blob: blob.key,
+        error: message.error,
+      });
+      checked(blob, undefined);
+    }
+    // Something was cleared while it was hashed: what was found is not true of what is there.
+    else if (message.clears !== countClears(blob.ready)) follow(blob);
+    else checked(blob, message.hex);
+  }
+
+  function end(): void {
+    void worker?.terminate();
+    worker = undefined;
+  }
+
+  return { follow, changed, leave };
+}

@@ -1,0 +1,205 @@
+import type { Cache, CachedBlob } from '../cache/cache.ts';
+import { clearReady, createReadyMap, type ReadyMap } from '../cache/ready-map.ts';
+import { NymphError } from '../errors.ts';
+import type { FetchContext } from '../fetch/context.ts';
+import { cancelled } from '../fetch/gate.ts';
+import type { Driver } from '../fuse/driver.ts';
+import type { Entry, ServedBlob } from './served-entry.ts';
+import { createWholeChecks } from './whole-checks.ts';
+
+/**
+ * What becomes of blobs whose chunks have no digests when the whole is checked: it is right, or it is removed and reads
+ * of it fail. Blobs whose chunks have digests pass through here with nothing done.
+ */
+export interface Wholes {
+  /** Shows a blob to the driver, and has it checked as soon as it is complete. */
+  admit(entry: Entry): void;
+  /** From now on nothing of it is read before it is checked. */
+  hide(entry: Entry): Promise<void>;
+  /** Bits of a blob were set. */
+  changed(blob: CachedBlob): void;
+  /** Resolves when reads may go on. @throws NymphError `corrupt` if the file is wrong */
+  mayRead(entry: Entry, signal: AbortSignal): Promise<void>;
+  /** Resolves when nothing reads the descriptor for a check any more. */
+  leave(entry: Entry): Promise<void>;
+  /** As in ServedBlobs. */
+  checked(served: ServedBlob, signal: AbortSignal): Promise<void>;
+  recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck>;
+}
+
+export type WholeCheck = 'right' | 'repaired' | 'bad';
+
+interface Case {
+  readonly entry: Entry;
+  /** What the driver sees in place of the blob's own map, until it is checked: nothing. */
+  hidden?: ReadyMap;
+  /** The check has ended; rejects where it found other bytes. */
+  readonly judged: PromiseWithResolvers<void>;
+  condemned: boolean;
+  /** Takes the next digest of the whole in place of a judgement. */
+  asked?: (found: string | undefined) => void;
+}
+
+/** @param dropPages has the kernel forget what it has read of a blob. */
+export function createWholes(
+  cache: Cache,
+  driver: Driver,
+  context: FetchContext,
+  dropPages: (cached: CachedBlob) => Promise<void>,
+): Wholes {
+  const { log } = context;
+  const cases = new WeakMap<CachedBlob, Case>();
+  const checks = createWholeChecks(judge, log);
+
+  function admit(entry: Entry): void {
+    const { cached } = entry;
+    if (cached.standing !== undefined) {
+      const judged = Promise.withResolvers<void>();
+      // Mostly nobody waits for it.
+      judged.promise.catch(() => {});
+      cases.set(cached, { entry, judged, condemned: cached.standing === 'wrong' });
+      if (cached.standing === 'wrong') {
+        judged.reject(wrongFile(cached));
+        return;
+      }
+    }
+    show(cached, cached.ready);
+    checks.follow(cached);
+  }
+
+  function show({ ino, size, fd }: CachedBlob, ready: ReadyMap): void {
+    driver.register({ ino, size, fd, ready });
+  }
+
+  async function hide({ cached }: Entry): Promise<void> {
+    const known = cases.get(cached);
+    if (known === undefined || known.hidden !== undefined || cached.standing !== 'pending') return;
+    known.hidden = createReadyMap(cached.size);
+    await driver.unregister(cached.ino);
+    show(cached, known.hidden);
+  }
+
+  async function mayRead(entry: Entry, signal: AbortSignal): Promise<void> {
+    const known = cases.get(entry.cached);
+    if (known === undefined) return;
+    if (known.condemned) throw wrongFile(entry.cached);
+    if (known.hidden === undefined) return;
+    await unlessAborted(entry.fetcher.fill(0, entry.cached.size, signal), signal);
+    await unlessAborted(known.judged.promise, signal);
+  }
+
+  /** The whole of a blob has been hashed. */
+  async function judge(cached: CachedBlob, found: string | undefined): Promise<void> {
+    const known = cases.get(cached);
+    if (known === undefined || known.entry.closing !== undefined) return;
+    if (known.asked !== undefined) return known.asked(found);
+    if (found === undefined) return;
+    if (found === cached.whole?.hex) return acquit(known);
+    return condemn(known, found);
+  }
+
+  async function acquit(known: Case): Promise<void> {
+    const { cached, reads } = known.entry;
+    const kept = cache.settle(cached, 'right');
+    // It reads the descriptor, as they do.
+    reads.add(kept);
+    log('info', 'a file is complete and right', { blob: cached.key, algorithm: cached.whole?.algorithm });
+    if (known.hidden !== undefined) {
+      await driver.unregister(cached.ino);
+      known.hidden = undefined;
+      if (known.entry.closing === undefined) show(cached, cached.ready);
+    }
+    known.judged.resolve();
+    await kept;
+    reads.delete(kept);
+  }
+
+  /** The bytes of a file are not what its digest says: nobody gets them from now on, and the cache does not keep them. */
+  async function condemn(known: Case, found: string): Promise<void> {
+    const { cached, fetcher, sources, reads } = known.entry;
+    const { whole } = cached;
+    known.condemned = true;
+    log('error', 'A FILE IS NOT WHAT ITS DIGEST SAYS: it is removed, and reads of it fail from now on', {
+      blob: cached.key,
+      algorithm: whole?.algorithm,
+      expected: whole?.hex,
+      found,
+      source: sources.source.name,
+    });
+    known.judged.reject(wrongFile(cached));
+    await fetcher.close();
+    await driver.unregister(cached.ino);
+    await Promise.allSettled(reads);
+    await cache.settle(cached, 'wrong');
+    await dropPages(cached);
+  }
+
+  async function checked({ cached }: ServedBlob, signal: AbortSignal): Promise<void> {
+    const known = cases.get(cached);
+    if (known === undefined || cached.whole === undefined || cached.standing === 'right') return;
+    await unlessAborted(known.judged.promise, signal);
+  }
+
+  async function recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck> {
+    const { cached, fetcher } = served;
+    const known = cases.get(cached);
+    if (known === undefined || known.condemned) return 'bad';
+    if ((await hashed(known, signal)) === cached.whole?.hex) {
+      await acquit(known);
+      return 'right';
+    }
+    log('error', 'a cached file is wrong, fetching it again', { blob: cached.key });
+    clearReady(cached.ready, 0, cached.size);
+    context.changed(cached);
+    await fetcher.fill(0, cached.size, signal);
+    const found = await hashed(known, signal);
+    if (found === cached.whole?.hex) {
+      await acquit(known);
+      return 'repaired';
+    }
+    await condemn(known, found ?? 'cannot be read');
+    return 'bad';
+  }
+
+  /** The digest of a complete file, as the disk gives it now. */
+  async function hashed(known: Case, signal: AbortSignal): Promise<string | undefined> {
+    const { cached } = known.entry;
+    const answer = Promise.withResolvers<string | undefined>();
+    await cache.settle(cached, 'pending');
+    known.asked = answer.resolve;
+    try {
+      checks.follow(cached);
+      return await unlessAborted(answer.promise, signal);
+    } finally {
+      known.asked = undefined;
+    }
+  }
+
+  return {
+    admit,
+    hide,
+    mayRead,
+    changed: checks.changed,
+    leave: ({ cached }) => checks.leave(cached),
+    checked,
+    recheck,
+  };
+}
+
+function wrongFile(cached: CachedBlob): NymphError {
+  return new NymphError('corrupt', `blob ${cached.key} is not what its digest says: it came wrong from its source`, {
+    hint: 'Unmount the image, and mount it again once its source is right.',
+  });
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) throw cancelled();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(cancelled());
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -1,0 +1,78 @@
+/** Layers of model artifacts: annotations, paths, sizes; and the tree that is made of them. */
+import { treeFiles } from '../../../src/cli/tree-files.ts';
+import { imageOfFiles } from '../../../src/formats/files/image.ts';
+import { filesKind, listFiles } from '../../../src/mount/files.ts';
+import { OCI_MANIFEST, parseDescriptor, parseJsonObject } from '../../../src/sources/descriptor.ts';
+import { sha256Digest } from '../../../src/sources/digest.ts';
+import { ensure, type Target } from '../target.ts';
+import { JSON_WORDS, quoted } from '../words.ts';
+
+const TYPE = 'application/vnd.cncf.model.';
+const layer = (path: string, more: object = {}) => ({
+  mediaType: `${TYPE}weight.v1.raw`,
+  digest: `sha256:${'ab'.repeat(32)}`,
+  size: 10,
+  annotations: {
+    'org.cncf.model.filepath': path,
+    'org.cncf.model.file.metadata+json': JSON.stringify({
+      name: 'x',
+      mode: 420,
+      size: 10,
+      mtime: '2025-11-10T09:08:07.5Z',
+      typeflag: 0,
+    }),
+  },
+  ...more,
+});
+
+export const target: Target = {
+  name: 'modelpack',
+  text: true,
+  seeds: () =>
+    [
+      { artifactType: `${TYPE}manifest.v1+json`, layers: [layer('config.json'), layer('a/b/model.safetensors')] },
+      { config: { mediaType: `${TYPE}config.v1+json` }, layers: [layer('a', { size: 0 }), layer('a/b')] },
+      { layers: [layer('x', { mediaType: 'application/vnd.cnai.model.weight.v1.gguf', size: 2 ** 45 })] },
+      { layers: [layer('x', { mediaType: `${TYPE}dataset.v1.tar+zstd` })] },
+      { layers: [layer('../x', { annotations: { 'org.cnai.model.file.metadata': '{"typeflag":5}' } })] },
+    ].map((manifest) => Buffer.from(JSON.stringify(manifest))),
+  errors: ['corrupt', 'unsupported'],
+  limit: 16 << 10,
+  words: [
+    ...JSON_WORDS,
+    ...quoted(
+      'layers',
+      'mediaType',
+      'annotations',
+      'size',
+      'org.cncf.model.filepath',
+      'org.cnai.model.filepath',
+      'org.opencontainers.image.title',
+      'org.cncf.model.file.metadata+json',
+    ),
+    `${TYPE}weight.config.v1.raw`,
+    'tar+gzip',
+    '/../',
+    './',
+    '\\u0000',
+    '\\\\',
+  ],
+  run(input) {
+    const { layers } = parseJsonObject(input, 'input');
+    const parsed = Array.isArray(layers) ? layers.map((one, i) => parseDescriptor(one, `layers[${i}]`)) : [];
+    const descriptor = { mediaType: OCI_MANIFEST, digest: sha256Digest(input), size: input.length };
+    const kind = filesKind({ descriptor, bytes: input }, parsed, 'input');
+    if (kind === undefined) return 'no model';
+    const { image, bootstrap, paths } = imageOfFiles(listFiles(kind, parsed, 'registry.example/x:1'), 'input');
+    for (const { path, type, size, blob } of treeFiles(bootstrap)) {
+      ensure(!path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'a path leads out');
+      if (type !== 'file' || size === 0) continue;
+      ensure(blob !== undefined && image.blobs[blob]?.size === size, 'a file is not its blob');
+    }
+    for (const { size, chunks } of image.blobs) {
+      const last = chunks.count - 1;
+      ensure(chunks.offset[last] + chunks.size[last] === size, 'chunks do not cover their blob');
+    }
+    return `${Math.min(paths.length, 3)} blobs`;
+  },
+};

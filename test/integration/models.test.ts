@@ -1,0 +1,323 @@
+/** ModelPack artifacts, mounted lazily. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
+import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
+import { checkTree } from '../manifest.ts';
+import { type ModelFile, makeModel } from '../model.ts';
+import { startReaders } from '../readers.ts';
+import { madeBytes } from '../registry/layout.ts';
+import { startRegistry, type TestRegistry } from '../registry/registry.ts';
+
+const LARGE = 'model-00001-of-00002.safetensors';
+const FILES: ModelFile[] = [
+  { path: 'config.json', kind: 'weight.config', bytes: Buffer.from('{"architectures":["Tiny"]}\n') },
+  { path: 'tokenizer/vocab.txt', kind: 'weight.config', bytes: madeBytes(50_000, 2) },
+  { path: 'empty', kind: 'doc', bytes: Buffer.alloc(0) },
+  { path: 'run.sh', kind: 'code', bytes: Buffer.from('#!/bin/sh\n'), mode: 0o755 },
+  { path: LARGE, bytes: madeBytes(9_000_001, 3) },
+  { path: 'model-00002-of-00002.safetensors', bytes: madeBytes(20_000_003, 4) },
+];
+
+function scratch(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'nymph-models-'));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** The same files in a directory. */
+function writeTruth(directory: string, files: readonly ModelFile[]): void {
+  for (const { path, bytes } of files) {
+    mkdirSync(dirname(join(directory, path)), { recursive: true });
+    writeFileSync(join(directory, path), bytes);
+  }
+}
+
+async function served(
+  t: TestContext,
+  files: readonly ModelFile[] = FILES,
+): Promise<{ registry: TestRegistry; layout: string }> {
+  const layout = join(scratch(t), 'layout');
+  makeModel(layout, 'v1', files);
+  const registry = await startRegistry({ layouts: { 'models/tiny': layout, 'copies/tiny': layout } });
+  t.after(() => registry.close());
+  return { registry, layout };
+}
+
+async function mount(daemon: TestDaemon, reference: string, place: string, ...options: string[]): Promise<void> {
+  const { status, err } = await daemon.nymph('mount', ...options, reference, place);
+  assert.equal(status, 0, err);
+}
+
+const sums = (place: string) => run('sh', ['-c', 'cd "$0" && find . -type f | sort | xargs sha256sum', place]);
+
+/** Reads a file to the end and tells how that ended. */
+const read = (path: string) => run('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M']);
+
+async function standing(daemon: TestDaemon, reference: string, path: string): Promise<string | undefined> {
+  const image = await daemon.client.image(reference);
+  return image.blobs.find((blob) => blob.path === path)?.standing;
+}
+
+const isRight = (daemon: TestDaemon, reference: string, path: string) =>
+  until(
+    10_000,
+    `${path} is not checked`,
+    async () => (await standing(daemon, reference, path)) === 'right' || undefined,
+  );
+
+describe('models', { skip: cannotMount() }, () => {
+  test('every file is there with its digest, in order, at random, by mmap, by 16 readers; under the old names too', async (t) => {
+    const directory = scratch(t);
+    const truth = join(directory, 'truth');
+    writeTruth(truth, FILES);
+    const layout = join(directory, 'layout');
+    makeModel(layout, 'cncf', FILES);
+    makeModel(layout, 'cnai', FILES, { spec: 'cnai', artifactType: null });
+    const expected = (await sums(truth)).out.toString();
+    for (const tag of ['cncf', 'cnai']) {
+      const daemon = await testDaemon(t);
+      const place = daemon.place('m');
+      await mount(daemon, `oci:${layout}:${tag}`, place, '--prefetch', 'none');
+      const readers = startReaders(t, truth, place, { readers: 16, maxRead: 3 << 20 });
+      assert.equal((await sums(place)).out.toString(), expected);
+      await sleep(1_500);
+      const seen = await readers.stop();
+      assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
+      assert.ok(seen.reads > 0);
+      const manifest = join(directory, 'manifest');
+      writeFileSync(manifest, (await run(process.execPath, ['test/manifest.ts', place])).out);
+      assert.deepEqual(await checkTree(place, manifest, { how: 'mmap' }), []);
+      const mode = await run('stat', ['-c', '%a %u %Y', join(place, 'run.sh'), place]);
+      assert.equal(mode.out.toString(), `555 0 ${Date.UTC(2025, 10, 10, 7, 8, 7) / 1000}\n555 0 0\n`);
+      await daemon.stop();
+    }
+  });
+
+  test('nothing large is fetched before it is read, and nothing twice', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const place = daemon.place('m');
+    const reference = `${registry.host}/models/tiny:v1`;
+    await mount(daemon, reference, place, '--prefetch', 'none');
+    const bytes = () => registry.stats.blobBytes;
+    const mounted = bytes();
+    assert.ok(mounted < 20_000, `${mounted} bytes for a mount`);
+    await run('cat', [join(place, 'config.json')]);
+    assert.ok(bytes() - mounted < 10_000);
+    await run('dd', [`if=${join(place, LARGE)}`, 'of=/dev/null', 'bs=8', 'count=1']);
+    assert.ok(bytes() - mounted < 3 << 20, `${bytes() - mounted} bytes for a header`);
+    await sums(place);
+    await run('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+    await sums(place);
+    const all = FILES.reduce((sum, file) => sum + file.bytes.length, 0);
+    // A reader may overtake what is fetched ahead of it, once.
+    assert.ok(bytes() - mounted <= all + (2 << 20), `${bytes() - mounted} bytes for ${all}`);
+    for (const path of [LARGE, 'model-00002-of-00002.safetensors']) await isRight(daemon, reference, path);
+  });
+
+  test('inspect, ls --files, pull, verify and status say what is there and what is sure', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const reference = `${registry.host}/models/tiny:v1`;
+    const inspected = (await daemon.nymph('inspect', reference)).json as {
+      format: string;
+      integrity: object;
+      files: { path: string; guarantee?: string }[];
+    };
+    assert.equal(inspected.format, 'modelpack');
+    assert.deepEqual(
+      { ...inspected.integrity, statement: undefined },
+      { chunk: 3, file: 2, none: 0, statement: undefined },
+    );
+    assert.equal(inspected.files.find(({ path }) => path === LARGE)?.guarantee, 'file');
+    const listed = (await daemon.nymph('ls', '--files', reference)).json as { files: { path: string; size: number }[] };
+    assert.deepEqual(
+      listed.files.filter(({ size }) => size > 0).map(({ path, size }) => [path, size]),
+      FILES.filter(({ bytes }) => bytes.length > 0)
+        .map(({ path, bytes }) => [path, bytes.length])
+        .sort(),
+    );
+    const pulled = await daemon.nymph('pull', reference);
+    assert.equal(pulled.status, 0, pulled.err);
+    await isRight(daemon, reference, LARGE);
+    const verified = (await daemon.nymph('verify', reference)).json as {
+      chunks: number;
+      verified: number;
+      bad: string[];
+    };
+    assert.deepEqual([verified.verified, verified.chunks, verified.bad], [5, 5, []]);
+  });
+
+  test('a cached file that the disk has damaged is found by verify and fetched again', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const reference = `${registry.host}/models/tiny:v1`;
+    await daemon.nymph('pull', reference);
+    await isRight(daemon, reference, LARGE);
+    const { blobs } = await daemon.client.image(reference);
+    const { id } = blobs.find(({ path }) => path === LARGE)!;
+    writeFileSync(join(daemon.root, 'blobs', id, 'data'), 'damage', { flag: 'r+' });
+    const result = (await daemon.nymph('verify', reference)).json as { repaired: number; bad: string[] };
+    assert.deepEqual([result.repaired, result.bad], [1, []]);
+    assert.equal(readFileSync(join(daemon.root, 'blobs', id, 'data')).compare(FILES[4].bytes), 0);
+    assert.equal(await standing(daemon, reference, LARGE), 'right');
+  });
+
+  test('a file that comes wrong is removed, and reads of it fail from then on, mapped pages too; a new mount tries again', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const place = daemon.place('m');
+    const reference = `${registry.host}/models/tiny:v1`;
+    await mount(daemon, reference, place, '--prefetch', 'none');
+    registry.faults.blob = { kind: 'bit-flip' };
+    const path = join(place, LARGE);
+    await read(path);
+    await until(
+      10_000,
+      'nobody notices',
+      async () => (await standing(daemon, reference, LARGE)) === 'wrong' || undefined,
+    );
+    await until(10_000, 'it can be read', async () => {
+      const { status, err } = await read(path);
+      return (status !== 0 && /Input\/output error/.test(err)) || undefined;
+    });
+    assert.equal(daemon.logged('A FILE IS NOT WHAT ITS DIGEST SAYS').length, 1);
+    const { blobs } = await daemon.client.image(reference);
+    const { id } = blobs.find((blob) => blob.path === LARGE)!;
+    assert.equal((await run('du', ['-k', join(daemon.root, 'blobs', id, 'data')])).out.toString().split('\t')[0], '0');
+    // What is small is verified before it is served.
+    assert.notEqual((await read(join(place, 'tokenizer/vocab.txt'))).status, 0);
+    delete registry.faults.blob;
+    assert.notEqual((await read(path)).status, 0, 'the source is right again, but this mount is not');
+    await until(10_000, 'small files stay unreadable', async () => {
+      return (await read(join(place, 'tokenizer/vocab.txt'))).status === 0 || undefined;
+    });
+    await daemon.nymph('umount', place);
+    await mount(daemon, reference, place);
+    assert.equal((await sums(place)).out.toString().includes('FAILED'), false);
+    assert.equal((await read(path)).status, 0);
+    await isRight(daemon, reference, LARGE);
+  });
+
+  test('with --strict no byte of a file is read before all of it was checked', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const place = daemon.place('m');
+    const reference = `${registry.host}/models/tiny:v1`;
+    registry.faults.blob = { kind: 'bit-flip' };
+    await mount(daemon, reference, place, '--prefetch', 'none', '--strict');
+    const head = (path: string) => run('dd', [`if=${join(place, path)}`, 'of=/dev/null', 'bs=8', 'count=1']);
+    assert.match((await head(LARGE)).err, /Input\/output error/);
+    delete registry.faults.blob;
+    const other = 'model-00002-of-00002.safetensors';
+    assert.equal((await head(other)).status, 0);
+    assert.equal(await standing(daemon, reference, other), 'right');
+    const { ready, size } = (await daemon.client.image(reference)).blobs.find(({ path }) => path === other)!;
+    assert.equal(ready, size);
+  });
+
+  test('two revisions share what has not changed, also while it is not complete', async (t) => {
+    const { registry, layout } = await served(t);
+    makeModel(layout, 'v2', [...FILES.slice(1), { ...FILES[0], bytes: Buffer.from('{"new":1}') }]);
+    const daemon = await testDaemon(t);
+    const [one, two] = [daemon.place('one'), daemon.place('two')];
+    await mount(daemon, `${registry.host}/models/tiny:v1`, one, '--prefetch', 'none');
+    await read(join(one, LARGE));
+    const before = registry.stats.blobBytes;
+    await mount(daemon, `${registry.host}/models/tiny:v2`, two, '--prefetch', 'none');
+    assert.equal((await run('cmp', [join(one, LARGE), join(two, LARGE)])).status, 0);
+    assert.ok(registry.stats.blobBytes - before < 20_000);
+    // The same files of another place: shared because they were checked.
+    await isRight(daemon, `${registry.host}/models/tiny:v1`, LARGE);
+    const copy = daemon.place('copy');
+    await mount(daemon, `${registry.host}/copies/tiny:v1`, copy, '--prefetch', 'none');
+    await read(join(copy, LARGE));
+    assert.ok(registry.stats.blobBytes - before < 40_000);
+  });
+
+  test('readers live through kill -9 of the daemon in the midst of a load', async (t) => {
+    const directory = scratch(t);
+    const truth = join(directory, 'truth');
+    const files = [FILES[0], { path: LARGE, bytes: madeBytes(60_000_001, 9) }];
+    writeTruth(truth, files);
+    const { registry } = await served(t, files);
+    const daemon = await testDaemon(t);
+    await daemon.supervised();
+    const place = daemon.place('m');
+    const reference = `${registry.host}/models/tiny:v1`;
+    await mount(daemon, reference, place, '--prefetch', 'none');
+    const readers = startReaders(t, truth, place, { readers: 8, maxRead: 1 << 20 });
+    const whole = sums(place);
+    for (let i = 0; i < 3; i++) {
+      const { pid } = await daemon.client.health();
+      await daemon.kill('daemon');
+      await daemon.another(pid);
+    }
+    assert.equal((await whole).out.toString(), (await sums(truth)).out.toString());
+    const seen = await readers.stop();
+    assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
+    await isRight(daemon, reference, LARGE);
+  });
+
+  test('what modctl builds and pushes to docker-registry', { skip: noModctl() || noDockerRegistry() }, async (t) => {
+    const directory = scratch(t);
+    const truth = join(directory, 'model');
+    writeTruth(
+      truth,
+      FILES.filter(({ path }) => path !== 'empty'),
+    );
+    const modelfile = [
+      'NAME tiny',
+      'FORMAT safetensors',
+      'CONFIG config.json',
+      'CONFIG tokenizer/vocab.txt',
+      'CODE run.sh',
+      'MODEL *.safetensors',
+    ];
+    writeFileSync(join(directory, 'Modelfile'), `${modelfile.join('\n')}\n`);
+    const registry = await startDockerRegistry(t, directory);
+    const reference = `${registry.host}/models/tiny:v1`;
+    const storage = ['--storage-dir', join(directory, 'storage'), '--log-dir', directory, '--no-progress'];
+    const built = await run('modctl', [
+      'build',
+      '-t',
+      reference,
+      '-f',
+      join(directory, 'Modelfile'),
+      '--plain-http',
+      '--output-remote',
+      ...storage,
+      truth,
+    ]);
+    assert.equal(built.status, 0, built.err + built.out);
+    const daemon = await testDaemon(t);
+    const place = daemon.place('m');
+    await mount(daemon, reference, place);
+    assert.equal((await sums(place)).out.toString(), (await sums(truth)).out.toString());
+    const times = (where: string) =>
+      run(
+        'stat',
+        ['-c', '%n %s %y', 'config.json', LARGE].map((name, i) => (i < 2 ? name : join(where, name))),
+      );
+    const lines = async (where: string) => (await times(where)).out.toString().replaceAll(where, '');
+    assert.equal(await lines(place), await lines(truth));
+  });
+});
+
+function noModctl(): string | false {
+  return process.env.PATH?.split(':').some((path) => {
+    try {
+      readFileSync(join(path, 'modctl'));
+      return true;
+    } catch {
+      return false;
+    }
+  })
+    ? false
+    : 'no modctl on the PATH';
+}
