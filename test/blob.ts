@@ -138,7 +138,7 @@ export function unavailable(): never {
 /** What a fetcher needs besides a blob and its source; `changes` counts what it tells the cache. */
 export function fetchContext(pool: ThreadPool, policy: Partial<FetchPolicy> = {}): FetchContext & { changes: number } {
   const made = {
-    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, ...policy },
+    policy: { ...DEFAULT_POLICY, pause: 1, maxPause: 5, deadline: 5_000, streamDelay: 0, ...policy },
     pool,
     gates: { demand: createGate(8), prefetch: createGate(2) },
     statistics: createFetchStatistics(),

@@ -12,8 +12,8 @@ import { type SourceStatistics, statisticsOf } from './statistics.ts';
 
 /** The stream of one whole blob from a swarm: opened when the blob is first wanted, opened again when it breaks. */
 export interface Inflow {
-  /** Something of the blob is wanted: opens the stream, if there is none and it is worth it. */
-  want(): void;
+  /** Something of the blob is wanted: opens the stream, if there is none and it is worth it, after so many ms at most. */
+  want(delay?: number): void;
   /** Resolves when it is known whether peers have the blob, or when that takes too long. */
   outlook(): Promise<void>;
   /** Whether there is a stream. */
@@ -57,6 +57,7 @@ export function createInflow(parts: InflowParts): Inflow {
   let arrivals = createArrivals();
   let progress = 0;
   let watchdog: NodeJS.Timeout | undefined;
+  let deferred: NodeJS.Timeout | undefined;
   let isLate = false;
   /** Whether peers have the blob. */
   let peers: boolean | undefined;
@@ -76,12 +77,20 @@ export function createInflow(parts: InflowParts): Inflow {
     return countReady(blob.ready) >= covered.blocks;
   }
 
-  function want(): void {
+  function want(delay = 0): void {
     if (running !== undefined || useless || ending.aborted || !swarm.available()) return;
+    if (delay > 0) {
+      deferred ??= setTimeout(want, delay).unref();
+      return;
+    }
+    clearTimeout(deferred);
+    deferred = undefined;
     if (performance.now() < restUntil || storedEnd(parts.tables()) < SMALLEST || isWhole()) return;
     looked = Promise.withResolvers<void>();
     running = keepUp()
-      .catch((error) => log('error', 'the stream of a blob failed', { blob: blob.key, error: String(error) }))
+      .catch((error) => {
+        if (!ending.aborted) log('error', 'the stream of a blob failed', { blob: blob.key, error: String(error) });
+      })
       .finally(() => {
         running = undefined;
         looked.resolve();
@@ -95,7 +104,9 @@ export function createInflow(parts: InflowParts): Inflow {
       if (error === undefined || ending.aborted || isWhole() || performance.now() < restUntil) return;
       failures = arrivals.received > 0 ? 1 : failures + 1;
       useless = !(error instanceof NymphError && error.retryable);
-      log(useless ? 'warn' : 'debug', useless ? 'a blob comes without the swarm from now on' : 'a stream ended early', {
+      // A layout on this disk is nothing for a swarm: no news.
+      const isNews = useless && !(error instanceof NymphError && error.code === 'unsupported');
+      log(isNews ? 'warn' : 'debug', useless ? 'a blob comes without the swarm from now on' : 'a stream ended early', {
         blob: blob.key,
         source: swarm.name,
         received: arrivals.received,
@@ -223,6 +234,7 @@ export function createInflow(parts: InflowParts): Inflow {
       if (stop !== undefined && isWhole()) stop.abort();
     },
     async ended() {
+      clearTimeout(deferred);
       await running;
     },
   };

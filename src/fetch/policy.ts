@@ -19,6 +19,8 @@ export interface FetchPolicy {
   windowMax: number;
   /** Stored bytes of one background request. */
   prefetchRequest: number;
+  /** How long a blob's stream from a swarm is put off after the first fault, while its source answers quickly. */
+  streamDelay: number;
   /** Stored bytes that may wait for decoding before background requests pause. */
   backlog: number;
 }
@@ -34,5 +36,6 @@ export const DEFAULT_POLICY: FetchPolicy = {
   gap: 32 << 10,
   windowMax: 64 << 20,
   prefetchRequest: 4 << 20,
+  streamDelay: 1_000,
   backlog: 32 << 20,
 };

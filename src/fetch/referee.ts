@@ -6,7 +6,7 @@ import { type FrameIndex, storedEnd } from './frame-index.ts';
 import { createInflow } from './inflow.ts';
 import { hedgeDelay, requestTime } from './race.ts';
 import type { Requests } from './requests.ts';
-import { statisticsOf } from './statistics.ts';
+import { type SourceStatistics, statisticsOf } from './statistics.ts';
 import { createWaiting } from './waiting.ts';
 
 /** Decides for the flights of one blob by which way they come: by a request, or in the stream from the swarm. */
@@ -39,13 +39,15 @@ export interface RefereeParts {
 const AHEAD_MS = 300;
 /** A reader waits for the budget no longer, ms. */
 const MOST_OWED_MS = 5_000;
+/** A source whose answers begin within so many ms is quick. */
+const QUICK_MS = 25;
 /** Of a stream that will take longer it is worth knowing whether requests are faster, ms. */
 const TRIAL_MS = 1_000;
 
 /** @returns undefined if there is no swarm: then everything comes by requests */
 export function createReferee(parts: RefereeParts): Referee | undefined {
   const { blob, source, context, requests, ending, tables, flightOf } = parts;
-  const { race, statistics } = context;
+  const { race, statistics, policy } = context;
   const { swarm } = race;
   if (swarm === undefined) return undefined;
   const waiting = createWaiting(source, requests);
@@ -63,18 +65,23 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     return direct === undefined ? inflow.eta(storedEnd(tables())) > TRIAL_MS : streams < 0.9 * direct;
   }
 
+  /** Decoding a whole blob costs a start more than it gains from it where the source answers quickly. */
+  function isSluggish({ latency }: SourceStatistics): boolean {
+    return (latency.quantile(0.5) ?? 0) > QUICK_MS;
+  }
+
   return {
-    want: inflow.want,
+    want: () => inflow.want(),
     urgent(flights) {
-      inflow.want();
+      const count = statisticsOf(statistics, source.name);
       const owed = race.budget.wait();
+      inflow.want(owed > 0 || isSluggish(count) ? 0 : policy.streamDelay);
       if (owed > 0 && inflow.active) {
         // What many nodes ask of a source at once starves those that would feed the swarm.
         waiting.add(flights, Math.min(owed, MOST_OWED_MS), true);
         return [];
       }
       if (!inflow.flowing) return flights;
-      const count = statisticsOf(statistics, source.name);
       const isSooner = ({ frame: { offset, size } }: Flight) =>
         inflow.eta(offset + size) < requestTime(race, count, size);
       const left = flights.filter(isSooner);

@@ -32,7 +32,7 @@ interface Stage {
 }
 
 async function stage(t: TestContext, proxy?: URL): Promise<Stage> {
-  const registry = await startRegistry({ layouts: { app: APP_LAYOUT }, faults: { latency: 5 } });
+  const registry = await startRegistry({ layouts: { app: APP_LAYOUT }, faults: { latency: 40 } });
   t.after(() => registry.close());
   const directory = mkdtempSync(join(tmpdir(), 'nymph-dfdaemon-'));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
@@ -55,7 +55,7 @@ async function stage(t: TestContext, proxy?: URL): Promise<Stage> {
       const place = daemon.place('m');
       const mounted = await daemon.nymph('mount', reference, place);
       assert.equal(mounted.status, 0, mounted.err);
-      assert.deepEqual(await checkTree(place, APP_MANIFEST, { how: 'parallel', exceptions: EXCEPTIONS }), []);
+      assert.deepEqual(await checkTree(place, APP_MANIFEST, { how: 'random', exceptions: EXCEPTIONS }), []);
       const { fetch } = await daemon.client.status();
       assert.equal(fetch.failed, 0);
       assert.equal((await daemon.nymph('umount', place)).status, 0);
@@ -114,15 +114,22 @@ const FAULTS: [string, DfdaemonFaults][] = [
   ['gets a 401 from the registry', { origin: { status: 401 } }],
   ['gets a 503 from the registry in mid-stream', { origin: { status: 503, after: 2 } }],
 ];
-for (const [name, faults] of FAULTS)
-  test(`a dfdaemon that ${name}`, { skip }, async (t) => {
-    const { daemon, check, dfdaemon } = await stage(t);
-    const { stats } = await dfdaemon(faults);
-    await daemon.start();
-    await check();
-    assert.ok(stats.downloads.length > 0, 'it was asked');
-    assert.equal(daemon.logged('"level":50').length, 0, daemon.logged('"level":50')[0]);
-  });
+test('a dfdaemon that fails', { skip }, async (t) => {
+  const { daemon, check, dfdaemon } = await stage(t);
+  const { stats, faults, local } = await dfdaemon();
+  await daemon.start();
+  for (const [name, fault] of FAULTS)
+    await t.test(`it ${name}`, async () => {
+      Object.assign(faults, fault);
+      local.clear();
+      const { length } = stats.downloads;
+      await check();
+      assert.ok(stats.downloads.length > length, 'it was asked');
+      assert.equal(daemon.logged('"level":50').length, 0, daemon.logged('"level":50')[0]);
+      for (const key of Object.keys(fault)) delete faults[key as keyof DfdaemonFaults];
+      assert.equal((await daemon.nymph('prune', '--all')).status, 0);
+    });
+});
 
 test('no dfdaemon at the start, and one that appears later', { skip }, async (t) => {
   const { daemon, check, dfdaemon, fetched } = await stage(t);
@@ -171,9 +178,7 @@ test('nobody has it, and then this node’s dfdaemon gets it from the registry, 
 const PROXY_FAULTS: [string, ProxyFaults][] = [
   ['serves', {}],
   ['does not answer', { stall: {} }],
-  ['cuts its answers', { cut: { after: 3_000_000 } }],
   ['sends wrong bytes', { flip: {} }],
-  ['refuses', { error: { status: 429, by: 'proxy' } }],
 ];
 for (const [name, faults] of PROXY_FAULTS)
   test(`a proxy of dfdaemon that ${name}`, { skip }, async (t) => {

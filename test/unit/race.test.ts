@@ -251,6 +251,28 @@ test('nothing is streamed to a full disk', async () => {
   blob.close();
 });
 
+test('where the source is quick, a stream waits until a start is over; a fill does not wait', async () => {
+  const { blob, start, swarm, made } = stage({}, { policy: { streamDelay: 60_000 } });
+  const fetcher = start(scriptedSource(blob.stored));
+  const { offset } = blob.cached.chunks;
+  await fetcher.need(offset[0], 1, never);
+  await sleep(20);
+  assert.equal(swarm.opened, 0);
+  const { latency } = statisticsOf(made.statistics, 'script');
+  for (let i = 0; i < 64; i++) latency.add(40);
+  await fetcher.need(offset[50], 1, never);
+  await until(() => swarm.opened === 1);
+  await fetcher.close();
+  blob.close();
+  const other = stage({}, { policy: { streamDelay: 60_000 } });
+  const filled = other.start(scriptedSource(other.blob.stored));
+  await filled.need(0, 1, never);
+  await filled.fill(0, other.blob.cached.size, never);
+  assert.equal(other.swarm.opened, 1);
+  await filled.close();
+  other.blob.close();
+});
+
 test('closing ends a stream', async () => {
   const { blob, start, swarm } = stage({ each: (_, __, signal) => stalled(signal) });
   const fetcher = start(scriptedSource(blob.stored));
