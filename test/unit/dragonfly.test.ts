@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { hash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -235,4 +236,36 @@ test('an aborted signal ends a stream, at the daemon too', async (t) => {
   await assert.rejects(reading, known({ code: 'cancelled' }));
   await until(() => daemon.stats.streams === 0);
   assert.equal(swarm.available(), true, 'that was no fault of the daemon');
+});
+
+test('nothing of gRPC is loaded while there is no dfdaemon', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'nymph-df-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const sources = new URL('../../src/sources/dragonfly', import.meta.url).pathname;
+  // A process of its own: this one has loaded all of it.
+  const script = `
+    import Module from 'node:module';
+    import { createServer } from 'node:net';
+    import { setTimeout as sleep } from 'node:timers/promises';
+    import { byGrpc } from '${sources}/by-grpc.ts';
+    import { createDragonfly } from '${sources}/dragonfly.ts';
+    const log = { debug() {}, info() {}, warn() {} };
+    const way = byGrpc('unix://${join(directory, 'sock')}', true, log);
+    const swarm = await createDragonfly(way, { priority: 6, digestIds: true }, log);
+    const loaded = () => Object.keys(Module._cache).some((path) => path.includes('/@grpc/'));
+    swarm.available();
+    await sleep(50);
+    const before = loaded();
+    const server = createServer().listen('${join(directory, 'sock')}');
+    await way.look();
+    for (let i = 0; i < 200 && !loaded(); i++) await sleep(20);
+    console.log(before, loaded());
+    process.exit();
+  `;
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', script],
+    { encoding: 'utf8' },
+  );
+  assert.equal(stdout.trim(), 'false true', stderr);
 });
