@@ -215,23 +215,24 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
       portion = [];
       size = 0;
     }
-    // The stream comes from the start: the two meet in the middle.
     if (fromEnd) portions.reverse();
     for (const list of portions) requests.send(list, 'prefetch', patient);
     return begun;
   }
 
   async function fill(offset: number, length: number, signal: AbortSignal): Promise<void> {
-    const fromEnd = (await referee?.filling()) ?? false;
+    await referee?.filling();
     // A slice at a time, the next one begun before this one is here: flights hold digests, and blobs have up to 2^24 chunks.
     const slice = 8 * policy.prefetchRequest;
     const slices: Range[] = [];
     for (let at = offset; at < offset + length; at += slice)
       slices.push({ offset: at, length: Math.min(slice, offset + length - at) });
-    if (fromEnd) slices.reverse();
     let before: Promise<LooseChunk[]> = Promise.resolve([]);
-    for (const range of slices) {
+    while (slices.length > 0) {
       referee?.want();
+      // A stream comes from the start: the two meet in the middle.
+      const fromEnd = referee?.streams === true;
+      const range = (fromEnd ? slices.pop() : slices.shift())!;
       const current = arrival(prefetch(range.offset, range.length, true, fromEnd), undefined, signal, late);
       current.catch(() => undefined);
       refuseLoose(await before);

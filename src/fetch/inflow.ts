@@ -14,7 +14,7 @@ import { type SourceStatistics, statisticsOf } from './statistics.ts';
 export interface Inflow {
   /** Something of the blob is wanted: opens the stream, if there is none and it is worth it, after so many ms at most. */
   want(delay?: number): void;
-  /** Resolves when it is known whether peers have the blob, or when that takes too long. */
+  /** Resolves when it is known whether peers have the blob, or cannot be told soon. */
   outlook(): Promise<void>;
   /** Whether there is a stream. */
   readonly active: boolean;
@@ -32,6 +32,8 @@ export interface InflowParts extends Omit<IntakeParts, 'name' | 'refused'> {
   source: Source;
   swarm: Swarm;
   ending: AbortSignal;
+  /** Whether the source answers so soon that nothing is gained by a stream that competes with it. */
+  isQuick(): boolean;
   /** Nobody should wait for the stream alone any more: it is late, or it has ended. */
   leave(why: 'late' | 'ended'): void;
 }
@@ -61,7 +63,8 @@ export function createInflow(parts: InflowParts): Inflow {
   let isLate = false;
   /** Whether peers have the blob. */
   let peers: boolean | undefined;
-  let looked = Promise.withResolvers<void>();
+  /** Settled when the stream is there, or is put off. */
+  let begun = Promise.withResolvers<void>();
   let useless = false;
   let restUntil = 0;
   let covered: { chunks: unknown; blocks: number } | undefined;
@@ -86,20 +89,29 @@ export function createInflow(parts: InflowParts): Inflow {
     clearTimeout(deferred);
     deferred = undefined;
     if (performance.now() < restUntil || storedEnd(parts.tables()) < SMALLEST || isWhole()) return;
-    looked = Promise.withResolvers<void>();
+    begun = Promise.withResolvers<void>();
     running = keepUp()
       .catch((error) => {
         if (!ending.aborted) log('error', 'the stream of a blob failed', { blob: blob.key, error: String(error) });
       })
       .finally(() => {
         running = undefined;
-        looked.resolve();
+        begun.resolve();
       });
   }
 
   /** Streams, again after a pause where that breaks, until the blob is whole or it is of no use. */
   async function keepUp(): Promise<void> {
-    for (let failures = 0; !ending.aborted; ) {
+    await lookAround();
+    if (peers === false && parts.isQuick()) {
+      begun.resolve();
+      // Who would seed it now would take from the source what we get from there.
+      await pause(policy.streamDelay);
+      await lookAround();
+      // It is whole by now: for the others, a seed is told of it, if there is one and it does not know.
+      if (isWhole() && peers !== false) return;
+    }
+    for (let failures = 0; !ending.aborted && swarm.available(); ) {
       const error = await attempt();
       if (error === undefined || ending.aborted || isWhole() || performance.now() < restUntil) return;
       failures = arrivals.received > 0 ? 1 : failures + 1;
@@ -117,12 +129,27 @@ export function createInflow(parts: InflowParts): Inflow {
         restUntil = performance.now() + MAX_PAUSE;
         return;
       }
-      const pause = Math.min(MAX_PAUSE, PAUSE * 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
       const asked = error instanceof NymphError ? (error.retryAfter ?? 0) : 0;
-      await sleep(Math.max(pause, Math.min(asked, MAX_PAUSE)), undefined, { signal: ending }).catch(() => {});
-      // When it is back, whoever wants something of the blob opens the stream again.
-      if (!swarm.available()) return;
+      await pause(Math.min(MAX_PAUSE, Math.max(PAUSE * 2 ** (failures - 1), asked)));
+      // A swarm that has gone is found again by whoever wants something of the blob.
+      await lookAround();
     }
+  }
+
+  /** About so many ms, or until the end. */
+  async function pause(milliseconds: number): Promise<void> {
+    await sleep(milliseconds * (0.75 + Math.random() / 2), undefined, { signal: ending }).catch(() => {});
+  }
+
+  /** Finds out whether peers have the blob, if that can be told soon. */
+  async function lookAround(): Promise<void> {
+    const asked = performance.now();
+    peers = undefined;
+    const answer = swarm.look(object).then((found) => {
+      peers = found;
+      if (found !== undefined) race.look.add(performance.now() - asked);
+    });
+    await Promise.race([answer, sleep(lookTime(race))]);
   }
 
   /** One stream. @returns why it ended early, if it did */
@@ -133,13 +160,13 @@ export function createInflow(parts: InflowParts): Inflow {
     ending.addEventListener('abort', end, { once: true });
     if (ending.aborted) end();
     stop = abort;
+    begun.resolve();
     arrivals = createArrivals();
     const intake = createIntake({ ...parts, name: swarm.name, refused });
     isLate = false;
     progress = performance.now();
     const count = counts();
     count.requests++;
-    void look();
     watch();
     let done: (() => void) | undefined;
     try {
@@ -155,10 +182,11 @@ export function createInflow(parts: InflowParts): Inflow {
         race.streams.add(piece.bytes.length);
         count.bytes += piece.bytes.length;
         count.from[piece.from] += piece.bytes.length;
-        progress = now;
         isLate = false;
         await intake.take(piece);
         arrivals.add(piece.offset, piece.bytes.length);
+        // What we took to take it is not the swarm's time.
+        progress = performance.now();
         watch();
         if (intake.spoiled !== undefined || isWhole()) break;
       }
@@ -189,14 +217,6 @@ export function createInflow(parts: InflowParts): Inflow {
     stop?.abort();
   }
 
-  async function look(): Promise<void> {
-    const begun = performance.now();
-    peers = undefined;
-    peers = await swarm.look(object);
-    if (peers !== undefined) race.look.add(performance.now() - begun);
-    looked.resolve();
-  }
-
   function watch(): void {
     clearTimeout(watchdog);
     watchdog = setTimeout(
@@ -214,7 +234,7 @@ export function createInflow(parts: InflowParts): Inflow {
   return {
     want,
     async outlook() {
-      if (running !== undefined) await Promise.race([looked.promise, sleep(lookTime(race))]);
+      if (running !== undefined) await Promise.race([begun.promise, sleep(2 * lookTime(race))]);
     },
     get active() {
       return stop !== undefined;

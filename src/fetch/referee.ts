@@ -6,7 +6,7 @@ import { type FrameIndex, storedEnd } from './frame-index.ts';
 import { createInflow } from './inflow.ts';
 import { hedgeDelay, requestTime } from './race.ts';
 import type { Requests } from './requests.ts';
-import { type SourceStatistics, statisticsOf } from './statistics.ts';
+import { statisticsOf } from './statistics.ts';
 import { createWaiting } from './waiting.ts';
 
 /** Decides for the flights of one blob by which way they come: by a request, or in the stream from the swarm. */
@@ -17,8 +17,10 @@ export interface Referee {
   urgent(flights: Flight[]): Flight[];
   /** Whether a run whose turn has come, and that nobody waits for, is left to the stream. */
   yields(run: Run): boolean;
-  /** A fill begins. @returns whether there is a stream, which comes from the start of the blob */
-  filling(): Promise<boolean>;
+  /** A fill begins. Resolves when it can be told whether peers will bring it. */
+  filling(): Promise<void>;
+  /** Whether there is a stream, which comes from the start of the blob. */
+  readonly streams: boolean;
   /** A fill has ended. */
   filled(): void;
   /** Resolves when nothing is under way any more. */
@@ -55,6 +57,7 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     ...{ blob, source, swarm, context, ending, tables, flightOf },
     wrong: (flights) => requests.distribute(flights.filter(({ run }) => run === undefined)),
     leave: (why) => waiting.release(why === 'late'),
+    isQuick,
   });
 
   /** The stream is slower than requests are, or may be and there is time to find out: then both bring what they can. */
@@ -65,9 +68,10 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     return direct === undefined ? inflow.eta(storedEnd(tables())) > TRIAL_MS : streams < 0.9 * direct;
   }
 
-  /** Decoding a whole blob costs a start more than it gains from it where the source answers quickly. */
-  function isSluggish({ latency }: SourceStatistics): boolean {
-    return (latency.quantile(0.5) ?? 0) > QUICK_MS;
+  /** Then decoding a whole blob costs a start more than it gains from it. */
+  function isQuick(): boolean {
+    const { latency } = statisticsOf(statistics, source.name);
+    return policy.streamDelay > 0 && race.budget.wait() === 0 && (latency.quantile(0.5) ?? 0) <= QUICK_MS;
   }
 
   return {
@@ -75,7 +79,7 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     urgent(flights) {
       const count = statisticsOf(statistics, source.name);
       const owed = race.budget.wait();
-      inflow.want(owed > 0 || isSluggish(count) ? 0 : policy.streamDelay);
+      inflow.want(isQuick() ? policy.streamDelay : 0);
       if (owed > 0 && inflow.active) {
         // What many nodes ask of a source at once starves those that would feed the swarm.
         waiting.add(flights, Math.min(owed, MOST_OWED_MS), true);
@@ -100,6 +104,8 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     async filling() {
       inflow.want();
       await inflow.outlook();
+    },
+    get streams() {
       return inflow.active;
     },
     filled: inflow.check,

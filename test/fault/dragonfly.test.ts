@@ -165,7 +165,7 @@ test('a dfdaemon that is killed in mid-stream, twice, and comes back', { skip },
 test('nobody has it, and then this node’s dfdaemon gets it from the registry, with our login', { skip }, async (t) => {
   const { daemon, dfdaemon, registry, reference, fetched } = await stage(t);
   registry.faults.auth = { kind: 'token' };
-  registry.faults.bandwidth = 3 << 20;
+  registry.faults.bandwidth = 1 << 20;
   const { stats, local } = await dfdaemon({}, false);
   await daemon.start();
   const { status, err } = await daemon.nymph('pull', reference);

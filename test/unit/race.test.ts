@@ -273,6 +273,27 @@ test('where the source is quick, a stream waits until a start is over; a fill do
   other.blob.close();
 });
 
+test('what nobody has comes from a quick source alone, and a seed is told of it afterwards', async () => {
+  const { blob, start, right, swarm, bytes } = stage({ peers: false }, { policy: { streamDelay: 300 } });
+  const fetcher = start(scriptedSource(blob.stored));
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  assert.equal(swarm.opened, 0);
+  await until(() => swarm.opened === 1 && swarm.ended === 1);
+  assert.ok(bytes().swarm <= 200_000, 'it is not read');
+  await fetcher.close();
+  blob.close();
+  // Somebody has begun meanwhile: nothing is to be done.
+  const other = stage({ peers: false }, { policy: { streamDelay: 200 } });
+  const filled = other.start(scriptedSource(other.blob.stored));
+  await filled.fill(0, other.blob.cached.size, never);
+  other.swarm.options.peers = true;
+  await sleep(400);
+  assert.equal(other.swarm.opened, 0);
+  await filled.close();
+  other.blob.close();
+});
+
 test('closing ends a stream', async () => {
   const { blob, start, swarm } = stage({ each: (_, __, signal) => stalled(signal) });
   const fetcher = start(scriptedSource(blob.stored));
