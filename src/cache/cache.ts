@@ -79,6 +79,9 @@ export interface Cache {
    */
   inodeRange(name: string, count: number): number;
 
+  /** Files of models that the kernel has open, on the FUSE connection that is served. */
+  readonly openFiles: OpenFiles;
+
   mounts(): StoredMount[];
   putMount(mount: StoredMount): void;
   removeMount(directory: string): void;
@@ -191,6 +194,19 @@ export interface StoredMount {
   superBlock?: string;
   /** The mount is gone, and the super block is still in use. */
   unmounted?: boolean;
+}
+
+/** An open file of a FUSE tree. `backing`: the kernel's number of the file that it reads in our place, 0 for none. */
+export interface StoredOpenFile {
+  handle: number;
+  ino: number;
+  backing: number;
+}
+
+export interface OpenFiles {
+  list(): StoredOpenFile[];
+  put(file: StoredOpenFile): void;
+  remove(handle: number): void;
 }
 
 export interface CacheUsage {

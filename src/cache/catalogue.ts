@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import Database from 'better-sqlite3';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
-import type { StoredImage, StoredMount } from './cache.ts';
+import type { OpenFiles, StoredImage, StoredMount, StoredOpenFile } from './cache.ts';
 import { runCheckpoint } from './checkpoint.ts';
 import { type Log, messageOf } from './health.ts';
 
@@ -38,6 +38,15 @@ const SCHEMA_2 = `
     first INTEGER PRIMARY KEY,              -- inode number
     count INTEGER NOT NULL,
     name TEXT NOT NULL UNIQUE
+  ) STRICT;
+`;
+
+/** Versions before it was added do not look at it. */
+const SCHEMA_OPENS = `
+  CREATE TABLE IF NOT EXISTS opens (
+    handle INTEGER PRIMARY KEY,
+    ino INTEGER NOT NULL,
+    backing INTEGER NOT NULL
   ) STRICT;
 `;
 
@@ -84,6 +93,8 @@ export interface Catalogue {
   putMount(mount: StoredMount): void;
   removeMount(directory: string): void;
 
+  readonly openFiles: OpenFiles;
+
   /** Writes the WAL back and closes. */
   close(): Promise<void>;
 }
@@ -123,6 +134,12 @@ export function openCatalogue(path: string, first: FirstNumbers, log: Log): Cata
   const deleteImage = database.prepare<[string]>('DELETE FROM images WHERE digest = ?');
   const replaceMount = database.prepare<[string, string]>('REPLACE INTO mounts (directory, mount) VALUES (?, ?)');
   const deleteMount = database.prepare<[string]>('DELETE FROM mounts WHERE directory = ?');
+
+  const selectOpens = all<StoredOpenFile>('SELECT handle, ino, backing FROM opens');
+  const insertOpen = database.prepare<[number, number, number]>(
+    'REPLACE INTO opens (handle, ino, backing) VALUES (?, ?, ?)',
+  );
+  const deleteOpen = database.prepare<[number]>('DELETE FROM opens WHERE handle = ?');
 
   let bytes = diskBytes(path);
   let writes = 0;
@@ -193,6 +210,17 @@ export function openCatalogue(path: string, first: FirstNumbers, log: Log): Cata
       deleteMount.run(directory);
       wrote();
     },
+    openFiles: {
+      list: () => selectOpens.all(),
+      put({ handle, ino, backing }) {
+        insertOpen.run(handle, ino, backing);
+        wrote();
+      },
+      remove(handle) {
+        deleteOpen.run(handle);
+        wrote();
+      },
+    },
     async close() {
       await checkpoint;
       database.close();
@@ -226,6 +254,7 @@ function prepareDatabase(database: Database.Database, path: string, first: First
       database.pragma(`user_version = ${VERSION}`);
     })();
   }
+  database.exec(SCHEMA_OPENS);
   const check = database.pragma('quick_check(1)', { simple: true });
   if (check !== 'ok') throw new Database.SqliteError(String(check), 'SQLITE_CORRUPT');
   // Every value is read once now, so that damage shows at start-up.

@@ -114,7 +114,7 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
     const { ledger, bytes } = await readLedger(directory, record);
     const data = await place.disk.open(join(directory, 'data'), 'r+');
     handles.push(data);
-    checkDataSize(await data.stat(), ledger);
+    const { size } = await data.stat();
     const readyFile = await place.disk.open(join(directory, 'ready'), 'r+');
     handles.push(readyFile);
     const map = createReadyMap(ledger.size);
@@ -123,6 +123,7 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
     const dictionaries = await openDictionaries(place.disk, directory, ledger);
     if (dictionaries) handles.push(dictionaries);
     const standing = await standingOf(place, record, ledger, map);
+    if (standing?.current() !== 'wrong') checkDataSize({ size }, ledger);
     // It was synced as a whole before it was called right.
     if (standing?.current() === 'right') addReadyBytes(map, coverage(ledger));
     const files = { data, readyFile, dictionaries, standing };
@@ -164,11 +165,12 @@ export async function peekEntry(place: Place, record: EntryRecord): Promise<Read
   let readyFile: FileHandle | undefined;
   try {
     const { ledger } = await readLedger(directory, record);
-    checkDataSize(await stat(join(directory, 'data')), ledger);
+    const { size } = await stat(join(directory, 'data'));
     readyFile = await open(join(directory, 'ready'), 'r');
     const map = createReadyMap(ledger.size);
     const state = await readReadyFile(readyFile, record.ino, ledger.size, place.bootId, coverage(ledger));
     const standing = (await standingOf(place, record, ledger, map))?.current();
+    if (standing !== 'wrong') checkDataSize({ size }, ledger);
     addReadyBytes(map, standing === 'right' ? coverage(ledger) : state.trusted);
     return { ...readiness(ledger.chunks, map), ...(standing && { standing }) };
   } catch (error) {
@@ -289,8 +291,8 @@ export async function settleEntry(place: Place, entry: OpenEntry, standing: Stan
   const kept = entry.standing?.set(standing, standing === 'right' ? disk.datasync(data) : undefined);
   if (standing === 'wrong') {
     clearReady(blob.ready, 0, blob.size);
+    // It stays cut: the kernel may read it in our place for who had it open, and must not find zeros.
     await disk.truncate(data, 0);
-    await disk.truncate(data, blob.size);
     entry.persister.changed();
   }
   await kept;

@@ -105,6 +105,7 @@ function assemble(
     bootstrapPath: images.bootstrapPath,
     removeImage: async (digest) => void (await images.remove(digest)),
     inodeRange: (name, count) => inCatalogue(`inode numbers of ${name}`, () => catalogue.inodeRange(name, count)),
+    openFiles: catalogue.openFiles,
     mounts: catalogue.mounts,
     putMount: (mount) => inCatalogue(`mount ${mount.directory}`, () => catalogue.putMount(mount)),
     removeMount: (directory) => inCatalogue(`mount ${directory}`, () => catalogue.removeMount(directory)),

@@ -19,6 +19,7 @@ const NAME = 'standing';
 export async function openStanding(disk: Disk, directory: string, map: ReadyMap): Promise<StandingFile> {
   let standing = await read(directory);
   let clears = countClears(map);
+  let writing: Promise<unknown> = Promise.resolve();
 
   function current(): Standing {
     return standing === 'right' && countClears(map) !== clears ? 'pending' : standing;
@@ -27,8 +28,16 @@ export async function openStanding(disk: Disk, directory: string, map: ReadyMap)
   async function set(next: Standing, synced?: Promise<void>): Promise<void> {
     standing = next;
     clears = countClears(map);
-    await synced;
-    if (current() === next) await replaceWhole(disk, join(directory, NAME), Buffer.from(next));
+    // It may fail while others are waited for.
+    synced?.catch(() => {});
+    const before = writing;
+    const written = (async () => {
+      await Promise.allSettled([before]);
+      await synced;
+      if (current() === next) await replaceWhole(disk, join(directory, NAME), Buffer.from(next));
+    })();
+    writing = written;
+    await written;
   }
 
   return {

@@ -81,7 +81,7 @@ export function dispatch(names: Names, bytes: Uint8Array): Answer {
     case Op.RELEASEDIR:
       return EMPTY;
     default:
-      // OPEN, OPENDIR and FLUSH too: ENOSYS tells the kernel to open and close by itself from now on.
+      // OPENDIR and FLUSH too: ENOSYS tells the kernel to open and close by itself from now on. OPEN: see the driver.
       return ENOSYS;
   }
 }
@@ -94,7 +94,9 @@ function init(body: Buffer): Answer {
   out.writeUInt32LE(FUSE_MINOR, InitOut.MINOR);
   out.writeUInt32LE(MAX_READ, InitOut.MAX_READAHEAD);
   out.writeUInt32LE((offered & WANTED_FLAGS) >>> 0, InitOut.FLAGS);
-  out.writeUInt32LE(Init.HAS_RESEND_2, InitOut.FLAGS2);
+  out.writeUInt32LE(Init.HAS_RESEND_2 | Init.PASSTHROUGH_2, InitOut.FLAGS2);
+  // Files that are read in our place lie on a plain file system; above us there is room for one overlay.
+  out.writeUInt32LE(1, InitOut.MAX_STACK_DEPTH);
   // Background requests are readahead and direct I/O of all mounts together: the default of 12 starves them.
   out.writeUInt16LE(512, InitOut.MAX_BACKGROUND);
   out.writeUInt16LE(384, InitOut.CONGESTION_THRESHOLD);

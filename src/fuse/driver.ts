@@ -77,6 +77,8 @@ export interface RegisteredFile {
   /** Descriptor of the local sparse file; stays open until `unregister` resolves. */
   fd: number;
   ready: ReadyMap;
+  /** True if all of it is here and right, for good: the kernel may read the local file in our place. Absent: never. */
+  isFinal?(): boolean;
 }
 
 /** A checked bootstrap whose tree the driver serves by itself, as directory `<first>` of {@link TREES}. */
@@ -90,6 +92,8 @@ export interface RegisteredTree {
   present: ReadyMap;
   /** Inode numbers of the registered files that hold its data, in the order of the device table. */
   blobs: readonly number[];
+  /** Its files stand in their blobs as they are: a model's. */
+  isOfFiles?: boolean;
 }
 
 /** Inode number of the directory that holds the trees. */

@@ -5,7 +5,16 @@ import { Worker } from 'node:worker_threads';
 import { closeReadyMap, openReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import { type Answer, dispatch } from './dispatch.ts';
-import type { Driver, DriverStatistics, Extent, FileSystem, RegisteredFile, RegisteredTree } from './driver.ts';
+import {
+  type Driver,
+  type DriverStatistics,
+  type Extent,
+  type FileSystem,
+  type RegisteredFile,
+  type RegisteredTree,
+  TREE_GRAIN,
+} from './driver.ts';
+import { grainsOf } from './forest.ts';
 import {
   epochOf,
   type FromThread,
@@ -17,7 +26,8 @@ import {
   type ToThread,
   treeMessage,
 } from './message.ts';
-import { InHeader, NOTIFY_RESEND, Op, OutHeader, opName } from './wire.ts';
+import { createOpens, type OpenFileStore } from './opens.ts';
+import { InHeader, NOTIFY_RESEND, Op, OutHeader, opName, ReleaseIn } from './wire.ts';
 
 export interface KernelDriverOptions {
   /** Descriptor of /dev/fuse, mounted already. */
@@ -27,11 +37,14 @@ export interface KernelDriverOptions {
   /** True if another daemon may have taken requests from this descriptor before us: they are asked for again. */
   inherited: boolean;
   log: (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: object) => void;
+  /** What is open, for the next daemon; without it every file is read through us. */
+  opens?: OpenFileStore;
   /** The connection has ended: unmounted, or the device failed. */
   onEnd: (error?: string) => void;
 }
 
 const { EIO, EINTR, EAGAIN } = constants.errno;
+const NO_STORE: OpenFileStore = { list: () => [], put: () => {}, remove: () => {} };
 
 /** The driver that speaks the kernel's protocol on /dev/fuse by itself, from worker threads (`thread.ts`). */
 export function createKernelDriver(options: KernelDriverOptions): Driver {
@@ -47,6 +60,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   let faults = 0;
   let ended = 0;
   let stopped = false;
+  const opens = createOpens(options.fuseFd, options.opens ?? NO_STORE);
   let fileSystem: FileSystem;
 
   return { name: 'kernel', start, register, unregister, registerTree, unregisterTree, statistics, stop };
@@ -93,6 +107,9 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
         count(Op.READ);
         void read(message.low, message.high, message.extents);
         return;
+      case 'open':
+        openFile(message);
+        return;
       case 'request':
         handle(message.bytes);
         return;
@@ -104,6 +121,19 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
         return;
       case 'end':
         finished(message.error);
+    }
+  }
+
+  function openFile({ low, high, ino, blob, size }: Extract<FromThread, { type: 'open' }>): void {
+    count(Op.OPEN);
+    const file = files.get(blob);
+    // Passthrough gives what the local file has, whatever size we say.
+    const isWhole = options.opens !== undefined && file?.size === size;
+    try {
+      reply(low, high, opens.open(ino, isWhole ? file : undefined));
+    } catch (error) {
+      options.log('error', 'a FUSE request failed', { op: opName(Op.OPEN), error: String(error) });
+      reply(low, high, EIO);
     }
   }
 
@@ -121,6 +151,10 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     if (op === Op.INTERRUPT) {
       interrupt(bytes, low, high);
       return;
+    }
+    if (op === Op.RELEASE && bytes.length >= InHeader.SIZE + ReleaseIn.SIZE) {
+      const body = Buffer.from(bytes.buffer, bytes.byteOffset + InHeader.SIZE, ReleaseIn.SIZE);
+      opens.release(body.readUIntLE(ReleaseIn.HANDLE, 6));
     }
     let answer: Answer;
     try {
@@ -216,6 +250,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     closeReadyMap(tree.present);
     broadcast({ type: 'fell', first });
     await quiesce();
+    opens.forget(first, first + grainsOf(tree.bytes.byteLength) * TREE_GRAIN);
   }
 
   function broadcast(message: ToThread): void {

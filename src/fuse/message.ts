@@ -19,6 +19,8 @@ export type FromThread =
   | { type: 'up' }
   /** A read that cannot be answered from the files as they are. */
   | { type: 'read'; low: number; high: number; extents: Extent[] }
+  /** A file of a tree of files as they stand is opened. `blob`: the registered file with its content, 0 if it is none. */
+  | { type: 'open'; low: number; high: number; ino: number; blob: number; size: number }
   /** Any other request, whole. */
   | { type: 'request'; bytes: Uint8Array<ArrayBuffer> }
   /** A request about a tree's names or places failed, and was answered with EIO. */

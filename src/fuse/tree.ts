@@ -36,6 +36,8 @@ export interface Tree extends Names {
   root(): Attributes;
   /** True if the tree is about to be unregistered: its descriptor may soon belong to another file. */
   isClosed(): boolean;
+  /** True for a tree of files as they stand, each an extent of a blob: those may be read by the kernel in our place. */
+  readonly isOfFiles: boolean;
   /** Where `[offset, offset + length)` of a regular file is, as far as the file goes; or the bytes themselves. */
   locate(ino: number, offset: number, length: number): Extent[] | Uint8Array;
 }
@@ -84,6 +86,7 @@ export function openTree({ first, fd, bytes: shared, present, blobs }: TreeData)
 
   return {
     first,
+    isOfFiles: isOfFiles(erofs),
     root: () => attributesOf(first + erofs.rootNid),
     isClosed: () => isClosed(map),
     getattr: attributesOf,
@@ -126,6 +129,11 @@ export function openTree({ first, fd, bytes: shared, present, blobs }: TreeData)
   };
 }
 
+/** Bootstraps that we write of files have no device table. */
+export function isOfFiles({ devices }: Pick<Erofs, 'devices'>): boolean {
+  return devices.length === 0;
+}
+
 function fill(fd: number, bytes: Uint8Array, map: ReadyMap, offset: number, end: number): void {
   const from = Math.floor(offset / CLUSTER) * CLUSTER;
   const to = Math.min(Math.ceil(end / CLUSTER) * CLUSTER, bytes.length);
@@ -157,7 +165,7 @@ function chunksOf(
   load(start, chunks * ADDRESS_SIZE);
   const extents: Extent[] = [];
   // RAFS has the upper bits of a chunk's index there. Trees of ours without a device table have many blobs and no index.
-  const mask = erofs.devices.length === 0 ? 0xffff : 0xff;
+  const mask = isOfFiles(erofs) ? 0xffff : 0xff;
   let last: Extent | undefined;
   for (let position = offset, at = start; position < end; at += ADDRESS_SIZE) {
     const chunkEnd = Math.min(end, (Math.floor(position / chunkSize) + 1) * chunkSize);

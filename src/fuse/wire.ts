@@ -71,6 +71,8 @@ export const Init = {
   INIT_EXT: 1 << 30,
   /** In flags2: bit 39 of the 64. */
   HAS_RESEND_2: 1 << 7,
+  /** In flags2: bit 37. */
+  PASSTHROUGH_2: 1 << 5,
 } as const;
 
 /** struct fuse_in_header, 40 bytes. */
@@ -93,8 +95,14 @@ export const InitOut = {
   TIME_GRAN: 24,
   MAX_PAGES: 28,
   FLAGS2: 32,
+  MAX_STACK_DEPTH: 36,
   SIZE: 64,
 } as const;
+/** struct fuse_open_out. */
+export const OpenOut = { HANDLE: 0, FLAGS: 8, BACKING: 12, SIZE: 16 } as const;
+export const Open = { KEEP_CACHE: 1 << 1, PASSTHROUGH: 1 << 7 } as const;
+/** struct fuse_release_in, behind the header. */
+export const ReleaseIn = { HANDLE: 0, SIZE: 24 } as const;
 /** struct fuse_attr. */
 export const Attr = {
   INO: 0,

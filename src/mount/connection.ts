@@ -38,7 +38,10 @@ export function kernelConnection(
   pool: ThreadPool,
 ): Connection {
   const { directory, fuseFd, inherited, lookUp } = options;
-  const driver = createKernelDriver(options);
+  const { openFiles: opens } = cache;
+  // On a new connection nothing is open.
+  if (!inherited) for (const { handle } of opens.list()) opens.remove(handle);
+  const driver = createKernelDriver({ ...options, opens });
   const trees = createTrees(cache, driver);
   return {
     driver,

@@ -66,6 +66,7 @@ export function createTrees(cache: Cache, driver: Driver): Trees {
         bytes: new SharedArrayBuffer(size),
         present: createReadyMap(size),
         blobs: image.blobs.map(({ cached }) => cached.ino),
+        isOfFiles: !image.stored.format.startsWith('rafs'),
       });
       return { first, bootstrap };
     } catch (error) {

@@ -94,7 +94,9 @@ export function createWholeChecks(
         error: String(error),
       });
       worker = undefined;
+      const lost = [...followed.values()].filter(({ begun }) => begun);
       followed.clear();
+      for (const { blob } of lost) checked(blob, undefined);
       for (const done of leaving.values()) done();
       leaving.clear();
     });

@@ -1,5 +1,6 @@
 import type { Cache, CachedBlob } from '../cache/cache.ts';
-import { clearReady, createReadyMap, type ReadyMap } from '../cache/ready-map.ts';
+import { coveredBlocks } from '../cache/readiness.ts';
+import { clearReady, countReady, createReadyMap, type ReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { cancelled } from '../fetch/gate.ts';
@@ -67,8 +68,10 @@ export function createWholes(
     checks.follow(cached);
   }
 
-  function show({ ino, size, fd }: CachedBlob, ready: ReadyMap): void {
-    driver.register({ ino, size, fd, ready });
+  function show(cached: CachedBlob, ready: ReadyMap): void {
+    const { ino, size, fd } = cached;
+    const isFinal = () => ready === cached.ready && isFinalBlob(cached);
+    driver.register({ ino, size, fd, ready, isFinal });
   }
 
   async function hide({ cached }: Entry): Promise<void> {
@@ -93,7 +96,10 @@ export function createWholes(
     const known = cases.get(cached);
     if (known === undefined || known.entry.closing !== undefined) return;
     if (known.asked !== undefined) return known.asked(found);
-    if (found === undefined) return;
+    if (found === undefined) {
+      known.judged.reject(new NymphError('cache', `blob ${cached.key} cannot be checked`));
+      return;
+    }
     if (found === cached.whole?.hex) return acquit(known);
     return condemn(known, found);
   }
@@ -165,9 +171,10 @@ export function createWholes(
   async function hashed(known: Case, signal: AbortSignal): Promise<string | undefined> {
     const { cached } = known.entry;
     const answer = Promise.withResolvers<string | undefined>();
-    await cache.settle(cached, 'pending');
+    // Before anything is waited for: it may be on its way already.
     known.asked = answer.resolve;
     try {
+      await cache.settle(cached, 'pending');
       checks.follow(cached);
       return await unlessAborted(answer.promise, signal);
     } finally {
@@ -184,6 +191,12 @@ export function createWholes(
     checked,
     recheck,
   };
+}
+
+/** All of it is here, and as sure as it ever will be. */
+function isFinalBlob({ standing, whole, ready, chunks }: CachedBlob): boolean {
+  if (whole !== undefined) return standing === 'right';
+  return countReady(ready) >= coveredBlocks(chunks);
 }
 
 function wrongFile(cached: CachedBlob): NymphError {

@@ -1,7 +1,10 @@
 /** ModelPack artifacts, mounted lazily. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -264,6 +267,50 @@ describe('models', { skip: cannotMount() }, () => {
     await isRight(daemon, reference, LARGE);
   });
 
+  test('a complete and checked file is read by the kernel itself, also after the daemon was killed', {
+    skip: noPassthrough(),
+  }, async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    await daemon.supervised();
+    const place = daemon.place('m');
+    const reference = `${registry.host}/models/tiny:v1`;
+    await mount(daemon, reference, place, '--prefetch', 'none');
+    const path = join(place, LARGE);
+    const hits = async () => {
+      const { hits: here, faults } = (await daemon.client.status()).fuse;
+      return here + faults;
+    };
+    // Opened before it is complete, it is read through us until it is closed.
+    const early = startHolder(t, path);
+    await early.sum();
+    await isRight(daemon, reference, LARGE);
+    const opened = startHolder(t, path);
+    assert.equal(await opened.sum(), sha256(FILES[4].bytes));
+    await early.close();
+    await opened.close();
+    await sleep(200);
+    await run('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+    const before = await hits();
+    const direct = startHolder(t, path);
+    assert.equal(await direct.sum(), sha256(FILES[4].bytes));
+    assert.equal((await run('cmp', [path, path])).status, 0);
+    assert.equal(await hits(), before, 'reads reached the daemon');
+    const { pid } = await daemon.client.health();
+    await daemon.kill('daemon');
+    await daemon.another(pid);
+    // Who has it open reads on, and who opens it beside that does, too.
+    await run('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+    assert.equal(await direct.sum(), sha256(FILES[4].bytes));
+    assert.equal((await sums(place)).out.toString().includes(sha256(FILES[4].bytes)), true);
+    await direct.close();
+    assert.equal((await read(path)).status, 0);
+    await until(5_000, 'it stays open', async () => {
+      const catalogue = await run('sqlite3', [join(daemon.root, 'catalogue.db'), 'SELECT count(*) FROM opens']);
+      return catalogue.status !== 0 || catalogue.out.toString().trim() === '0' || undefined;
+    });
+  });
+
   test('what modctl builds and pushes to docker-registry', { skip: noModctl() || noDockerRegistry() }, async (t) => {
     const directory = scratch(t);
     const truth = join(directory, 'model');
@@ -308,6 +355,40 @@ describe('models', { skip: cannotMount() }, () => {
     assert.equal(await lines(place), await lines(truth));
   });
 });
+
+/** A process that has a file open, and reads all of it when it is asked to. */
+function startHolder(t: TestContext, path: string): { sum(): Promise<string>; close(): Promise<void> } {
+  const script = `
+    const { openSync, readSync } = require('node:fs');
+    const fd = openSync(process.argv[1], 'r');
+    process.stdin.on('data', () => {
+      const hash = require('node:crypto').createHash('sha256');
+      const buffer = Buffer.alloc(1 << 20);
+      for (let at = 0, got; (got = readSync(fd, buffer, 0, buffer.length, at)) > 0; at += got) hash.update(buffer.subarray(0, got));
+      process.stdout.write(hash.digest('hex') + '\\n');
+    });`;
+  const child = spawn(process.execPath, ['-e', script, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => void child.kill('SIGKILL'));
+  return {
+    async sum() {
+      child.stdin.write('x');
+      const [line] = (await once(child.stdout, 'data')) as [Buffer];
+      return line.toString().trim();
+    },
+    async close() {
+      const closed = once(child, 'close');
+      child.kill();
+      await closed;
+    },
+  };
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+function noPassthrough(): string | false {
+  const [major, minor] = release().split('.').map(Number);
+  return (major < 6 || (major === 6 && minor < 9)) && `needs Linux 6.9 for passthrough; this is ${release()}`;
+}
 
 function noModctl(): string | false {
   return process.env.PATH?.split(':').some((path) => {
