@@ -24,6 +24,7 @@ import type { ReadyMap } from './ready-map.ts';
  *   <root>/blobs/<key>/standing     where chunks have no digests: whether the whole was checked, and what came out
  *   <root>/images/<hex>/bootstrap   complete local bootstrap, <hex> = the manifest's digest
  *   <root>/images/<hex>/image.json  what the catalogue says of the image, for the case that the catalogue is damaged
+ *   <root>/traces/<hex>             what was read first of an image, whether it is here or not
  *   <root>/tmp, <root>/trash        what is being made, and what is being removed: emptied at the next start
  *
  * Promises:
@@ -70,6 +71,10 @@ export interface Cache {
   image(digest: OciDigest): StoredImage | undefined;
   images(): StoredImage[];
   bootstrapPath(digest: OciDigest): string;
+  /** Keeps what was read first of an image (`image/trace.ts`), beyond its removal. Rejects with code `cache` if it cannot. */
+  putTrace(digest: OciDigest, trace: string): Promise<void>;
+  /** What was kept; undefined without. */
+  trace(digest: OciDigest): Promise<string | undefined>;
   /** Rejects with code `busy` while the image is mounted; an image that is not there is removed already. */
   removeImage(digest: OciDigest): Promise<void>;
 

@@ -17,6 +17,7 @@ export interface Layout {
   readonly reserve: string;
   readonly blobs: string;
   readonly images: string;
+  readonly traces: string;
   /** Entries and images that are being made. */
   readonly temporary: string;
   readonly trash: string;
@@ -30,6 +31,7 @@ export function layoutOf(root: string): Layout {
     reserve: join(root, 'reserve'),
     blobs: join(root, 'blobs'),
     images: join(root, 'images'),
+    traces: join(root, 'traces'),
     temporary: join(root, 'tmp'),
     trash: join(root, 'trash'),
   };

@@ -15,6 +15,7 @@ import { type Layout, layoutOf } from './layout.ts';
 import { lockDirectory } from './lock.ts';
 import { recoverBlobs, recoverImages } from './recover.ts';
 import { holdReserve, releaseReserve } from './reserve.ts';
+import { createTraceStore, type TraceStore } from './trace-store.ts';
 import { createTrash, type Trash } from './trash.ts';
 
 export interface CacheOptions {
@@ -52,7 +53,9 @@ export async function openCache(root: string, options: CacheOptions = {}): Promi
     const bootId = options.bootId ?? readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     await trash.empty();
     const place: Place = { layout, disk, log, health: createHealth(log, () => probe(layout, disk)), bootId };
-    return assemble(place, stored, trash, reserved, quota, unlock);
+    const traces = createTraceStore(place);
+    await traces.trim();
+    return assemble(place, stored, traces, trash, reserved, quota, unlock);
   } catch (error) {
     await catalogue?.close();
     unlock?.();
@@ -64,6 +67,7 @@ export async function openCache(root: string, options: CacheOptions = {}): Promi
 function assemble(
   place: Place,
   { catalogue, records, sizes }: Stored,
+  traces: TraceStore,
   trash: Trash,
   reserved: number,
   quota: number | undefined,
@@ -103,6 +107,8 @@ function assemble(
     image: catalogue.image,
     images: catalogue.images,
     bootstrapPath: images.bootstrapPath,
+    putTrace: traces.put,
+    trace: traces.get,
     removeImage: async (digest) => void (await images.remove(digest)),
     inodeRange: (name, count) => inCatalogue(`inode numbers of ${name}`, () => catalogue.inodeRange(name, count)),
     openFiles: catalogue.openFiles,
@@ -153,7 +159,7 @@ async function probe(layout: Layout, disk: Disk): Promise<void> {
 
 function makeDirectories(layout: Layout): void {
   if (!existsSync(layout.root)) mkdirSync(layout.root, { recursive: true, mode: 0o700 });
-  for (const directory of [layout.blobs, layout.images, layout.temporary, layout.trash]) {
+  for (const directory of [layout.blobs, layout.images, layout.traces, layout.temporary, layout.trash]) {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     chmodSync(directory, 0o700);
   }

@@ -18,7 +18,11 @@ export async function openImage(context: Context, reference: string, platform?: 
   const pool = createThreadPool(1);
   // Nothing is pulled here, so nothing is written.
   const captured = capturedCredentials(context.config, () => undefined);
-  const opener = createImageOpener({ ...registryOptions(context.config), ...(captured ? { captured } : {}) }, pool);
+  const opener = createImageOpener(
+    { ...registryOptions(context.config), ...(captured ? { captured } : {}) },
+    pool,
+    false,
+  );
   try {
     const found = await opener.resolve(name, platform, view.update, signal);
     return await found.open(view.update, signal);

@@ -169,6 +169,21 @@ export function buildProgram(chosen: Chosen): Command {
     .action((image) => run(async (context) => (await import('./commands/status.ts')).run(context, image)));
 
   program
+    .command('trace')
+    .description(
+      'print the files that starts of an image read first, in that order; the next start is sent them at once',
+    )
+    .argument('<image>', 'reference or digest of an image that was mounted here')
+    .option('--push', 'put it beside the image in its registry, where other nodes find it')
+    .addHelpText(
+      'after',
+      examples(['nymph trace registry.example/app:nydus', 'nymph trace --push registry.example/app:nydus']),
+    )
+    .action((image, options) =>
+      run(async (context) => (await import('./commands/trace.ts')).run(context, image, options)),
+    );
+
+  program
     .command('inspect')
     .description('print what an image is made of and what is verified; needs no daemon')
     .argument('<reference>', 'image, for example registry.example/app:nydus')

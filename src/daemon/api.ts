@@ -191,6 +191,17 @@ export interface SourceStatus {
   from?: { local: number; peer: number; seed: number; origin: number; unknown: number };
 }
 
+export interface TraceInfo {
+  reference: string;
+  digest: string;
+  /** As `image/trace.ts` has it; empty without one. */
+  trace: string;
+  /** Uncompressed bytes that it names. */
+  bytes: number;
+  /** Paths of files that begin there, in the order of their first read. */
+  files: string[];
+}
+
 export interface Status {
   health: Health;
   cache: { bytes: number; quota?: number; blobs: number; openBlobs: number; images: number; writable: boolean };

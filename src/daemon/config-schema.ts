@@ -89,7 +89,11 @@ export const SETTINGS = {
     ),
     prefetch: choice(['none', 'image', 'all'], {
       default: 'image',
-      doc: 'Fetched after a mount that does not say: nothing, what the image lists, or all.',
+      doc: 'Fetched after a mount that does not say: nothing, what the image lists and what starts of it read before, or all.',
+    }),
+    traces: truth({
+      default: true,
+      doc: 'Whether the registry of an image that is mounted for the first time is asked what its starts read elsewhere (`nymph trace --push`).',
     }),
   },
   cache: {

@@ -15,6 +15,7 @@ import type {
   PullResult,
   Status,
   StreamLine,
+  TraceInfo,
   VerifyRequest,
   VerifyResult,
 } from './api.ts';
@@ -36,6 +37,8 @@ export interface ControlClient {
   images(): Promise<ImageInfo[]>;
   /** @param name reference or digest */
   image(name: string): Promise<ImageInfo>;
+  /** @param name reference or digest */
+  trace(name: string): Promise<TraceInfo>;
   mount(request: MountRequest, onProgress?: OnProgress): Promise<MountInfo>;
   unmount(directory: string, force: boolean): Promise<void>;
   pull(request: PullRequest, onProgress?: OnProgress): Promise<PullResult>;
@@ -63,6 +66,7 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
     mounts: () => call('GET', '/v1/mounts'),
     images: () => call('GET', '/v1/images'),
     image: (name) => call('GET', `/v1/images/${encodeURIComponent(name)}`),
+    trace: (name) => call('GET', `/v1/traces/${encodeURIComponent(name)}`),
     mount: (body, onProgress) => work('/v1/mounts', body, onProgress),
     unmount: async (directory, force) => {
       const query = new URLSearchParams(force ? { directory, force: 'true' } : { directory });

@@ -18,6 +18,7 @@ import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
 import { createStartup } from '../mount/startup.ts';
 import { IMPORTS } from '../mount/startup-modules.ts';
+import { createTracing } from '../mount/tracing.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
@@ -92,7 +93,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
-    arrived: (blob, offset, isProgram) => startup.arrived(blob, offset, isProgram),
+    arrived: (blob, offset, isProgram) => {
+      tracing.arrived(blob, offset);
+      startup.arrived(blob, offset, isProgram);
+    },
   };
   const connection = await connect(options, cache, pool, log).catch(async (error) => {
     await cache.close();
@@ -100,11 +104,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const { driver } = connection;
   const blobs = createServedBlobs(cache, driver, context, connection.dropPages);
-  const startup = createStartup(blobs, pool, log);
+  const tracing = createTracing(cache, log);
+  const startup = createStartup(blobs, pool, tracing, log);
   const captured = capturedCredentials(config, (error) => log('warn', 'the logins of pulls cannot be kept', { error }));
   const opener = createImageOpener(
     { ...registryOptions(config), ...(captured ? { captured } : {}), log: logger },
     pool,
+    config.fetch.traces,
   );
   const mounts = createMounts(cache, connection.ways, log);
   const begun = Date.now();
@@ -123,6 +129,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     mounts,
     opener,
     startup,
+    tracing,
     context,
     prefetch: config.fetch.prefetch,
     health,
@@ -253,6 +260,7 @@ function routes(
       'GET /v1/mounts': () => service.mounts(),
       'GET /v1/images': () => service.images(),
       'GET /v1/images/': ({ rest }) => service.image(rest),
+      'GET /v1/traces/': ({ rest }) => service.trace(rest),
       'DELETE /v1/mounts': ({ query }) => service.umount(query.get('directory') ?? '', query.get('force') === 'true'),
       'POST /v1/stop': () => onStop(),
     },

@@ -5,14 +5,16 @@ import { LATENCY_BOUNDS } from '../fetch/latencies.ts';
 import { bytesBySource, faultQuantiles, type SourceStatistics } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
 import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
+import { parseTrace } from '../image/trace.ts';
 import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
-import type { ImageOpener, OpenSource } from '../mount/open.ts';
-import { fetchAll, fetchListed } from '../mount/pull.ts';
+import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
+import { fetchAll, fetchListed, fetchRanges } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import type { Startup } from '../mount/startup.ts';
+import { TRACE_FILES, type Tracing } from '../mount/tracing.ts';
 import { verifyImage } from '../mount/verify.ts';
 import type { Nearby } from '../sources/nearby.ts';
 import type {
@@ -27,6 +29,7 @@ import type {
   PullResult,
   SourceStatus,
   Status,
+  TraceInfo,
   VerifyRequest,
   VerifyResult,
 } from './api.ts';
@@ -43,6 +46,8 @@ export interface Service {
   mounts(): Promise<MountInfo[]>;
   images(): Promise<ImageInfo[]>;
   image(name: string): Promise<ImageInfo>;
+  /** What was read first of an image. @param name reference or digest */
+  trace(name: string): Promise<TraceInfo>;
   pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult>;
   verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
   prune(request: PruneRequest): ReturnType<Cache['prune']>;
@@ -64,6 +69,7 @@ export interface Parts {
   mounts: Mounts;
   opener: ImageOpener;
   startup: Startup;
+  tracing: Tracing;
   context: FetchContext;
   /** What a mount prefetches when it does not say. */
   prefetch: 'none' | 'image' | 'all';
@@ -71,7 +77,7 @@ export interface Parts {
 }
 
 export function createService(parts: Parts): Service {
-  const { cache, driver, blobs, mounts, opener, startup, context } = parts;
+  const { cache, driver, blobs, mounts, opener, startup, tracing, context } = parts;
   const { log, statistics } = context;
 
   async function open(
@@ -80,7 +86,7 @@ export function createService(parts: Parts): Service {
     progress: (p: Progress) => void,
     signal: AbortSignal,
     { nearby, strict = false }: { nearby?: Nearby; strict?: boolean } = {},
-  ): Promise<{ image: AttachedImage; choice?: Choice }> {
+  ): Promise<{ image: AttachedImage; choice?: Choice; trace?: OpenedImage['trace'] }> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
     const here =
@@ -95,7 +101,7 @@ export function createService(parts: Parts): Service {
     for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
     const image = await attach(opened, cache, blobs, strict);
     if (opened.startup !== undefined) startup.watch(image, opened.startup);
-    return { image, choice };
+    return { image, choice, trace: opened.trace };
   }
 
   /** @returns undefined if the cache does not have all of it in order */
@@ -136,7 +142,7 @@ export function createService(parts: Parts): Service {
     const begun = performance.now();
     const { platform, strict } = request.options ?? {};
     const nearby = container?.nearby;
-    const { image, choice } = await open(reference, platform, progress, signal, { nearby, strict });
+    const { image, choice, trace } = await open(reference, platform, progress, signal, { nearby, strict });
     const there = await mounts.find(directory);
     const isFiles = !image.stored.format.startsWith('rafs');
     const via = request.options?.via ?? (isFiles ? 'fuse' : 'auto');
@@ -156,6 +162,10 @@ export function createService(parts: Parts): Service {
     if (prefetch !== 'none') startup.expect(image);
     // What a start needs is on its way while the mount is being made.
     void background(image, prefetch);
+    if (!isFiles) {
+      tracing.begin(image);
+      void repeatStart(image, prefetch, trace);
+    }
     let mounted: ActiveMount;
     try {
       progress({ stage: 'mounting' });
@@ -182,6 +192,42 @@ export function createService(parts: Parts): Service {
       if (!signal.aborted)
         log('warn', 'prefetch ended early', { image: image.stored.reference, error: (error as Error).message });
     }
+  }
+
+  /** Sends for what starts of the image have read before, here or elsewhere. */
+  async function repeatStart(
+    image: AttachedImage,
+    prefetch: 'none' | 'image' | 'all',
+    elsewhere: OpenedImage['trace'] | undefined,
+  ): Promise<void> {
+    const { signal } = image.ending;
+    const { reference, digest } = image.stored;
+    try {
+      const text = (await cache.trace(digest)) ?? (await elsewhere);
+      if (text === undefined) return;
+      const trace = parseTrace(
+        text,
+        image.blobs.map(({ cached }) => cached.size),
+      );
+      tracing.given(image, trace);
+      if (prefetch === 'image') await fetchRanges(image, trace, signal);
+    } catch (error) {
+      if (!signal.aborted)
+        log('warn', 'what a start needs is not fetched ahead', { image: reference, error: (error as Error).message });
+    }
+  }
+
+  async function trace(name: string): Promise<TraceInfo> {
+    const stored = storedImage(name);
+    const { digest, reference } = stored;
+    const active = mounts.list().find((mount) => mount.stored.digest === digest);
+    const text = (active && tracing.of(active.image)) || ((await cache.trace(digest)) ?? '');
+    const ranges = parseTrace(
+      text,
+      stored.blobs.map(({ size }) => size),
+    );
+    const files = await context.pool.run(TRACE_FILES, { bootstrap: cache.bootstrapPath(digest), trace: ranges });
+    return { reference, digest, trace: text, bytes: ranges.reduce((sum, { length }) => sum + length, 0), files };
   }
 
   async function mountList(): Promise<MountInfo[]> {
@@ -218,12 +264,12 @@ export function createService(parts: Parts): Service {
 
   const images = () => Promise.all(cache.images().map(imageInfo));
 
-  function image(name: string): Promise<ImageInfo> {
+  function storedImage(name: string): StoredImage {
     const reference = name.startsWith('sha256:') ? undefined : opener.canonical(name);
     const stored = cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
     if (stored === undefined)
       throw new NymphError('not-found', `no image ${name} is here`, { hint: '`nymph ls` lists what is.' });
-    return imageInfo(stored);
+    return stored;
   }
 
   async function pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult> {
@@ -314,7 +360,8 @@ export function createService(parts: Parts): Service {
     umount: (directory, force) => mounts.remove(directory, force),
     mounts: mountList,
     images,
-    image,
+    image: async (name) => imageInfo(storedImage(name)),
+    trace,
     pull,
     verify,
     prune: (request) => cache.prune(request.target ?? cache.usage().quota ?? Number.MAX_SAFE_INTEGER),

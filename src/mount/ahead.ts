@@ -1,3 +1,4 @@
+import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import type { Range } from '../fetch/fetcher.ts';
@@ -20,7 +21,12 @@ export interface FileStart {
   size: number;
 }
 
-export function createAhead(blobs: ServedBlobs, log: FetchContext['log']): Ahead {
+/** @param sent is told of what is sent for */
+export function createAhead(
+  blobs: ServedBlobs,
+  sent: (blob: CachedBlob, range: Range) => void,
+  log: FetchContext['log'],
+): Ahead {
   const never = new AbortController().signal;
 
   function rangeOf({ cached }: ServedBlob, { offset, size }: FileStart): Range {
@@ -28,11 +34,11 @@ export function createAhead(blobs: ServedBlobs, log: FetchContext['log']): Ahead
   }
 
   return {
-    fetch: (served, files) =>
-      served.fetcher.gather(
-        files.map((file) => rangeOf(served, file)),
-        never,
-      ),
+    fetch(served, files) {
+      const ranges = files.map((file) => rangeOf(served, file));
+      for (const range of ranges) sent(served.cached, range);
+      return served.fetcher.gather(ranges, never);
+    },
     async read(served, start, offset, length) {
       const place = placeInFile(served.cached.chunks, start, offset);
       return Buffer.concat(await blobs.read(served, place, length, never));

@@ -12,6 +12,7 @@ import { openRepository } from '../sources/open.ts';
 import { formatReference, parseReference, pinnedDigest } from '../sources/reference.ts';
 import { createRegistryNetwork, type NetworkOptions } from '../sources/registry/network.ts';
 import type { Descriptor, Manifest, Repository, Source } from '../sources/source.ts';
+import { findTrace } from '../sources/trace-artifact.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { chooseImage } from './choose.ts';
 import { FILES, type FilesKind, listFiles } from './files.ts';
@@ -76,13 +77,17 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   /** Of files as they stand: a path for each blob, and what is odd. */
   paths?: string[];
   warnings?: string[];
+  /** Of a Nydus image: text of what others read first of it, where the registry has that. Never rejects. */
+  trace?: Promise<string | undefined>;
 }
 
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */
 const LAYER_LIMIT = 512 << 20;
 
-/** @param pool whose threads read bootstraps. */
-export function createImageOpener(options: NetworkOptions, pool: ThreadPool): ImageOpener {
+const none = Promise.resolve(undefined);
+
+/** @param pool whose threads read bootstraps. @param traces whether registries are asked for traces */
+export function createImageOpener(options: NetworkOptions, pool: ThreadPool, traces: boolean): ImageOpener {
   const network = createRegistryNetwork(options);
   // Nothing is remembered of a repository: what is worth it is in the network, and references come without end.
   const repository = (reference: string) => openRepository(parseReference(reference, '/'), { network });
@@ -108,12 +113,13 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool): Im
         if (chosen.files !== undefined) return { ...base, ...(await openFiles(chosen.files, layers, from.reference)) };
         report({ stage: 'reading bootstrap' });
         if (from.kind === 'registry') connectAhead(from, layers, openSignal);
+        const trace = traces ? findTrace(from, manifest.descriptor.digest, openSignal).catch(() => undefined) : none;
         const fetchRange = (range: ObjectRange) => readRange(from, range, openSignal);
         const sizes = new Map(layers.map(({ digest, size }) => [digest.slice('sha256:'.length), size]));
         const input = await bootstrapInput(from, layers, openSignal);
         const loaded = await loadImage(pool, input, sizes, fetchRange, openSignal);
         requireVerifiable(loaded.image, from.reference);
-        return { ...base, ...loaded, image: withSizes(loaded.image, layers) };
+        return { ...base, ...loaded, image: withSizes(loaded.image, layers), trace };
       },
     };
   }

@@ -50,12 +50,20 @@ const LISTED_BYTES = 8 << 20;
 export async function fetchListed(image: AttachedImage, signal: AbortSignal): Promise<void> {
   const { prefetch } = image.stored;
   // A table that lists the root says no more than the default of the converter: the whole image.
-  if (prefetch === 'all') return;
-  for (let next = 0; next < prefetch.length; ) {
+  if (prefetch !== 'all') await fetchRanges(image, prefetch, signal);
+}
+
+/** The same with another list. */
+export async function fetchRanges(
+  image: AttachedImage,
+  ranges: readonly BlobRange[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (let next = 0; next < ranges.length; ) {
     const together: BlobRange[][] = image.blobs.map(() => []);
-    for (let bytes = 0; next < prefetch.length && bytes < LISTED_BYTES; next++) {
-      together[prefetch[next].blob].push(prefetch[next]);
-      bytes += prefetch[next].length;
+    for (let bytes = 0; next < ranges.length && bytes < LISTED_BYTES; next++) {
+      together[ranges[next].blob].push(ranges[next]);
+      bytes += ranges[next].length;
     }
     await Promise.all(image.blobs.map(({ fetcher }, i) => gatherOrFill(fetcher, together[i], signal)));
   }

@@ -7,6 +7,7 @@ import type { AttachedImage } from './attach.ts';
 import type { ServedBlobs } from './served.ts';
 import { type ModuleReadahead, watchModules } from './startup-modules.ts';
 import { type ProgramReadahead, watchPrograms } from './startup-programs.ts';
+import type { Tracing } from './tracing.ts';
 
 /**
  * Start-up readahead. A program that starts reads its interpreter, then one library after another, and a Python program
@@ -30,9 +31,15 @@ interface Watched {
   modules?: ModuleReadahead;
 }
 
-export function createStartup(blobs: ServedBlobs, pool: ThreadPool, log: FetchContext['log']): Startup {
+/** @param tracing is told of what is sent for */
+export function createStartup(
+  blobs: ServedBlobs,
+  pool: ThreadPool,
+  tracing: Pick<Tracing, 'expected'>,
+  log: FetchContext['log'],
+): Startup {
   const watched = new Map<AttachedImage, Watched>();
-  const ahead = createAhead(blobs, log);
+  const ahead = createAhead(blobs, (blob, { offset, length }) => tracing.expected(blob, offset, length), log);
 
   return {
     watch(image, { libraries, modules }) {

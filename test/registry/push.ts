@@ -165,7 +165,8 @@ export function createReceiver(
       const found: object[] = [];
       for (const entry of await indexOf(name)) {
         const manifest = JSON.parse(await readFile(blobPath(name, entry.digest), 'utf8'));
-        if (manifest.subject?.digest === digest) found.push(entry);
+        // distribution-spec: the annotations are those of the manifest.
+        if (manifest.subject?.digest === digest) found.push({ ...entry, annotations: manifest.annotations });
       }
       return found;
     },

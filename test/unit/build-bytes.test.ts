@@ -47,7 +47,7 @@ async function readAll(opener: ImageOpener, layout: string): Promise<Map<string,
 async function changeEveryByte(t: TestContext, options: Partial<BuildOptions>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'nymph-bytes-'));
   const pool = createThreadPool(1);
-  const opener = createImageOpener({}, pool);
+  const opener = createImageOpener({}, pool, false);
   t.after(async () => {
     await opener.close();
     await pool.close();

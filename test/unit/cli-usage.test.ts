@@ -23,6 +23,7 @@ test('every command has a description and an example of itself', () => {
     'run-check',
     'ls',
     'status',
+    'trace',
     'inspect',
     'build',
     'convert',

@@ -91,7 +91,7 @@ test('a fault of the readahead itself is said, and ends nothing', async () => {
   const blob = makeBlob([5000]);
   const said = Promise.withResolvers<string>();
   const blobs = { read: () => Promise.reject(new RangeError('no memory')) } as unknown as ServedBlobs;
-  const startup = createStartup(blobs, {} as ThreadPool, (level) => said.resolve(level));
+  const startup = createStartup(blobs, {} as ThreadPool, { expected: () => {} }, (level) => said.resolve(level));
   const image = { blobs: [{ cached: blob.cached }], onRelease: () => {} } as unknown as AttachedImage;
   startup.watch(image, { libraries: new Map() });
   startup.arrived(blob.cached, 0, true);
