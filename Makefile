@@ -4,7 +4,7 @@ NODE := node_modules/node/bin/node
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps
+.PHONY: help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,9 @@ chaos: build system-deps ## Kills and stops daemon, supervisor, containerd and r
 fuzz: deps ## Looks for inputs that readers cannot stand: TIME=10 seconds for each, or RUNS=10000000; TARGET=…, SEED=…, KEEP=1
 	@$(NODE) --disable-warning=ExperimentalWarning test/fuzz/main.ts
 
-build: dist/.built ## Installs the dependencies and compiles to dist/
+build: dist/.built plugins/built/.built ## Installs the dependencies, compiles to dist/, builds the drivers of model hubs
+
+plugins: plugins/built/.built ## Only the drivers of model hubs: WebAssembly components out of plugins/*.ts
 
 check: deps ## Types, lint and format
 	@npm run --silent check
@@ -46,9 +48,13 @@ dist/.built: node_modules/.installed $(SOURCES) tsconfig.json tsconfig.build.jso
 	@npm run --silent build
 	@touch $@
 
+plugins/built/.built: node_modules/.installed $(wildcard plugins/*.ts plugins/*.wit src/plugins/*.ts)
+	@$(NODE) --disable-warning=ExperimentalWarning plugins/build.ts
+	@touch $@
+
 # Real registries and tools for the tests; without root or apt those tests are skipped, aloud.
 system-deps:
 	@sh test/system-deps.sh
 
 clean: ## Removes what was built and installed
-	rm -rf dist node_modules
+	rm -rf dist plugins/built node_modules

@@ -11,6 +11,8 @@ export interface FilesInspection {
   digest: string;
   mediaType: string;
   format: string;
+  /** The commit of a hub's repository. */
+  revision?: string;
   files: (TreeFile & { guarantee?: Guarantee })[];
   totals: { files: number; size: number };
   integrity: { chunk: number; file: number; none: number; statement: string };
@@ -40,6 +42,7 @@ export function inspectFiles(opened: OpenedImage): FilesInspection {
     digest: manifest.descriptor.digest,
     mediaType: manifest.descriptor.mediaType,
     format: image.format,
+    ...(opened.revision !== undefined && { revision: opened.revision }),
     files,
     totals: { files: regular.length, size: regular.reduce((sum, { size }) => sum + size, 0) },
     integrity: { ...counts, statement: statementOf(counts) },
@@ -67,6 +70,7 @@ export function filesText(inspection: FilesInspection): string {
       ['digest', inspection.digest],
       ['media type', inspection.mediaType],
       ['format', FILES_FORMAT[inspection.format] ?? inspection.format],
+      ['revision', inspection.revision],
       ['files', `${count(totals.files)}; ${formatSize(totals.size)}`],
       ['integrity', inspection.integrity.statement],
       ...warnings.map((warning): [string, string] => ['odd', warning]),

@@ -19,7 +19,8 @@ async function main(args: readonly string[]): Promise<number> {
     exit = (await action(context)) ?? EXIT.ok;
   });
   let failing = 'nymph';
-  for (const command of [program, ...program.commands]) throwInsteadOfExit(command, (name) => (failing = name));
+  const nested = program.commands.flatMap((command) => [command, ...command.commands]);
+  for (const command of [program, ...nested]) throwInsteadOfExit(command, (name) => (failing = name));
   try {
     await program.parseAsync(args, { from: 'user' });
     return exit;
@@ -33,8 +34,13 @@ async function main(args: readonly string[]): Promise<number> {
 /** Commander prints errors and exits by itself; we print all errors in one way. */
 function throwInsteadOfExit(command: Command, failed: (name: string) => void): void {
   command.exitOverride().configureOutput({
-    outputError: () => failed(command.parent === null ? 'nymph' : `nymph ${command.name()}`),
+    outputError: () => failed(pathOf(command)),
   });
+}
+
+/** `nymph plugin add` */
+function pathOf(command: Command): string {
+  return command.parent === null ? 'nymph' : `${pathOf(command.parent)} ${command.name()}`;
 }
 
 function usageError(error: CommanderError, command: string): NymphError {

@@ -30,7 +30,7 @@ export async function readNydusd(
     'bootstrap' in image
       ? ({ kind: 'bootstrap', path: resolve(image.bootstrap) } as const)
       : parseReference(canonicalReference(image.reference));
-  if (inner.kind === 'folder' || inner.kind === 'nydusd')
+  if (inner.kind === 'folder' || inner.kind === 'nydusd' || inner.kind === 'hub')
     throw new NymphError('usage', `--nydusd-config does not go with ${formatReference(inner)}`, {
       hint: 'It says where the blobs of a registry’s or layout’s image are.',
     });

@@ -275,7 +275,35 @@ export function buildProgram(chosen: Chosen): Command {
     .addHelpText('after', examples(['nymph setup containerd --dry-run', 'nymph setup containerd --cri --restart']))
     .action((_what, options) => run(async (context) => (await import('./commands/setup.ts')).run(context, options)));
 
+  addPluginCommands(program, run);
   return program;
+}
+
+function addPluginCommands(program: Command, run: (action: Action) => Promise<void>): void {
+  const plugin = program
+    .command('plugin')
+    .description('drivers for hubs of models, as WebAssembly components')
+    .addHelpText('after', examples(['nymph plugin ls', 'nymph plugin add shelf.wasm']));
+  plugin
+    .command('add')
+    .description('install a driver; a daemon that runs uses it at once')
+    .argument('<file>', 'the component')
+    .option('--replace', 'also if there is one for the same scheme')
+    .addHelpText('after', examples(['nymph plugin add shelf.wasm']))
+    .action((file, options) =>
+      run(async (context) => (await import('./commands/plugin.ts')).add(context, file, options)),
+    );
+  plugin
+    .command('ls')
+    .description('list the drivers, and the hosts that they may reach')
+    .addHelpText('after', examples(['nymph plugin ls']))
+    .action(() => run(async (context) => (await import('./commands/plugin.ts')).list(context)));
+  plugin
+    .command('rm')
+    .description('remove a driver')
+    .argument('<scheme>', 'its scheme: what stands before `://`')
+    .addHelpText('after', examples(['nymph plugin rm shelf']))
+    .action((scheme) => run(async (context) => (await import('./commands/plugin.ts')).remove(context, scheme)));
 }
 
 function addOptions(command: Command, options: readonly Option[]): Command {

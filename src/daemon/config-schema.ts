@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { dirname, isAbsolute, join, normalize } from 'node:path';
+import { isHostPattern } from '../plugins/hosts.ts';
+import { isScheme } from '../plugins/scheme.ts';
 import { parseDuration, parseSize } from './units.ts';
 
 /**
@@ -135,6 +137,20 @@ export const SETTINGS = {
       default: 20_000,
       defaultText: '`"20s"`',
       doc: 'Longest pause between two pieces of an answer.',
+    }),
+  },
+  hub: {
+    endpoints: map('addresses by scheme', httpAddress, {
+      default: {},
+      doc: 'Where a hub of models is asked instead of where its driver says: a mirror, `{ hf = "https://mirror.example" }`. Stronger than `HF_ENDPOINT` and `MODELSCOPE_ENDPOINT`.',
+    }),
+    token_files: map('paths by scheme', absolutePath, {
+      default: {},
+      doc: 'Files with a hub’s token and nothing else. Without one, `hf` and `modelscope` have theirs where their own programs look.',
+    }),
+    redirects: map('hosts by scheme', hostPatterns, {
+      default: {},
+      doc: 'Hosts that a hub may redirect to, besides those that its driver names: `{ hf = ["cdn.example", "*.storage.example:8443"] }`.',
     }),
   },
   containerd: {
@@ -323,6 +339,37 @@ function duration(min: string, max: string, row: Row<number>): Setting<number> {
 
 function within(value: number | undefined, min = 0, max = Number.POSITIVE_INFINITY): number | undefined {
   return value !== undefined && value >= min && value <= max ? value : undefined;
+}
+
+/** A table from schemes of hubs to values. */
+function map<T>(
+  items: string,
+  item: (value: unknown) => T | { wrong: string },
+  row: Row<Readonly<Record<string, T>>>,
+): Setting<Readonly<Record<string, T>>> {
+  return setting(`table of ${items}`, { ...row, defaultText: 'none' }, (value) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return { wrong: `a table of ${items}` };
+    const result: Record<string, T> = Object.create(null);
+    for (const [scheme, entry] of Object.entries(value)) {
+      const one = item(entry);
+      if (!isScheme(scheme)) return { wrong: `a table of ${items}; ${JSON.stringify(scheme)} is no scheme of a hub` };
+      if (isWrong(one)) return { wrong: `a table of ${items}, that of ${scheme} ${one.wrong}` };
+      result[scheme] = one;
+    }
+    return Object.freeze({ ...result });
+  });
+}
+
+function httpAddress(value: unknown): string | { wrong: string } {
+  const isAddress = typeof value === 'string' && /^https?:\/\//.test(value) && URL.canParse(value);
+  return isAddress ? value : { wrong: 'an address that begins with https:// or http://' };
+}
+
+function hostPatterns(value: unknown): readonly string[] | { wrong: string } {
+  const wrong = { wrong: 'a list of `host`, `host:port` or `*.host`' };
+  if (!Array.isArray(value)) return wrong;
+  const hosts = value.map((entry) => String(entry).toLowerCase());
+  return hosts.every(isHostPattern) ? Object.freeze(hosts) : wrong;
 }
 
 function list(

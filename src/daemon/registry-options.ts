@@ -1,12 +1,18 @@
 import { join } from 'node:path';
+import { pluginsDirectory } from '../plugins/directory.ts';
 import { type CapturedCredentials, createCaptured } from '../sources/registry/captured.ts';
 import type { NetworkOptions } from '../sources/registry/network.ts';
 import { VERSION } from '../version.ts';
 import type { Config } from './config.ts';
 
-/** `[registry]` of the configuration as the sources take it. */
-export function registryOptions({ registry }: Pick<Config, 'registry'>): Omit<NetworkOptions, 'log'> {
+/** `[registry]` and `[hub]` of the configuration as the sources take them. */
+export function registryOptions({
+  registry,
+  hub,
+  root,
+}: Pick<Config, 'registry' | 'hub' | 'root'>): Omit<NetworkOptions, 'log'> {
   return {
+    hubs: { ...hub, pluginsDirectory: pluginsDirectory(root) },
     configDirs: registry.configDirs,
     credentials: registry.credentials,
     secretsDirs: registry.secretsDirs,

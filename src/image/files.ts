@@ -11,6 +11,8 @@ export interface FileList {
   readonly files: readonly FileNode[];
   /** What is odd, but does no harm: two layers for one path. */
   readonly warnings: readonly string[];
+  /** The commit of a hub's repository. */
+  readonly revision?: string;
 }
 
 /** What becomes one blob: the bytes of an object of the source, from its first to its last. */

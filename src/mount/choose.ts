@@ -40,6 +40,10 @@ export async function chooseImage(
   pinned: boolean,
   signal: AbortSignal,
 ): Promise<ChosenImage> {
+  if (from.kind === 'hub') {
+    const listing = await from.resolve(signal);
+    return { named: listing, manifest: listing, layers: [], files: 'hub' };
+  }
   const { named, manifest, entries, entry, wanted } = await manifestOf(from, platform, selectManifest, signal);
   const image = withLayers(named, manifest, from.reference);
   if (image.files !== undefined) return image;

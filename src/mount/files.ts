@@ -10,8 +10,8 @@ import type { FilesRequest, LoadedFiles } from './files-job.ts';
 /** Makes an image of a list of files. */
 export const FILES = jobBeside<FilesRequest, LoadedFiles>(import.meta.url, 'files-job');
 
-/** Artifacts whose layers are files as they stand. */
-export type FilesKind = 'modelpack';
+/** Artifacts whose layers are files as they stand, and the listings of hubs. */
+export type FilesKind = 'modelpack' | 'hub';
 
 /** What a manifest holds, if it is no image of a container. @param name of what is read, for errors */
 export function filesKind(manifest: Manifest, layers: readonly Descriptor[], name: string): FilesKind | undefined {
@@ -21,8 +21,20 @@ export function filesKind(manifest: Manifest, layers: readonly Descriptor[], nam
   return isModelPack({ artifactType: text(artifactType), configType, layers }) ? 'modelpack' : undefined;
 }
 
+/** What the image of an artifact or a listing is made of. @throws NymphError as {@link listFiles} */
+export function filesRequest(
+  kind: FilesKind,
+  manifest: Manifest,
+  layers: readonly Descriptor[],
+  name: string,
+): FilesRequest {
+  if (kind === 'modelpack') return { list: listFiles(layers, name), name };
+  // It may list many thousands: that is read where the image is made of it.
+  return { list: { listing: manifest.bytes, place: placeOf(parseReference(name)) }, name };
+}
+
 /** @throws NymphError `unsupported` for an artifact without files, or with layers that are not served */
-export function listFiles(_kind: FilesKind, layers: readonly Descriptor[], reference: string): FileList {
+export function listFiles(layers: readonly Descriptor[], reference: string): FileList {
   const list = modelFiles(layers, placeOf(parseReference(reference)));
   if (list.files.length === 0) throw new NymphError('unsupported', `${reference} is a model without files`);
   return list;

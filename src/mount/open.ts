@@ -15,7 +15,7 @@ import type { Descriptor, Manifest, Repository, Source } from '../sources/source
 import { findTrace } from '../sources/trace-artifact.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { chooseImage } from './choose.ts';
-import { FILES, type FilesKind, listFiles } from './files.ts';
+import { FILES, type FilesKind, filesRequest } from './files.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
 
@@ -79,6 +79,8 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   warnings?: string[];
   /** Of a Nydus image: text of what others read first of it, where the registry has that. Never rejects. */
   trace?: Promise<string | undefined>;
+  /** Of a hub's repository: its commit. */
+  revision?: string;
 }
 
 /** Compressed bytes of a bootstrap layer: held in memory while it is read. */
@@ -110,7 +112,10 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
       ...base,
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
-        if (chosen.files !== undefined) return { ...base, ...(await openFiles(chosen.files, layers, from.reference)) };
+        if (chosen.files !== undefined) {
+          const request = filesRequest(chosen.files, manifest, layers, from.reference);
+          return { ...base, ...(await pool.run(FILES, request)) };
+        }
         report({ stage: 'reading bootstrap' });
         if (from.kind === 'registry') connectAhead(from, layers, openSignal);
         const trace = traces ? findTrace(from, manifest.descriptor.digest, openSignal).catch(() => undefined) : none;
@@ -122,11 +127,6 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
         return { ...base, ...loaded, image: withSizes(loaded.image, layers), trace };
       },
     };
-  }
-
-  async function openFiles(kind: FilesKind, layers: Descriptor[], reference: string) {
-    const list = listFiles(kind, layers, reference);
-    return pool.run(FILES, { list, name: reference });
   }
 
   const opener: ImageOpener = {

@@ -11,6 +11,9 @@ export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
+/** The listing of a hub's repository: nymph's own, never in a registry. */
+export const FILES_MANIFEST = 'application/vnd.nymph.files.v1+json';
+
 /** True for an OCI index and Docker's manifest list: what {@link parseIndex} reads. */
 export function isIndexType(mediaType: string): boolean {
   return mediaType === OCI_INDEX || mediaType === DOCKER_INDEX;

@@ -1,10 +1,12 @@
 import { NymphError } from '../errors.ts';
 import { openFolderRepository } from './folder.ts';
+import { openHubRepository } from './hub/repository.ts';
 import { openLayoutRepository } from './layout.ts';
 import { openLayoutTarget } from './layout-target.ts';
 import { openNydusdRepository } from './nydusd/repository.ts';
 import {
   formatReference,
+  type HubReference,
   type NydusdReference,
   parseReference,
   type Reference,
@@ -47,7 +49,11 @@ export function openTarget(reference: Reference, network: RegistryNetwork): Targ
   });
 }
 
-function openRemote(reference: RegistryReference | NydusdReference, network: RegistryNetwork): Repository {
+function openRemote(
+  reference: RegistryReference | NydusdReference | HubReference,
+  network: RegistryNetwork,
+): Repository {
   if (reference.kind === 'registry') return openRegistryRepository(reference, network);
+  if (reference.kind === 'hub') return openHubRepository(reference, network, network.hubs);
   return openNydusdRepository(reference, network, (image) => openRepository(image, { network }));
 }

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
+import { isScheme } from '../plugins/scheme.ts';
 import { isDigest } from './digest.ts';
 
 /** An image in a registry. `host` is as people write it (`docker.io`), not where its API is: see {@link apiHost}. */
@@ -42,10 +43,19 @@ export interface NydusdReference {
   readonly image: { readonly kind: 'bootstrap'; readonly path: string } | RegistryReference | LayoutReference;
 }
 
-export type Reference = RegistryReference | LayoutReference | FolderReference | NydusdReference;
+/** A repository of a hub of models: `hf://Qwen/Qwen2.5-0.5B@main`. What its name means is known to the hub's driver. */
+export interface HubReference {
+  readonly kind: 'hub';
+  /** `hf` */
+  readonly scheme: string;
+  /** What stands behind `scheme://`. */
+  readonly name: string;
+}
+
+export type Reference = RegistryReference | LayoutReference | FolderReference | NydusdReference | HubReference;
 
 const FORMS =
-  'Write `host/name:tag`, `host/name@sha256:…`, `oci:PATH[:TAG]`, `rafs:PATH` or `nydusd:CONFIG:BOOTSTRAP`.';
+  'Write `host/name:tag`, `host/name@sha256:…`, `oci:PATH[:TAG]`, `rafs:PATH`, `nydusd:CONFIG:BOOTSTRAP` or `hf://OWNER/NAME`.';
 /** distribution-spec "Pulling manifests": name and tag. */
 const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
@@ -66,12 +76,15 @@ export function parseReference(text: string, directory: string = process.cwd()):
   if (text.startsWith('oci:')) return parseLayout(text, directory);
   if (text.startsWith('rafs:')) return { kind: 'folder', path: parsePath(text, text.slice('rafs:'.length), directory) };
   if (text.startsWith('nydusd:')) return parseNydusd(text, directory);
+  const hub = /^([^:/]+):\/\/(.*)$/s.exec(text);
+  if (hub !== null && isScheme(hub[1])) return parseHub(text, hub[1], hub[2]);
   return parseRegistry(text);
 }
 
 /** The canonical text: `parseReference` gives an equal reference for it, in any directory. */
 export function formatReference(reference: Reference): string {
   if (reference.kind === 'folder') return `rafs:${reference.path}`;
+  if (reference.kind === 'hub') return `${reference.scheme}://${reference.name}`;
   if (reference.kind === 'nydusd') {
     const { config, image } = reference;
     const escaped = config.replace(/[%:]/g, (char) => (char === '%' ? '%25' : '%3A'));
@@ -81,8 +94,9 @@ export function formatReference(reference: Reference): string {
   return start + (reference.tag ? `:${reference.tag}` : '') + (reference.digest ? `@${reference.digest}` : '');
 }
 
-/** What a reference names but for the tag and digest: registry and repository, a layout, a folder. */
+/** What a reference names but for the tag and digest: registry and repository, a layout, a folder; of a hub, all of it. */
 export function placeOf(reference: Reference): string {
+  if (reference.kind === 'hub') return `${reference.scheme}://`;
   if (reference.kind !== 'registry' && reference.kind !== 'layout') return formatReference(reference);
   const { tag: _tag, digest: _digest, ...place } = reference;
   return formatReference(place);
@@ -92,12 +106,17 @@ export function placeOf(reference: Reference): string {
 export function pinnedDigest(reference: Reference): OciDigest | undefined {
   if (reference.kind === 'nydusd')
     return reference.image.kind === 'bootstrap' ? undefined : pinnedDigest(reference.image);
-  return reference.kind === 'folder' ? undefined : reference.digest;
+  return reference.kind === 'folder' || reference.kind === 'hub' ? undefined : reference.digest;
 }
 
 /** Where the API of a registry is: Docker Hub's is not at `docker.io`. */
 export function apiHost(host: string): string {
   return host === DOCKER_HUB ? 'registry-1.docker.io' : host;
+}
+
+function parseHub(text: string, scheme: string, name: string): HubReference {
+  if (name === '' || /[\0-\x20\x7f]/.test(name)) throw wrong(text, 'the name is empty, or has spaces');
+  return { kind: 'hub', scheme, name };
 }
 
 function parseLayout(text: string, directory: string): LayoutReference {

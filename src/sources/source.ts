@@ -54,7 +54,7 @@ export interface Repository {
   /** The reference in full form, without secrets: `registry.example:5000/app:nydus`. */
   readonly reference: string;
   /** Kind of place, for `inspect` and logs. */
-  readonly kind: 'registry' | 'layout' | 'folder' | 'nydusd';
+  readonly kind: 'registry' | 'layout' | 'folder' | 'nydusd' | 'hub';
   /** The manifest (or index) that the reference names. */
   resolve(signal: AbortSignal): Promise<Manifest>;
   /** A manifest by digest, verified (children of an index). */

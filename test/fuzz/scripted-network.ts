@@ -53,6 +53,7 @@ export function scriptedNetwork(answers: readonly string[], url: string): Answer
     requests: () => next,
     network: {
       transport: { send, close: async () => {} },
+      hubs: {},
       authorizer: createAuthorizer({
         send,
         async *findCredentials() {
@@ -84,6 +85,7 @@ function parseAnswer(text: string): HttpResponse {
     status: code,
     header: (name) => headers.get(name)?.[0],
     all: (name) => headers.get(name) ?? [],
+    names: () => [...headers.keys()],
     body: bodyOf(body, /^\d{3}!/.test(status)),
   };
 }

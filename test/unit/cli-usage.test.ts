@@ -31,6 +31,7 @@ test('every command has a description and an example of itself', () => {
     'prune',
     'doctor',
     'setup',
+    'plugin',
   ];
   assert.deepEqual(names, wanted);
   for (const command of commands()) {

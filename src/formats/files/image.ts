@@ -19,6 +19,8 @@ export interface FilesImage {
   /** Of each blob: a file that it holds. */
   paths: string[];
   warnings: string[];
+  /** The commit of a hub's repository. */
+  revision?: string;
 }
 
 /**
@@ -50,6 +52,7 @@ export function imageOfFiles(list: FileList, structure: string): FilesImage {
     bootstrap: bytes,
     paths: pathsOf(list),
     warnings: [...list.warnings, ...warnings],
+    ...(list.revision !== undefined && { revision: list.revision }),
   };
 }
 

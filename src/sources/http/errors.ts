@@ -15,6 +15,15 @@ export function parseRetryAfter(value: string | undefined, now: number = Date.no
   return Number.isNaN(date) ? undefined : Math.min(Math.max(0, date - now), MAX_RETRY_AFTER);
 }
 
+/**
+ * Reads `RateLimit: "api";r=0;t=55`: nothing is left for 55 seconds (draft-ietf-httpapi-ratelimit-headers-09).
+ * @returns milliseconds; `undefined` if it is absent, nonsense, or something is left
+ */
+export function parseRateLimit(value: string | undefined): number | undefined {
+  const match = /;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})/.exec(value ?? '');
+  return match === null ? undefined : Math.min(Number(match[1]) * 1000, MAX_RETRY_AFTER);
+}
+
 /** An address without what may grant access: no user, password or query. */
 export function safeUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
@@ -36,8 +45,11 @@ export interface PlaceErrors {
   transport(error: unknown, what: string, host: string): NymphError;
 }
 
+/** What a place says in a refusal: out of its body, and of its headers. */
+type OwnWords = (body: string, response: HttpResponse) => string;
+
 /** {@link PlaceErrors} from the place's remedies, and from how it puts its own words into a body. */
-export function placeErrors(advice: Advice, ownWords: (body: string) => string): PlaceErrors {
+export function placeErrors(advice: Advice, ownWords: OwnWords): PlaceErrors {
   return {
     status: async (response, what, host) => statusError(response, await words(response, ownWords), what, host, advice),
     transport: (error, what, host) => transportError(error, what, host, advice),
@@ -48,7 +60,7 @@ export function placeErrors(advice: Advice, ownWords: (body: string) => string):
 function statusError(response: HttpResponse, ownWords: string, what: string, host: string, advice: Advice): NymphError {
   const message = `${host} did not give ${what}: status ${response.status}${ownWords ? ` (${ownWords})` : ''}`;
   const { status } = response;
-  const retryAfter = parseRetryAfter(response.header('retry-after'));
+  const retryAfter = parseRetryAfter(response.header('retry-after')) ?? parseRateLimit(response.header('ratelimit'));
   if (status === 401 || status === 403) return new NymphError('denied', message, { hint: advice.denied(host) });
   if (status === 404 || status === 410) return new NymphError('not-found', message);
   if (status === 429) return new NymphError('source', message, { retryable: true, retryAfter, hint: advice.limited });
@@ -124,9 +136,9 @@ function rootOf(error: unknown): { code: string; message: string } {
 }
 
 /** What a body says, short and printable. */
-async function words(response: HttpResponse, ownWords: (body: string) => string): Promise<string> {
+async function words(response: HttpResponse, ownWords: OwnWords): Promise<string> {
   try {
-    return ownWords((await readUpTo(response, 8192)).toString('utf8'))
+    return ownWords((await readUpTo(response, 8192)).toString('utf8'), response)
       .replace(/https?:\/\/\S+/g, '[url]')
       .replace(/[^\x20-\x7e]/g, ' ')
       .slice(0, 200);

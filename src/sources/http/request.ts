@@ -27,6 +27,7 @@ export interface HttpResponse {
   /** The first value where a header comes more than once; all of them in `all`. Names in lower case. */
   header(name: string): string | undefined;
   all(name: string): string[];
+  names(): string[];
   /** To be read once: to its end, or until `return`, which frees the connection by closing it. */
   readonly body: AsyncIterableIterator<Uint8Array>;
 }
@@ -75,6 +76,7 @@ export function sendRequest(
             status,
             header: (name) => first(headers[name]),
             all: (name) => list(headers[name]),
+            names: () => Object.keys(headers),
             body: body.iterator,
           });
         },

@@ -5,6 +5,7 @@ import type { Dispatcher } from 'undici';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import { NymphError } from '../../errors.ts';
 import type { ConnectionSettings, TlsSettings } from './endpoint.ts';
+import { foreignLookup } from './own-address.ts';
 import type { ProxyFor } from './proxy.ts';
 import { type HttpRequest, type HttpResponse, sendRequest, type Timeouts } from './request.ts';
 
@@ -55,7 +56,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
     // One context for all connections: made anew for each, reading the trusted certificates takes 10 ms of CPU.
     const secureContext = secure || proxy?.startsWith('https:') ? await contextFor(settings.tls) : undefined;
     const { socketPath } = settings;
-    const connect = { timeout, secureContext, rejectUnauthorized: !settings.tls?.skipVerify, socketPath };
+    const lookup = settings.foreign ? foreignLookup : undefined;
+    const connect = { timeout, secureContext, rejectUnauthorized: !settings.tls?.skipVerify, socketPath, lookup };
     const common = {
       connections: CONNECTIONS_PER_HOST,
       keepAliveTimeout: KEEP_ALIVE,
@@ -71,7 +73,8 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
   const dispatcherFor = (url: URL, settings: ConnectionSettings) => {
     const proxy = settings.socketPath === undefined ? (settings.proxy ?? proxyFor(url)) : undefined;
     const secure = url.protocol === 'https:';
-    const key = [secure, proxy, settings.tls?.id, settings.connectTimeout, settings.socketPath].join(' ');
+    const { tls, connectTimeout, socketPath, foreign } = settings;
+    const key = [secure, proxy, tls?.id, connectTimeout, socketPath, foreign].join(' ');
     let dispatcher = dispatchers.get(key);
     if (!dispatcher) {
       dispatcher = create(secure, proxy, settings);

@@ -4,6 +4,7 @@ import type { HttpNetwork } from '../http/network.ts';
 import { proxyFromEnvironment } from '../http/proxy.ts';
 import { DEFAULT_TIMEOUTS, type Timeouts } from '../http/request.ts';
 import { createTransport } from '../http/transport.ts';
+import type { HubSettings } from '../hub/settings.ts';
 import { type Log, SILENT } from '../log.ts';
 import { type Authorizer, createAuthorizer } from './auth.ts';
 import type { CapturedCredentials } from './captured.ts';
@@ -22,6 +23,8 @@ export interface NetworkOptions {
   captured?: CapturedCredentials;
   /** Hosts (`host` or `host:port`) that are spoken to without TLS. */
   plainHttp?: readonly string[];
+  /** Hubs of models. */
+  hubs?: HubSettings;
   timeouts?: Partial<Timeouts>;
   userAgent?: string;
   log?: Log;
@@ -29,6 +32,7 @@ export interface NetworkOptions {
 
 /** What all repositories share: connections, access tokens, configuration and the health of hosts. */
 export interface RegistryNetwork extends HttpNetwork {
+  readonly hubs: HubSettings;
   readonly authorizer: Authorizer;
   /** Hosts that answer for a registry, in order, the registry itself last. */
   endpoints(host: string): Promise<readonly RegistryEndpoint[]>;
@@ -79,6 +83,7 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
 
   return {
     transport,
+    hubs: options.hubs ?? {},
     authorizer,
     health,
     log,

@@ -1,0 +1,42 @@
+import { type LookupAddress, type LookupOptions, lookup } from 'node:dns';
+import { BlockList, isIP } from 'node:net';
+import { NymphError } from '../../errors.ts';
+
+const OWN = new BlockList();
+for (const [network, bits] of [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['224.0.0.0', 4],
+] as const)
+  OWN.addSubnet(network, bits, 'ipv4');
+for (const [network, bits] of [
+  ['::', 128],
+  ['::1', 128],
+  ['fe80::', 10],
+  ['fd00:ec2::', 32],
+  ['ff00::', 8],
+] as const)
+  OWN.addSubnet(network, bits, 'ipv6');
+
+/** True for addresses of this machine and of its link, where clouds have their metadata services. */
+export function isOwnAddress(address: string): boolean {
+  const family = isIP(address);
+  // `::ffff:127.0.0.1` is read as the address of IPv4 that it is.
+  return family !== 0 && OWN.check(address, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+type Callback = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
+
+/** As `dns.lookup`, for names that come from outside: `denied` where one leads to this machine or its link. */
+export function foreignLookup(hostname: string, options: LookupOptions, callback: Callback): void {
+  lookup(hostname, options, (error, address, family) => {
+    const addresses = Array.isArray(address) ? address.map((entry: LookupAddress) => entry.address) : [address];
+    if (error || !addresses.some(isOwnAddress)) return callback(error, address, family);
+    callback(
+      new NymphError('denied', `${hostname} is an address of this machine or its link: nothing is asked there`),
+      address,
+      family,
+    );
+  });
+}
