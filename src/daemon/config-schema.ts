@@ -75,8 +75,8 @@ export const SETTINGS = {
       doc: 'Range requests for waiting reads at the same time, to one registry.',
     }),
     amplify: size('0', '64MiB', {
-      default: 4 * 1024,
-      defaultText: '`"4KiB"`',
+      default: 2 * 1024,
+      defaultText: '`"2KiB"`',
       doc: 'A read that must fetch also takes what is missing behind it, up to this many stored bytes; `"0"` fetches only what is read.',
     }),
     window_max: size('1MiB', '1GiB', {
