@@ -27,11 +27,12 @@ export interface KitOptions {
   /** Called before each sync of the records. */
   beforeSync?: () => void;
   aroundSync?: (sync: () => Promise<void>) => Promise<void>;
+  patience?: number;
   pool: ThreadPool;
 }
 
 export async function openKit(root: string, options: KitOptions): Promise<Kit> {
-  const { pool, disk = localDisk, lazy, beforeSync = () => {}, aroundSync = (sync) => sync() } = options;
+  const { pool, disk = localDisk, lazy, beforeSync = () => {}, aroundSync = (sync) => sync(), patience } = options;
   mkdirSync(root, { recursive: true });
   const lines: Kit['lines'] = [];
   const log = (level: string, message: string, fields?: Record<string, unknown>) =>
@@ -53,6 +54,7 @@ export async function openKit(root: string, options: KitOptions): Promise<Kit> {
     lazy,
     log,
     overlayOptions: ['index=off'],
+    patience,
   });
   return { snapshotter, home: directories.root, lines };
 }

@@ -24,14 +24,19 @@ import { createViews } from './views.ts';
 export interface SnapshotterParts extends RecoverParts {
   /** Of every overlay mount. */
   overlayOptions: readonly string[];
+  /** A layer that nobody can say of within so many ms whether it is served lazily is unpacked. */
+  patience?: number;
 }
+
+/** containerd waits in a call, and may hold a lock that its garbage collection needs; it downloads the layer itself then. */
+const PATIENCE_MS = 30_000;
 
 /** Infos in one piece of a list. */
 const PAGE = 100;
 
 /** Takes up what an earlier daemon left, then serves the calls of `snapshotter.ts`. */
 export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapshotter> {
-  const { store, durability, directories, lazy, log } = parts;
+  const { store, durability, directories, lazy, log, patience = PATIENCE_MS } = parts;
   /** Snapshots that are being made or removed: they have no record yet, or none any more that is durable. */
   const changing = new Set<number>();
   const { below, mountsOn } = createViews(parts);
@@ -87,11 +92,13 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
 
   async function ask(layer: LayerRequest, signal: AbortSignal): Promise<Claim> {
     if (lazy === undefined) return { here: false, reason: 'no image is served lazily here' };
+    const late = AbortSignal.timeout(patience);
     try {
-      return await lazy.claim(layer, signal);
+      return await lazy.claim(layer, AbortSignal.any([signal, late]));
     } catch (error) {
       if (signal.aborted) throw error;
-      return { here: false, reason: messageOf(error) };
+      const reason = late.aborted ? `the registry was too slow: no answer within ${patience} ms` : messageOf(error);
+      return { here: false, reason };
     }
   }
 

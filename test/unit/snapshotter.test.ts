@@ -406,6 +406,20 @@ test('a layer that cannot be served lazily is unpacked, and says why to its end'
   await s.prepare('plain', 'default/2/c1', { 'containerd.io/snapshot/x': 'y' }, never);
 });
 
+test('a layer of which nobody can say in time whether it is lazy is unpacked', async (t) => {
+  const lazy = layers({
+    claim: (_, signal) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('given up')))),
+  });
+  const { snapshotter: s } = await kit(t, { lazy, patience: 50 });
+  const [mount] = await s.prepare('nymph/extract-1 c1', '', target('c1'), never);
+  assert.equal(mount.type, 'bind');
+  assert.match(
+    s.stat('nymph/extract-1 c1').labels[LABEL_LAZY],
+    /^false: the registry was too slow: no answer within 50 ms$/,
+  );
+});
+
 test('a container on a lazy image: its mounts, its release, and an image that cannot be mounted', async (t) => {
   let broken = false;
   const lowers: Lowers = { directories: ['/r/image'], owner: { uid: 0, gid: 0 } };
