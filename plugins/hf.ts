@@ -51,9 +51,11 @@ export function start(reference: string): Request {
 export function next({ headers, body }: Answer): Step {
   const answer = parse(body);
   if (commit === '') {
-    const { sha } = answer as { sha?: unknown };
+    const { sha, id: name } = answer as { sha?: unknown; id?: unknown };
     if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha)) throw problem('answer', 'the hub names no commit');
     commit = sha;
+    // One that was renamed is asked for by its new name from now on.
+    if (typeof name === 'string' && name.split('/').every(isName)) id = name;
     return { revision: commit, files: [], next: { path: tree() + PAGE } };
   }
   if (!Array.isArray(answer)) throw problem('answer', 'the listing is no list');

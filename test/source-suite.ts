@@ -19,94 +19,47 @@ export interface SuiteSubject {
 
 const ABSENT: OciDigest = `sha256:${'0123456789abcdef'.repeat(4)}`;
 
+/** What the promises about ranges need. */
+export interface RangeSubject {
+  /** An object of at least 1 MiB. */
+  source: Source;
+  bytes: Uint8Array;
+  /** Opens one that does not exist. */
+  absent(size?: number): Source;
+  close(): Promise<void>;
+}
+
+/** Runs the promises of `Source` against an implementation. */
+export function rangeSuite(name: string, start: () => Promise<RangeSubject>): void {
+  describe(`range promises: ${name}`, () => {
+    let subject: RangeSubject;
+    before(async () => {
+      subject = await start();
+    });
+    after(() => subject?.close());
+    rangeTests(() => subject);
+  });
+}
+
 /** Runs the promises of `src/sources/source.ts` against an implementation. */
 export function sourceSuite(name: string, start: () => Promise<SuiteSubject>): void {
   describe(`source promises: ${name}`, () => {
     let subject: SuiteSubject;
-    let source: Source;
+    let ranges: RangeSubject;
     const never = new AbortController().signal;
-    const size = () => subject.large.bytes.length;
 
     before(async () => {
       subject = await start();
-      source = subject.repository.open({ digest: subject.large.digest, size: size() });
+      const { repository, large } = subject;
+      ranges = {
+        source: repository.open({ digest: large.digest, size: large.bytes.length }),
+        bytes: large.bytes,
+        absent: (size) => repository.open({ digest: ABSENT, size }),
+        close: async () => {},
+      };
     });
     after(() => subject?.close());
-
-    test('a range gives exactly its bytes', async () => {
-      const end = size();
-      const ranges = [
-        [0, 1],
-        [0, end],
-        [1, 4095],
-        [4096, 65_536],
-        [end - 1, 1],
-        [end - 70_001, 70_001],
-        [12_345, 1],
-        [end >> 1, 300_000],
-      ];
-      for (const [offset, length] of ranges) {
-        const bytes = await collect(await source.read(offset, length, never));
-        assert.equal(bytes.length, length);
-        assert.ok(bytes.equals(subject.large.bytes.subarray(offset, offset + length)), `bytes at ${offset}`);
-      }
-    });
-
-    test('an empty range gives nothing', async () => {
-      assert.equal((await collect(await source.read(10, 0, never))).length, 0);
-    });
-
-    test('ranges that are read at once do not mix', async () => {
-      const reads = Array.from({ length: 40 }, async (_, i) => {
-        const offset = Math.floor((i * (size() - 30_000)) / 40);
-        const bytes = await collect(await source.read(offset, 30_000, never));
-        assert.ok(bytes.equals(subject.large.bytes.subarray(offset, offset + 30_000)), `read ${i}`);
-      });
-      await Promise.all(reads);
-    });
-
-    test('bytes behind the end are an error, not retryable', async () => {
-      for (const [offset, length] of [
-        [size(), 1],
-        [size() - 10, 11],
-        [size() + 1_000_000, 10],
-      ])
-        await assert.rejects(
-          async () => collect(await source.read(offset, length, never)),
-          known({ retryable: false }),
-        );
-    });
-
-    test('an object that does not exist is not found', async () => {
-      const absent = subject.repository.open({ digest: ABSENT });
-      await assert.rejects(absent.read(0, 10, never), known({ code: 'not-found', retryable: false }));
-    });
-
-    test('opening makes no request', () => {
-      assert.equal(subject.repository.open({ digest: ABSENT, size: 5 }).size, 5);
-    });
-
-    test('an aborted signal ends reading with `cancelled`', async () => {
-      await assert.rejects(source.read(0, 10, AbortSignal.abort()), known({ code: 'cancelled' }));
-      const controller = new AbortController();
-      const stream = (await source.read(0, size(), controller.signal))[Symbol.asyncIterator]();
-      await stream.next();
-      controller.abort();
-      await assert.rejects(
-        async () => {
-          while (!(await stream.next()).done);
-        },
-        known({ code: 'cancelled' }),
-      );
-    });
-
-    test('a reader may stop early, and the next read is right', async () => {
-      for (let i = 0; i < 20; i++) {
-        for await (const _ of await source.read(0, size(), never)) break;
-      }
-      const bytes = await collect(await source.read(100, 1000, never));
-      assert.ok(bytes.equals(subject.large.bytes.subarray(100, 1100)));
-    });
+    rangeTests(() => ranges);
 
     test('get gives a whole object, verified', async () => {
       const { digest, bytes } = subject.small;
@@ -148,6 +101,87 @@ export function sourceSuite(name: string, start: () => Promise<SuiteSubject>): v
     test('a closed repository does not keep the process', async () => {
       assert.equal(await subject.repository.close(), undefined);
     });
+  });
+}
+
+function rangeTests(subject: () => RangeSubject): void {
+  const never = new AbortController().signal;
+  const source = () => subject().source;
+  const size = () => subject().bytes.length;
+
+  test('a range gives exactly its bytes', async () => {
+    const end = size();
+    const ranges = [
+      [0, 1],
+      [0, end],
+      [1, 4095],
+      [4096, 65_536],
+      [end - 1, 1],
+      [end - 70_001, 70_001],
+      [12_345, 1],
+      [end >> 1, 300_000],
+    ];
+    for (const [offset, length] of ranges) {
+      const bytes = await collect(await source().read(offset, length, never));
+      assert.equal(bytes.length, length);
+      assert.ok(bytes.equals(subject().bytes.subarray(offset, offset + length)), `bytes at ${offset}`);
+    }
+  });
+
+  test('an empty range gives nothing', async () => {
+    assert.equal((await collect(await source().read(10, 0, never))).length, 0);
+  });
+
+  test('ranges that are read at once do not mix', async () => {
+    const reads = Array.from({ length: 40 }, async (_, i) => {
+      const offset = Math.floor((i * (size() - 30_000)) / 40);
+      const bytes = await collect(await source().read(offset, 30_000, never));
+      assert.ok(bytes.equals(subject().bytes.subarray(offset, offset + 30_000)), `read ${i}`);
+    });
+    await Promise.all(reads);
+  });
+
+  test('bytes behind the end are an error, not retryable', async () => {
+    for (const [offset, length] of [
+      [size(), 1],
+      [size() - 10, 11],
+      [size() + 1_000_000, 10],
+    ])
+      await assert.rejects(
+        async () => collect(await source().read(offset, length, never)),
+        known({ retryable: false }),
+      );
+  });
+
+  test('an object that does not exist is not found', async () => {
+    const absent = subject().absent();
+    await assert.rejects(absent.read(0, 10, never), known({ code: 'not-found', retryable: false }));
+  });
+
+  test('opening makes no request', () => {
+    assert.equal(subject().absent(5).size, 5);
+  });
+
+  test('an aborted signal ends reading with `cancelled`', async () => {
+    await assert.rejects(source().read(0, 10, AbortSignal.abort()), known({ code: 'cancelled' }));
+    const controller = new AbortController();
+    const stream = (await source().read(0, size(), controller.signal))[Symbol.asyncIterator]();
+    await stream.next();
+    controller.abort();
+    await assert.rejects(
+      async () => {
+        while (!(await stream.next()).done);
+      },
+      known({ code: 'cancelled' }),
+    );
+  });
+
+  test('a reader may stop early, and the next read is right', async () => {
+    for (let i = 0; i < 20; i++) {
+      for await (const _ of await source().read(0, size(), never)) break;
+    }
+    const bytes = await collect(await source().read(100, 1000, never));
+    assert.ok(bytes.equals(subject().bytes.subarray(100, 1100)));
   });
 }
 

@@ -13,7 +13,7 @@ import { gitId, type HubRepository, modelFiles, sha256 } from '../hub/files.ts';
 import { pathsOf, startHuggingFace } from '../hub/hugging-face.ts';
 import { startModelScope } from '../hub/modelscope.ts';
 import type { HubOptions, TestHub } from '../hub/server.ts';
-import { collect } from '../source-suite.ts';
+import { collect, type RangeSubject, rangeSuite } from '../source-suite.ts';
 
 /** The drivers of the public hubs and what carries out their requests, against servers that speak as those do. */
 
@@ -22,11 +22,10 @@ const OLD = 'b'.repeat(40);
 const never = new AbortController().signal;
 const closers: (() => Promise<unknown>)[] = [];
 let directory: string;
-let missing: string | undefined;
+const missing = await withoutDrivers();
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'nymph-hub-'));
-  missing = await withoutDrivers();
 });
 after(() => rm(directory, { recursive: true, force: true }));
 afterEach(async () => {
@@ -236,6 +235,24 @@ for (const scheme of ['hf', 'modelscope'] as const)
       assert.equal(hub.log.length, asked + 2, 'a new address');
     });
 
+    test('who reads at the same time asks the hub once where a file is', async (t) => {
+      if (missing) return t.skip(missing);
+      const hub = await start(scheme, { repositories: { 'models/Qwen/tiny': repository() } });
+      const from = open(hub, `${scheme}://Qwen/tiny`);
+      const shard = (await list(from)).files.find(({ path }) => path.startsWith('model-00001'))!;
+      const asked = hub.log.length;
+      const source = sourceOf(from, shard);
+      const { bytes } = repository().commits[MAIN][4];
+      const parts = Array.from({ length: 16 }, (_, i) => i * 100_000);
+      await Promise.all(
+        parts.map(async (offset) => {
+          const got = await collect(await source.read(offset, 1000, never));
+          assert.ok(got.equals(bytes.subarray(offset, offset + 1000)));
+        }),
+      );
+      assert.equal(hub.log.length, asked + 1);
+    });
+
     test('a redirect to a host that nobody has named is refused', async (t) => {
       if (missing) return t.skip(missing);
       const hub = await start(scheme, { repositories: { 'models/Qwen/tiny': repository() } });
@@ -284,6 +301,29 @@ for (const scheme of ['hf', 'modelscope'] as const)
       assert.equal((await list(open(hub, `${scheme}://Qwen/tiny`))).files.length, 7);
     });
   });
+
+if (missing) test('range promises: a file of hf://', (t) => t.skip(missing));
+else rangeSuite('a file of hf://', startRanges);
+
+async function startRanges(): Promise<RangeSubject> {
+  const hub = await startHuggingFace({ repositories: { 'models/Qwen/tiny': repository() } });
+  const network = createRegistryNetwork({
+    hubs: { endpoints: { hf: hub.url }, redirects: { hf: [hub.storage.host] }, env: {} },
+  });
+  const from = openRepository('hf://Qwen/tiny', { network });
+  const digest = `sha256:${'0'.repeat(64)}` as const;
+  const at = (path: string) => `hf:/Qwen/tiny/resolve/${MAIN}/${path}`;
+  const { bytes, path } = repository().commits[MAIN][4];
+  return {
+    source: from.open({ digest, size: bytes.length, location: at(path) }),
+    bytes,
+    absent: (size) => from.open({ digest, size, location: at('absent') }),
+    close: async () => {
+      await network.close();
+      await hub.close();
+    },
+  };
+}
 
 test('hf: the old repositories have no owner; a gated one lists, and its files are refused with what to do', async (t) => {
   if (missing) return t.skip(missing);

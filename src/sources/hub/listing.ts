@@ -9,7 +9,7 @@ import {
 import { listRepository } from '../../plugins/run.ts';
 import type { HttpNetwork } from '../http/network.ts';
 import type { HttpResponse } from '../http/request.ts';
-import { cancelled, retry, SMALL_OBJECT_RETRY } from '../retry.ts';
+import { cancelled, orCancelled, retry, SMALL_OBJECT_RETRY } from '../retry.ts';
 import { askHub } from './exchange.ts';
 import type { Hub } from './hub.ts';
 
@@ -33,7 +33,7 @@ export function listHub(
       const { response } = await askHub(network, hub, question, signal);
       return readAnswer(response, hub, what, signal);
     });
-  return listRepository(plugin, name, ask);
+  return orCancelled(listRepository(plugin, name, ask), signal, what);
 }
 
 async function readAnswer(response: HttpResponse, hub: Hub, what: string, signal: AbortSignal): Promise<DriverAnswer> {

@@ -1,4 +1,6 @@
-/** What drivers of hubs say: descriptions, requests, files. */
+/** What drivers of hubs say: descriptions, requests, files; and the listings that are made of it. */
+import { imageOfFiles } from '../../../src/formats/files/image.ts';
+import { filesOfListing } from '../../../src/formats/files/listing.ts';
 import { checkDescription } from '../../../src/plugins/check.ts';
 import { createListing } from '../../../src/plugins/listing.ts';
 import { problemError } from '../../../src/plugins/problem.ts';
@@ -30,6 +32,15 @@ export const target: Target = {
           { files: [{ ...FILE, path: 'c', digest: { tag: 'sha256', val: '0'.repeat(64) } }] },
         ],
       },
+      {
+        schemaVersion: 1,
+        revision: 'c0ffee',
+        files: [
+          { path: 'a/b', size: 3, mode: 0o755, digest: `git:${'0'.repeat(40)}`, location: 'hf:/a' },
+          { path: 'a/c', size: 3, digest: `sha256:${'0'.repeat(64)}`, location: 'hf:/b' },
+          { path: 'd', size: 0, location: 'hf:/c' },
+        ],
+      },
       { problem: { tag: 'not-found', val: 'it is gone' } },
     ].map((value) => Buffer.from(JSON.stringify(value))),
   run(input) {
@@ -41,7 +52,7 @@ export const target: Target = {
     }
     if (value?.description !== undefined) return checkReach(value.description);
     if (value?.problem !== undefined) return problemError('a driver', value.problem).code;
-    return Array.isArray(value?.steps) ? checkFiles(value.steps) : 'nothing';
+    return Array.isArray(value?.steps) ? checkFiles(value.steps) : checkImage(input);
   },
 };
 
@@ -59,9 +70,11 @@ function checkReach(description: unknown): string {
 function checkFiles(steps: unknown[]): string {
   const listing = createListing('a driver', 'shelf');
   for (const step of steps) listing.add(step);
-  const { files } = JSON.parse(Buffer.from(listing.finish().bytes).toString()) as {
+  const { bytes } = listing.finish();
+  const { files } = JSON.parse(Buffer.from(bytes).toString()) as {
     files: { path: string; size: number; location: string }[];
   };
+  ensure(filesOfListing(bytes, 'shelf://', 'listing').files.length === files.length, 'a file is lost');
   for (const { path, size, location } of files) {
     ensure(!path.split('/').some((name) => ['', '.', '..'].includes(name)), 'a path leads elsewhere');
     ensure(Number.isSafeInteger(size) && size >= 0, 'a size is none');
@@ -70,4 +83,14 @@ function checkFiles(steps: unknown[]): string {
   }
   ensure(new Set(files.map(({ path }) => path)).size === files.length, 'a path is there twice');
   return `${Math.min(files.length, 2)} files`;
+}
+
+function checkImage(input: Uint8Array): string {
+  const list = filesOfListing(input, 'shelf://', 'listing');
+  const bytes = list.objects.reduce((sum, { size }) => sum + size, 0);
+  // Tables are made of what is claimed: that is for the limits of images, not for this.
+  if (bytes > 2 ** 30) return 'too large';
+  const { image } = imageOfFiles(list, 'listing');
+  ensure(image.blobs.length === list.objects.length, 'a blob is lost');
+  return `an image of ${Math.min(image.blobs.length, 2)}`;
 }
