@@ -8,6 +8,7 @@ import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
 import { parseTrace } from '../image/trace.ts';
 import { type AttachedImage, attach, reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
+import { fetchHeaders, fetchModel } from '../mount/fill.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
@@ -161,7 +162,7 @@ export function createService(parts: Parts): Service {
     const prefetch = request.options?.prefetch ?? parts.prefetch;
     if (prefetch !== 'none') startup.expect(image);
     // What a start needs is on its way while the mount is being made.
-    void background(image, prefetch);
+    void background(image, prefetch, strict === true);
     if (!isFiles) {
       tracing.begin(image);
       void repeatStart(image, prefetch, trace);
@@ -183,10 +184,13 @@ export function createService(parts: Parts): Service {
     return { ...mountInfo(mounted, 'ok'), ...(choice ? { choice } : {}) };
   }
 
-  async function background(image: AttachedImage, prefetch: 'none' | 'image' | 'all'): Promise<void> {
+  async function background(image: AttachedImage, prefetch: 'none' | 'image' | 'all', strict: boolean): Promise<void> {
     const { signal } = image.ending;
     try {
-      if (prefetch === 'image') await fetchListed(image, signal);
+      if (!image.stored.format.startsWith('rafs')) {
+        if (prefetch === 'image') await fetchHeaders(image, blobs, strict, signal);
+        else if (prefetch === 'all') await fetchModel(image, blobs, strict, log, signal);
+      } else if (prefetch === 'image') await fetchListed(image, signal);
       else if (prefetch === 'all') await fetchAll(image, () => {}, signal);
     } catch (error) {
       if (!signal.aborted)

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { corrupt } from '../errors.ts';
 import type { ImageFormat, OciDigest, WholeDigest } from './image.ts';
 
 /**
@@ -43,6 +44,47 @@ export interface FileNode {
     | { readonly kind: 'symlink'; readonly target: string }
     /** `object`: index into the list's objects, -1 for an empty file; `offset`: where it begins there, whole blocks. */
     | { readonly kind: 'file'; readonly size: number; readonly object: number; readonly offset: number };
+}
+
+/** A layer of a manifest, as far as it matters here. */
+export interface Layer {
+  mediaType: string;
+  digest: OciDigest;
+  size: number;
+  annotations?: Record<string, string>;
+}
+
+/** What tells what a manifest is, in the order in which it counts. */
+export interface ManifestKind {
+  artifactType?: string;
+  configType?: string;
+  layers: readonly Layer[];
+}
+
+/** Collects the objects of layers that are files; layers with the same bytes are one. @param place where they are */
+export function objectList(place: string): { objects: StoredObject[]; objectAt(layer: Layer): number } {
+  const objects: StoredObject[] = [];
+  const positions = new Map<OciDigest, number>();
+  return {
+    objects,
+    /** @returns its position; -1 for an empty one. @throws NymphError `corrupt` if sizes contradict each other */
+    objectAt({ digest, size }) {
+      if (size === 0) return -1;
+      const known = positions.get(digest);
+      if (known !== undefined) {
+        if (objects[known].size === size) return known;
+        throw corrupt(
+          'manifest',
+          'size',
+          0,
+          `${digest} has ${objects[known].size} bytes in one layer, ${size} in another`,
+        );
+      }
+      positions.set(digest, objects.length);
+      objects.push(objectOf({ size, whole: { algorithm: 'sha256', hex: digest.slice('sha256:'.length) }, place }));
+      return objects.length - 1;
+    },
+  };
 }
 
 /**

@@ -118,6 +118,6 @@ function withLayers(named: Manifest, manifest: Manifest, name: string): ChosenIm
   const { layers } = parseJsonObject(manifest.bytes, name);
   if (!Array.isArray(layers)) throw new NymphError('unsupported', `${name} is no image: its manifest has no layers`);
   const parsed = layers.map((layer, i) => parseDescriptor(layer, `layers[${i}] of ${name}`));
-  const files = filesKind(manifest, parsed, name);
+  const files = isNydusImage(parsed) ? undefined : filesKind(manifest, parsed, name);
   return { named, manifest, layers: parsed, ...(files && { files }) };
 }

@@ -1,4 +1,5 @@
 import { NymphError } from '../errors.ts';
+import { artifactFiles, isFilesArtifact } from '../formats/artifact/manifest.ts';
 import { isModelPack, modelFiles } from '../formats/modelpack/manifest.ts';
 import type { FileList } from '../image/files.ts';
 import { isObject, parseJsonObject } from '../sources/descriptor.ts';
@@ -11,14 +12,18 @@ import type { FilesRequest, LoadedFiles } from './files-job.ts';
 export const FILES = jobBeside<FilesRequest, LoadedFiles>(import.meta.url, 'files-job');
 
 /** Artifacts whose layers are files as they stand, and the listings of hubs. */
-export type FilesKind = 'modelpack' | 'hub';
+export type FilesKind = 'modelpack' | 'artifact' | 'hub';
+
+type ArtifactKind = Exclude<FilesKind, 'hub'>;
 
 /** What a manifest holds, if it is no image of a container. @param name of what is read, for errors */
 export function filesKind(manifest: Manifest, layers: readonly Descriptor[], name: string): FilesKind | undefined {
   const { artifactType, config } = parseJsonObject(manifest.bytes, name);
   const text = (value: unknown) => (typeof value === 'string' ? value : undefined);
   const configType = isObject(config) ? text(config.mediaType) : undefined;
-  return isModelPack({ artifactType: text(artifactType), configType, layers }) ? 'modelpack' : undefined;
+  const kind = { artifactType: text(artifactType), configType, layers };
+  if (isModelPack(kind)) return 'modelpack';
+  return isFilesArtifact(kind) ? 'artifact' : undefined;
 }
 
 /** What the image of an artifact or a listing is made of. @throws NymphError as {@link listFiles} */
@@ -28,14 +33,14 @@ export function filesRequest(
   layers: readonly Descriptor[],
   name: string,
 ): FilesRequest {
-  if (kind === 'modelpack') return { list: listFiles(layers, name), name };
+  if (kind !== 'hub') return { list: listFiles(kind, layers, name), name };
   // It may list many thousands: that is read where the image is made of it.
   return { list: { listing: manifest.bytes, place: placeOf(parseReference(name)) }, name };
 }
 
 /** @throws NymphError `unsupported` for an artifact without files, or with layers that are not served */
-export function listFiles(layers: readonly Descriptor[], reference: string): FileList {
-  const list = modelFiles(layers, placeOf(parseReference(reference)));
+export function listFiles(kind: ArtifactKind, layers: readonly Descriptor[], reference: string): FileList {
+  const list = (kind === 'modelpack' ? modelFiles : artifactFiles)(layers, placeOf(parseReference(reference)));
   if (list.files.length === 0) throw new NymphError('unsupported', `${reference} is a model without files`);
   return list;
 }

@@ -66,6 +66,7 @@ export function createFlatFileSystem(
       return parts.flat();
     },
     reached(ino, offset) {
+      blobs.seen(ino, offset);
       blobs.byIno(ino)?.fetcher.reached(offset);
     },
   };
@@ -91,6 +92,7 @@ export function createFlatFileSystem(
     if (ino === ZEROS) return [new Uint8Array(length)];
     const served = blobs.byIno(ino);
     if (served === undefined) throw new NymphError('not-found', `no blob is open as inode ${ino}`);
+    blobs.seen(ino, offset);
     try {
       return await blobs.read(served, offset, length, signal);
     } catch (error) {

@@ -6,6 +6,8 @@ import type { Alternatives } from '../sources/alternatives.ts';
 export interface ServedBlob {
   readonly cached: CachedBlob;
   readonly fetcher: BlobFetcher;
+  /** The last read that waited: where, when (Unix time, ms), and how far somebody has filled ahead of it since. */
+  reader?: { offset: number; at: number; filled: number };
 }
 
 /** A served blob as those know it who serve it. */

@@ -23,6 +23,8 @@ export interface ServedBlobs {
   release(served: ServedBlob): Promise<void>;
   byIno(ino: number): ServedBlob | undefined;
   list(): ServedBlob[];
+  /** A reader waits for bytes, or has come to a mark: what fills in the background goes there. */
+  seen(ino: number, offset: number): void;
   /** Waits for the check of a complete file whose chunks have no digests. @throws NymphError `corrupt` if it is wrong */
   checked(served: ServedBlob, signal: AbortSignal): Promise<void>;
   /** Hashes a complete file whose chunks have no digests; one that is wrong is fetched once more. */
@@ -59,7 +61,13 @@ export function createServedBlobs(
     }
     const entry = known ?? open(cached);
     if (strict) await wholes.hide(entry);
-    const served: ServedBlob = { cached: entry.cached, fetcher: entry.fetcher };
+    const served: ServedBlob = {
+      cached: entry.cached,
+      fetcher: entry.fetcher,
+      get reader() {
+        return entry.reader;
+      },
+    };
     entry.users.set(served, entry.sources.add(source));
     // The entry holds one reference on the cache for all its users.
     if (known !== undefined) await cache.release(cached);
@@ -156,10 +164,21 @@ export function createServedBlobs(
     release,
     byIno: (ino) => entries.get(ino),
     list: () => [...entries.values()],
+    seen(ino, offset) {
+      const entry = entries.get(ino);
+      if (entry !== undefined) noteReader(entry, offset);
+    },
     checked: wholes.checked,
     recheck: wholes.recheck,
     read,
   };
+}
+
+/** One that goes on where it was keeps what is filled ahead of it. */
+function noteReader(entry: Entry, offset: number): void {
+  const { reader } = entry;
+  const goesOn = reader !== undefined && offset >= reader.offset && offset <= reader.filled;
+  entry.reader = { offset, at: Date.now(), filled: goesOn ? reader.filled : offset };
 }
 
 /** True if chunks that are in memory alone hold all of a range that the file could not give. */

@@ -311,6 +311,77 @@ describe('models', { skip: cannotMount() }, () => {
     });
   });
 
+  test('small files and headers are there before anybody asks; all of it, in the order of the index, where that is wanted', async (t) => {
+    const header = Buffer.alloc(3 << 20, ' ');
+    header.writeBigUInt64LE(BigInt(header.length - 8));
+    header.write('{}', 8);
+    const shards = ['b.safetensors', 'a.safetensors'].map((path, i) => ({
+      path,
+      bytes: Buffer.concat([header, madeBytes(9 << 20, i)]),
+    }));
+    const index = {
+      weight_map: { 'layer.0': 'b.safetensors', 'layer.1': 'a.safetensors', 'layer.2': 'b.safetensors' },
+    };
+    const zip = {
+      path: 'pytorch_model.bin',
+      bytes: Buffer.concat([Buffer.from('PK\u0003\u0004'), madeBytes(9 << 20, 7)]),
+    };
+    const files = [
+      FILES[0],
+      { path: 'model.safetensors.index.json', bytes: Buffer.from(JSON.stringify(index)) },
+      ...shards,
+      zip,
+    ];
+    const { registry } = await served(t, files);
+    const daemon = await testDaemon(t);
+    const reference = `${registry.host}/models/tiny:v1`;
+    await mount(daemon, reference, daemon.place('m'));
+    const ready = async () =>
+      Object.fromEntries((await daemon.client.image(reference)).blobs.map((blob) => [blob.path, blob.ready]));
+    const expected = {
+      'config.json': FILES[0].bytes.length,
+      'model.safetensors.index.json': files[1].bytes.length,
+      'a.safetensors': 3 << 20,
+      'b.safetensors': 3 << 20,
+      'pytorch_model.bin': 2 << 20,
+    };
+    let last: unknown;
+    await until(10_000, 'no headers', async () => {
+      last = await ready();
+      return (
+        Object.entries(expected).every(([path, size]) => (last as Record<string, number>)[path] >= size) || undefined
+      );
+    });
+    await sleep(300);
+    assert.ok(
+      Object.values((await ready()) as Record<string, number>).reduce((a, b) => a + b) < 14 << 20,
+      JSON.stringify(last),
+    );
+    await daemon.nymph('umount', daemon.place('m'));
+    await mount(daemon, reference, daemon.place('m'), '--prefetch', 'all');
+    for (const { path } of shards) await isRight(daemon, reference, path);
+    const filled = daemon.logged('"filling"').map((line) => (JSON.parse(line) as { path: string }).path);
+    assert.deepEqual(filled, ['b.safetensors', 'a.safetensors', 'pytorch_model.bin']);
+  });
+
+  test('an OCI artifact whose layers have titles is a folder of files', async (t) => {
+    const titled = FILES.map((file) => ({
+      ...file,
+      mediaType: 'application/octet-stream',
+      annotations: { 'org.opencontainers.image.title': file.path },
+    }));
+    const directory = scratch(t);
+    writeTruth(join(directory, 'truth'), FILES);
+    makeModel(join(directory, 'layout'), 'v1', titled, {
+      artifactType: 'application/vnd.example.files',
+      configType: 'application/vnd.oci.empty.v1+json',
+    });
+    const daemon = await testDaemon(t);
+    const place = daemon.place('m');
+    await mount(daemon, `oci:${join(directory, 'layout')}:v1`, place);
+    assert.equal((await sums(place)).out.toString(), (await sums(join(directory, 'truth'))).out.toString());
+  });
+
   test('what modctl builds and pushes to docker-registry', { skip: noModctl() || noDockerRegistry() }, async (t) => {
     const directory = scratch(t);
     const truth = join(directory, 'model');

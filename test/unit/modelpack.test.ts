@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { treeFiles } from '../../src/cli/tree-files.ts';
+import { artifactFiles, isFilesArtifact } from '../../src/formats/artifact/manifest.ts';
 import { imageOfFiles } from '../../src/formats/files/image.ts';
-import { isModelPack, type Layer, modelFiles } from '../../src/formats/modelpack/manifest.ts';
+import { isModelPack, modelFiles } from '../../src/formats/modelpack/manifest.ts';
 import { encodingOf, kindOf } from '../../src/formats/modelpack/media-types.ts';
 import { fileMetadata } from '../../src/formats/modelpack/metadata.ts';
+import type { Layer } from '../../src/image/files.ts';
 import type { OciDigest } from '../../src/image/image.ts';
 
 const PLACE = 'registry.example/models/tiny';
@@ -196,5 +198,36 @@ describe('ModelPack', () => {
     const [one, other] = [blob('a.example/x'), blob('b.example/x')];
     assert.equal(one.id, other.id);
     assert.notEqual(one.origin, other.origin);
+  });
+});
+
+describe('OCI artifacts', () => {
+  const titled = (title: string, more: object = {}): Layer =>
+    layer('', {
+      mediaType: 'application/octet-stream',
+      annotations: { 'org.opencontainers.image.title': title, ...more },
+    });
+
+  test('are files where every layer has a title, unless they are images for containers', () => {
+    const layers = [titled('a.gguf')];
+    assert.ok(isFilesArtifact({ layers, configType: 'application/vnd.oci.empty.v1+json' }));
+    assert.ok(isFilesArtifact({ layers }));
+    assert.ok(!isFilesArtifact({ layers, configType: 'application/vnd.oci.image.config.v1+json' }));
+    assert.ok(!isFilesArtifact({ layers: [...layers, layer('b', { annotations: {} })] }));
+    assert.ok(!isFilesArtifact({ layers: [] }));
+  });
+
+  test('have their titles as paths; packed folders are refused', () => {
+    const { image, bootstrap } = imageOfFiles(artifactFiles([titled('dir/a.gguf')], PLACE), 'a manifest');
+    assert.equal(image.format, 'artifact');
+    assert.deepEqual(
+      treeFiles(bootstrap).map(({ path }) => path),
+      ['dir', 'dir/a.gguf'],
+    );
+    assert.throws(() => artifactFiles([titled('dir', { 'io.deis.oras.content.unpack': 'true' })], PLACE), {
+      code: 'unsupported',
+      message: /folder that is packed \(dir\)/,
+    });
+    assert.throws(() => imageOfFiles(artifactFiles([titled('../x')], PLACE), ''), { code: 'corrupt' });
   });
 });

@@ -1,23 +1,7 @@
-import { corrupt, NymphError } from '../../errors.ts';
-import { type FileList, type FileNode, objectOf, type StoredObject } from '../../image/files.ts';
-import type { OciDigest } from '../../image/image.ts';
+import { NymphError } from '../../errors.ts';
+import { type FileList, type FileNode, type Layer, type ManifestKind, objectList } from '../../image/files.ts';
 import { encodingOf, isModelType, MODEL_CONFIG, MODEL_MANIFEST, modernType } from './media-types.ts';
 import { fileMetadata } from './metadata.ts';
-
-/** A layer of a manifest, as far as it matters here. */
-export interface Layer {
-  mediaType: string;
-  digest: OciDigest;
-  size: number;
-  annotations?: Record<string, string>;
-}
-
-/** What tells what a manifest is, in the order in which it counts. */
-export interface ManifestKind {
-  artifactType?: string;
-  configType?: string;
-  layers: readonly Layer[];
-}
 
 /** Where a layer's path stands, the newest key first; the last is that of OCI artifacts in general. */
 const PATH_KEYS = ['org.cncf.model.filepath', 'org.cnai.model.filepath', 'org.opencontainers.image.title'];
@@ -40,8 +24,7 @@ export function isModelPack({ artifactType, configType, layers }: ManifestKind):
  * @throws NymphError `unsupported` for layers that are tars
  */
 export function modelFiles(layers: readonly Layer[], place: string): FileList {
-  const objects: StoredObject[] = [];
-  const positions = new Map<OciDigest, number>();
+  const { objects, objectAt } = objectList(place);
   const files: FileNode[] = [];
   for (const layer of layers) {
     if (!isModelType(layer.mediaType)) continue;
@@ -56,25 +39,6 @@ export function modelFiles(layers: readonly Layer[], place: string): FileList {
     files.push(fileOf(layer, objectAt(layer)));
   }
   return { format: 'modelpack', objects, files, warnings: [] };
-
-  /** Layers with the same bytes are one object. */
-  function objectAt({ digest, size }: Layer): number {
-    if (size === 0) return -1;
-    const known = positions.get(digest);
-    if (known !== undefined) {
-      if (objects[known].size !== size)
-        throw corrupt(
-          'manifest',
-          'size',
-          0,
-          `${digest} has ${objects[known].size} bytes in one layer and ${size} in another`,
-        );
-      return known;
-    }
-    positions.set(digest, objects.length);
-    objects.push(objectOf({ size, whole: { algorithm: 'sha256', hex: digest.slice('sha256:'.length) }, place }));
-    return objects.length - 1;
-  }
 }
 
 function fileOf(layer: Layer, object: number): FileNode {

@@ -63,7 +63,10 @@ export const target: Target = {
     const descriptor = { mediaType: OCI_MANIFEST, digest: sha256Digest(input), size: input.length };
     const kind = filesKind({ descriptor, bytes: input }, parsed, 'input');
     if (kind === undefined) return 'no model';
-    const { image, bootstrap, paths } = imageOfFiles(listFiles(parsed, 'registry.example/x:1'), 'input');
+    const { image, bootstrap, paths } = imageOfFiles(
+      listFiles(kind === 'hub' ? 'artifact' : kind, parsed, 'registry.example/x:1'),
+      'input',
+    );
     for (const { path, type, size, blob } of treeFiles(bootstrap)) {
       ensure(!path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'a path leads out');
       if (type !== 'file' || size === 0) continue;
