@@ -73,7 +73,9 @@ function bytes(content: Buffer): Buffer {
 }
 
 function text(value: string): Buffer {
-  return Buffer.concat([Buffer.from('z'), Buffer.from([value.length]), Buffer.from(value)]);
+  const head =
+    value.length < 256 ? Buffer.from([0x7a, value.length]) : Buffer.concat([Buffer.from('a'), int(value.length)]);
+  return Buffer.concat([head, Buffer.from(value)]);
 }
 
 function tuple(items: readonly Buffer[]): Buffer {

@@ -85,3 +85,28 @@ test('bytes that are no module, or a damaged one, are nothing to go by', () => {
   const huge = Buffer.concat([good.subarray(0, 16), Buffer.from('(\xff\xff\xff\x7f', 'latin1')]);
   assert.deepEqual(readImports(huge), []);
 });
+
+test('a file that is made to be slow to read is read like any other', () => {
+  const size = 1 << 20;
+  const lines = [
+    `from ${'.'.repeat(size)}!import`,
+    `from${' '.repeat(size)}!import`,
+    `from a${' import('.repeat(size / 8)})`,
+    `from a import (${'\n'.repeat(size)}`,
+    ...[`from ${'.'.repeat(4_000)}!import`, `from${' '.repeat(4_000)}!import`, `from a${' import('.repeat(500)})`].map(
+      (line) => `${line}\n`.repeat(size / 4_000),
+    ),
+  ];
+  for (const line of lines)
+    assert.ok(readImports(Buffer.from(`${line}\nimport last\n`)).length < 2_000, line.slice(0, 20));
+});
+
+test('names of a megabyte, and thousands of names, are nothing to follow', () => {
+  const long = { module: 'm'.repeat(1 << 20), names: ['n'] };
+  for (const { module } of readImports(compiledModule(11, [long, long, { module: 'a' }])))
+    assert.ok(module.length <= 1_024);
+  const many = Array.from({ length: 5 }, () => ({ module: 'a', names: new Array(500).fill('b') }));
+  const count = (found: { names: string[] }[]) => found.reduce((sum, { names }) => sum + names.length, 0);
+  assert.equal(count(readImports(compiledModule(11, many))), 1_000);
+  assert.equal(count(readImports(Buffer.from(`from a import ${'b,'.repeat(500)}\n`.repeat(5)))), 1_000);
+});

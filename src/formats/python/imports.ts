@@ -30,11 +30,14 @@ const OPERATIONS: Record<number, Operations> = {
   12: CLASSIC,
   13: { importName: 75, importFrom: 74, extendedArgument: 71 },
 };
-/** More than any module has: a generated file of a hundred thousand imports is not worth following. */
+/** More statements, and names in all of them, than any module has: a generated file of a hundred thousand is not worth following. */
 const MOST_STATEMENTS = 1000;
+const MOST_NAMES = 1000;
+/** Characters. */
+const MOST_LINE = 4096;
 
 export function readImports(file: Uint8Array): ImportStatement[] {
-  return (isCompiled(file) ? compiledImports(file) : sourceImports(file)).slice(0, MOST_STATEMENTS);
+  return isCompiled(file) ? compiledImports(file) : sourceImports(file);
 }
 
 /** A magic number of two bytes, then CR LF (CPython, Lib/importlib/_bootstrap_external.py). */
@@ -58,45 +61,53 @@ function compiledImports(file: Uint8Array): ImportStatement[] {
   const { instructions, names } = code;
   const found: ImportStatement[] = [];
   let high = 0;
-  for (let at = 0; at + 1 < instructions.length; at += 2) {
+  let left = MOST_NAMES;
+  for (let at = 0; at + 1 < instructions.length && found.length < MOST_STATEMENTS; at += 2) {
     const operation = instructions[at];
     const argument = high + instructions[at + 1];
     high = operation === extendedArgument ? (argument << 8) >>> 0 : 0;
     const name = names[argument];
     if (name === undefined) continue;
     if (operation === importName) found.push({ module: name, names: [] });
-    else if (operation === importFrom) found.at(-1)?.names.push(name);
+    else if (operation === importFrom && left-- > 0) found.at(-1)?.names.push(name);
   }
   return found;
 }
 
 const IMPORT = /^\s*import\s+(.+)$/;
-const FROM_IMPORT = /^\s*from\s+\.*([\w.]*)\s+import\s+(.*)$/;
+// What follows each other begins differently: else a line of nothing but dots, or blanks, would take hours.
+const FROM_IMPORT = /^\s*from\s+([\w.]+)\s+import\s+(.*)$/;
+const OPENS = /^\s*from\s+[\w.]+\s+import\s*\([^)]*$/;
 /** Begins what runs later; the bodies of other blocks (try, if, with) run when the module is imported. */
 const RUNS_LATER = /^(?:def|class|async|@)/;
 
 function sourceImports(file: Uint8Array): ImportStatement[] {
   const found: ImportStatement[] = [];
   let runs = true;
+  let left = MOST_NAMES;
   for (const line of joined(Buffer.from(file.buffer, file.byteOffset, file.length).toString('utf8'))) {
     if (found.length >= MOST_STATEMENTS) break;
     if (/^[^\s#)\]}]/.test(line)) runs = !RUNS_LATER.test(line);
     if (!runs || !line.includes('import')) continue;
     const from = FROM_IMPORT.exec(line);
-    if (from !== null) found.push({ module: from[1], names: nameList(from[2]) });
-    else for (const module of nameList(IMPORT.exec(line)?.[1] ?? '')) found.push({ module, names: [] });
+    if (from !== null) {
+      const names = nameList(from[2]).slice(0, left);
+      left -= names.length;
+      found.push({ module: from[1].replace(/^\.+/, ''), names });
+    } else for (const module of nameList(IMPORT.exec(line)?.[1] ?? '')) found.push({ module, names: [] });
   }
-  return found;
+  return found.slice(0, MOST_STATEMENTS);
 }
 
-/** Lines; names in parentheses over several lines are one. */
+/** Lines; names in parentheses over several lines are one. Too long ones are left out. */
 function* joined(text: string): Iterable<string> {
   let open: string | undefined;
   for (const line of text.split('\n')) {
+    if (line.length > MOST_LINE) continue;
     if (open !== undefined) open += ` ${line.replace(/#.*/, '').trim()}`;
-    else if (/^\s*from\s[^#]*\simport\s*\([^)]*$/.test(line)) open = line.replace(/#.*/, '').trimEnd();
+    else if (OPENS.test(line)) open = line.replace(/#.*/, '').trimEnd();
     else yield line;
-    if (open === undefined || (!open.includes(')') && open.length < 10_000)) continue;
+    if (open === undefined || (!line.includes(')') && open.length < 10_000)) continue;
     yield open;
     open = undefined;
   }

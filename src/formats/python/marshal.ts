@@ -13,6 +13,8 @@ export interface ModuleCode {
 
 /** Objects within objects: far more than compilers write, far less than the stack holds. */
 const MOST_NESTED = 200;
+/** Bytes of a text: longer than the name of any module, and a thousand statements may mean the same one. */
+const MOST_TEXT = 1024;
 const REF = 0x80;
 const NOT_TEXT = '';
 
@@ -44,7 +46,8 @@ export function readModuleCode(bytes: Uint8Array, minor: number): ModuleCode | u
   }
 
   function text(length: number): string {
-    return Buffer.from(data(length)).toString('utf8');
+    const found = data(length);
+    return length > MOST_TEXT ? NOT_TEXT : Buffer.from(found).toString('utf8');
   }
 
   /** @returns texts of the items; others are empty */
