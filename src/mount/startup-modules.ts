@@ -1,3 +1,4 @@
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { ImportStatement } from '../formats/python/imports.ts';
 import { firstModules, importedModules, type ModuleIndex, moduleAt, rootOf } from '../formats/python/modules.ts';
 import { jobBeside } from '../threads/job.ts';
@@ -18,6 +19,8 @@ export const IMPORTS = jobBeside<Uint8Array[], ImportStatement[][]>(import.meta.
 const MOST_BYTES = 64 << 20;
 /** Modules that are read at a time. */
 const MOST_AT_ONCE = 64;
+/** Directories that modules are looked for in besides their own: every folder of an image could be one. */
+const MOST_ROOTS = 32;
 
 export function watchModules(
   { blobs }: AttachedImage,
@@ -83,8 +86,9 @@ export function watchModules(
     const statements = await pool.run(IMPORTS, files);
     const found = new Set<number>();
     for (const [i, row] of rows.entries()) {
-      roots.add(rootOf(index, row));
+      if (roots.size < MOST_ROOTS) roots.add(rootOf(index, row));
       for (const hit of importedModules(index, row, statements[i], roots)) found.add(hit);
+      await othersTurn();
     }
     return found;
   }

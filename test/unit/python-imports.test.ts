@@ -4,7 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { Visit } from '../../src/erofs/walk.ts';
 import { readImports } from '../../src/formats/python/imports.ts';
+import { importedModules, rootOf } from '../../src/formats/python/modules.ts';
+import { collectModules } from '../../src/formats/rafs/modules.ts';
 import { compiledModule, type Minor } from '../python.ts';
 
 const IMPORTS = [
@@ -109,4 +112,14 @@ test('names of a megabyte, and thousands of names, are nothing to follow', () =>
   const count = (found: { names: string[] }[]) => found.reduce((sum, { names }) => sum + names.length, 0);
   assert.equal(count(readImports(compiledModule(11, many))), 1_000);
   assert.equal(count(readImports(Buffer.from(`from a import ${'b,'.repeat(500)}\n`.repeat(5)))), 1_000);
+});
+
+test('modules in the top directory of an image have a root, though it is a package', () => {
+  const modules = collectModules();
+  const visit = (path: string, parent: number) => ({ parent, path: () => Buffer.from(path) }) as Visit;
+  for (const [row, name] of ['__init__.py', 'm.py', 'n.py'].entries())
+    modules.file(name, { blob: 0, offset: 4096 * row, length: 10 }, visit(`/${name}`, 0));
+  const index = modules.index()!;
+  assert.equal(rootOf(index, 1), '');
+  assert.deepEqual([...importedModules(index, 1, [{ module: 'n', names: [] }], [])], [2]);
 });

@@ -84,11 +84,24 @@ export function firstModules(index: ModuleIndex, { name }: Interpreter): number[
   return FIRST.flatMap((module) => locate(index, parentOf(library), module));
 }
 
+/** Packages within packages that are followed: an image can have any tree. */
+const MOST_NESTED = 16;
+
 /** The directory from which a module is imported by its whole name: the first above it that is no package. */
 export function rootOf(index: ModuleIndex, row: number): string {
+  return directoriesAbove(index, row).at(-1)!;
+}
+
+/** The directory of a module, and those above it up to its root. */
+function directoriesAbove(index: ModuleIndex, row: number): string[] {
   let path = pathOf(index, row);
-  while (moduleNamed(index, path, PACKAGE) >= 0) path = parentOf(path);
-  return path;
+  const above = [path];
+  // The top of the image may be a package like any other, and has nothing above it.
+  while (path !== '' && above.length < MOST_NESTED && moduleNamed(index, path, PACKAGE) >= 0) {
+    path = parentOf(path);
+    above.push(path);
+  }
+  return above;
 }
 
 /**
@@ -102,12 +115,7 @@ export function importedModules(
   statements: readonly ImportStatement[],
   roots: Iterable<string>,
 ): Set<number> {
-  const bases = new Set<string>();
-  for (let path = pathOf(index, row); ; path = parentOf(path)) {
-    bases.add(path);
-    if (moduleNamed(index, path, PACKAGE) < 0) break;
-  }
-  for (const root of roots) bases.add(root);
+  const bases = new Set([...directoriesAbove(index, row), ...roots]);
   const found = new Set<number>();
   for (const { module, names } of statements)
     for (const base of bases) {
