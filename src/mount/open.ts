@@ -117,11 +117,13 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
           return { ...base, ...(await pool.run(FILES, request)) };
         }
         report({ stage: 'reading bootstrap' });
+        // It is waited for, so it takes the connection that is there.
+        const reading = bootstrapInput(from, layers, openSignal);
         if (from.kind === 'registry') connectAhead(from, layers, openSignal);
         const trace = traces ? findTrace(from, manifest.descriptor.digest, openSignal).catch(() => undefined) : none;
         const fetchRange = (range: ObjectRange) => readRange(from, range, openSignal);
         const sizes = new Map(layers.map(({ digest, size }) => [digest.slice('sha256:'.length), size]));
-        const input = await bootstrapInput(from, layers, openSignal);
+        const input = await reading;
         const loaded = await loadImage(pool, input, sizes, fetchRange, openSignal);
         requireVerifiable(loaded.image, from.reference);
         return { ...base, ...loaded, image: withSizes(loaded.image, layers), trace };
