@@ -4,7 +4,7 @@
  */
 import { registerHooks } from 'node:module';
 
-const CHECK = 'digestEquals(job.digests, first + i, digestOf(job.digestAlgorithm, bytes))';
+const CHECK = 'digestEquals(digests, index, digestOf(digestAlgorithm, bytes))';
 
 registerHooks({
   load(url, context, next) {
