@@ -102,7 +102,8 @@ export function objectOf(file: {
   const id =
     whole?.algorithm === 'sha256'
       ? whole.hex
-      : hexOf(whole === undefined ? `none ${size} ${place} ${location}` : `${whole.algorithm} ${size} ${whole.hex}`);
+      : // Files with one SHA-1 can be made: by it they are the same within one place alone.
+        hexOf(whole === undefined ? `none ${size} ${place} ${location}` : `git-sha1 ${size} ${whole.hex} ${place}`);
   return {
     id,
     digest: `sha256:${id}`,

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { NymphError } from '../errors.ts';
 import { checkLocation, checkRequest, lied } from './check.ts';
 import type { DriverRequest, Listing } from './plugin.ts';
 
@@ -7,8 +8,9 @@ import type { DriverRequest, Listing } from './plugin.ts';
  * handed on is a document of bytes, not thousands of objects.
  */
 export interface ListingBuilder {
-  /** Takes a step. @returns what the driver wants to ask next @throws NymphError `corrupt` */
+  /** Takes a step. @returns what the driver wants to ask next @throws NymphError `corrupt`; `unsupported` for too many files */
   add(step: unknown): DriverRequest | undefined;
+  /** @throws NymphError `not-found` for one without files */
   finish(): Listing;
 }
 
@@ -60,7 +62,9 @@ export function createListing(driver: string, scheme: string): ListingBuilder {
     };
     text += whole.length + file.location.length;
     if (files.size === MAX_FILES || text > MAX_TEXT)
-      throw lied(driver, 'its listing', undefined, `is too long: ${MAX_FILES} files are the most that can be mounted`);
+      throw new NymphError('unsupported', `${driver} lists more than ${MAX_FILES} files: that cannot be mounted`, {
+        hint: 'Mount a folder of it, if the references of this hub can have one.',
+      });
     files.set(whole, file);
   }
 
@@ -73,6 +77,7 @@ export function createListing(driver: string, scheme: string): ListingBuilder {
       return next == null ? undefined : checkRequest(driver, next);
     },
     finish() {
+      if (files.size === 0) throw new NymphError('not-found', `${driver} lists no files`);
       const sorted = [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
       const document = { schemaVersion: 1, ...(revision === undefined ? {} : { revision }), files: sorted };
       const bytes = new TextEncoder().encode(JSON.stringify(document));
@@ -85,7 +90,7 @@ function checkPath(driver: string, path: unknown): string[] {
   const refuse = (why: string) => lied(driver, 'the path', path, why);
   if (typeof path !== 'string' || path === '' || !path.isWellFormed()) throw refuse('is none');
   if (path.includes('\0')) throw refuse('has a NUL');
-  if (path.startsWith('/') || path.includes('\\') || /^[A-Za-z]:/.test(path)) throw refuse('is not relative');
+  if (/^(?:\/|[A-Za-z]:[\\/]|\\\\)/.test(path)) throw refuse('is not relative');
   if (Buffer.byteLength(path) > MAX_PATH) throw refuse(`has more than ${MAX_PATH} bytes`);
   const names = path.split('/');
   for (const name of names) {

@@ -72,8 +72,7 @@ async function installInto(
 ): Promise<Omit<InstalledPlugin, 'builtIn'>> {
   const { transpile } = await import('./transpile.ts');
   const { plugin, files } = await transpile(component);
-  await mkdir(directory, { recursive: true, mode: 0o755 });
-  const draft = await mkdtemp(join(directory, '.new-'));
+  const draft = await makeDraft(directory);
   try {
     for (const { name, bytes } of files) await writeFile(join(draft, name), bytes);
     const description = await describePlugin(plugin, draft);
@@ -96,6 +95,19 @@ async function installInto(
   } catch (error) {
     await rm(draft, { recursive: true, force: true });
     throw error;
+  }
+}
+
+async function makeDraft(directory: string): Promise<string> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o755 });
+    return await mkdtemp(join(directory, '.new-'));
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new NymphError('cache', `${directory} cannot be written: ${code}`, {
+      hint: 'Run it as the user of the daemon, or name its --root.',
+      cause,
+    });
   }
 }
 

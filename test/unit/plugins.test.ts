@@ -164,10 +164,6 @@ describe('a driver that', () => {
     'eats memory': ['next:const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1))', /broke down|more memory/],
     'lists without end': [`next:(${`{ files: [${FILE}], next: { path: '/' } }`})`, /is there twice/],
     'asks without end': ["next:({ files: [], next: { path: '/' } })", /has asked 50 times/],
-    'lists too much': [
-      `next:({ files: Array.from({ length: 70000 }, (_, i) => ({ ...${FILE}, path: String(i) })) })`,
-      /65534 files are the most/,
-    ],
     'leads out of the mount': [`next:${file("path: '../etc/passwd'")}`, /the path "..\/etc\/passwd" leads elsewhere/],
     'has an absolute path': [`next:${file("path: '/etc/passwd'")}`, /is not relative/],
     'hides a path': [`next:${file("path: 'a/./../b'")}`, /leads elsewhere/],
@@ -201,6 +197,25 @@ describe('a driver that', () => {
       assert.match(error.message, /^the driver of evil:\/\/ /);
       assert.match(error.message, expected);
     });
+
+  test('lists too much, or nothing, is refused for that', async (t) => {
+    if (evil === undefined) return t.skip('jco is not installed');
+    const many = `next:({ files: Array.from({ length: 70000 }, (_, i) => ({ ...${FILE}, path: String(i) })) })`;
+    const error = await refused(run(many, { ...DRIVER_LIMITS, call: 60_000 }));
+    assert.deepEqual([error.code, /lists more than 65534 files/.test(error.message)], ['unsupported', true]);
+    assert.equal((await refused(run('next:({ files: [] })'))).code, 'not-found');
+  });
+
+  test('hangs is left alone by who does not wait for it any more', async (t) => {
+    if (evil === undefined) return t.skip('jco is not installed');
+    const network = createRegistryNetwork({ hubs: { pluginsDirectory: join(directory, 'plugins') } });
+    t.after(() => network.close());
+    const begun = Date.now();
+    const from = openRepository(`evil://${encodeURI('start:for (;;);')}`, { network });
+    const error = await refused(from.resolve(AbortSignal.timeout(500)));
+    assert.equal(error.code, 'cancelled');
+    assert.ok(Date.now() - begun < DRIVER_LIMITS.call);
+  });
 
   test('hangs is ended, and this thread goes on meanwhile', async (t) => {
     if (evil === undefined) return t.skip('jco is not installed');
