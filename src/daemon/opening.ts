@@ -1,0 +1,108 @@
+import type { Cache } from '../cache/cache.ts';
+import { NymphError } from '../errors.ts';
+import type { FetchContext } from '../fetch/context.ts';
+import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
+import { type AttachedImage, attach, reattach } from '../mount/attach.ts';
+import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
+import type { ServedBlobs } from '../mount/served.ts';
+import type { Startup } from '../mount/startup.ts';
+import type { Nearby } from '../sources/nearby.ts';
+import type { Choice, Progress } from './api.ts';
+
+/** From a reference to an image whose blobs are served: from the cache where it has all of it, else from its place. */
+export type Opening = (
+  reference: string,
+  platform: string | undefined,
+  progress: (p: Progress) => void,
+  signal: AbortSignal,
+  options?: OpeningOptions,
+) => Promise<OpenImage>;
+
+export interface OpeningOptions {
+  /** Who may have manifest and bootstrap at hand. */
+  nearby?: Nearby;
+  /** Nothing of it is read before it was compared with a digest. */
+  strict?: boolean;
+}
+
+export interface OpenImage {
+  image: AttachedImage;
+  choice?: Choice;
+  /** Of an image that was not here. */
+  trace?: OpenedImage['trace'];
+}
+
+export interface OpeningParts {
+  cache: Cache;
+  blobs: ServedBlobs;
+  opener: ImageOpener;
+  startup: Startup;
+  context: FetchContext;
+}
+
+export function createOpening({ cache, blobs, opener, startup, context }: OpeningParts): Opening {
+  const { log } = context;
+
+  async function open(
+    reference: string,
+    platform: string | undefined,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+    { nearby, strict = false }: OpeningOptions = {},
+  ): Promise<OpenImage> {
+    // A manifest that is known by its digest is never another one: nobody needs to be asked.
+    const pinned = opener.pinned(reference);
+    const here =
+      pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference), strict));
+    if (here !== undefined) return { image: here };
+    const found = await opener.resolve(reference, platform, progress, signal, nearby);
+    const cached = await openCached(found.digest, found.reference, () => found.source, strict);
+    const { choice } = found;
+    if (cached !== undefined) return { image: cached, choice };
+    const opened = await found.open(progress, signal);
+    if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);
+    for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
+    const image = await attach(opened, cache, blobs, strict);
+    if (opened.startup !== undefined) startup.watch(image, opened.startup);
+    return { image, choice, trace: opened.trace };
+  }
+
+  /** @returns undefined if the cache does not have all of it in order */
+  async function openCached(
+    digest: OciDigest,
+    reference: string,
+    source: () => OpenSource,
+    strict: boolean,
+  ): Promise<AttachedImage | undefined> {
+    const known = cache.image(digest);
+    if (known === undefined) return undefined;
+    if (strict)
+      requireDigests(
+        known.blobs.map(({ guarantee }) => guarantee ?? 'chunk'),
+        reference,
+      );
+    try {
+      const image = await reattach({ ...known, reference }, cache, blobs, source(), context.pool, strict);
+      if (image.blobs.every(({ cached }) => cached.standing !== 'wrong')) return image;
+      // Its source may have it right by now.
+      await image.release();
+      log('info', 'reading an image again', { image: reference, why: 'a file of it came wrong' });
+      return undefined;
+    } catch (error) {
+      const damaged = error instanceof NymphError && error.code === 'corrupt';
+      log(damaged ? 'warn' : 'info', 'reading an image again', { image: reference, why: (error as Error).message });
+      return undefined;
+    }
+  }
+
+  return open;
+}
+
+/** @throws NymphError `unsupported` if there are files that nothing can be compared with */
+function requireDigests(guarantees: readonly Guarantee[], reference: string): void {
+  const without = guarantees.filter((guarantee) => guarantee === 'none').length;
+  if (without > 0)
+    throw new NymphError('unsupported', `${without} files of ${reference} have no digest, so they cannot be checked`, {
+      hint: 'Mount it without --strict.',
+    });
+}

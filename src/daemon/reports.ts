@@ -1,0 +1,117 @@
+import type { Cache, StoredImage } from '../cache/cache.ts';
+import { NymphError } from '../errors.ts';
+import type { FetchContext } from '../fetch/context.ts';
+import { LATENCY_BOUNDS } from '../fetch/latencies.ts';
+import { bytesBySource, faultQuantiles, type SourceStatistics } from '../fetch/statistics.ts';
+import type { Driver } from '../fuse/driver.ts';
+import { readMounts } from '../mount/mountinfo.ts';
+import type { ActiveMount, Mounts } from '../mount/mounts.ts';
+import type { ImageOpener } from '../mount/open.ts';
+import type { Health, ImageInfo, MountInfo, SourceStatus, Status } from './api.ts';
+
+/** What the control API tells of a running daemon; nothing is changed. */
+export interface Reports {
+  mounts(): Promise<MountInfo[]>;
+  images(): Promise<ImageInfo[]>;
+  image(stored: StoredImage): Promise<ImageInfo>;
+  /** @param name reference or digest @throws NymphError `not-found` */
+  stored(name: string): StoredImage;
+  status(): Promise<Status>;
+}
+
+export interface ReportParts {
+  cache: Cache;
+  driver: Driver;
+  mounts: Mounts;
+  opener: ImageOpener;
+  context: FetchContext;
+  health: () => Health;
+}
+
+export function createReports({ cache, driver, mounts, opener, context, health }: ReportParts): Reports {
+  const { statistics } = context;
+
+  async function mountList(): Promise<MountInfo[]> {
+    const entries = await readMounts();
+    return mounts
+      .list()
+      .map((mount) => mountInfo(mount, mounts.isThere(mount, entries) ? 'ok' : 'unmounted by somebody else'));
+  }
+
+  async function imageInfo(stored: StoredImage): Promise<ImageInfo> {
+    const sizes: ImageInfo['blobs'] = [];
+    for (const { key, id, size, storedSize, traits = [], guarantee = 'chunk', path } of stored.blobs) {
+      const here = (await cache.peek(key)) ?? { size, ready: 0 };
+      sizes.push({ id, storedSize, traits, guarantee, ...(path !== undefined && { path }), ...here });
+    }
+    const sum = (pick: (blob: (typeof sizes)[number]) => number) =>
+      sizes.reduce((total, blob) => total + pick(blob), 0);
+    return {
+      reference: stored.reference,
+      digest: stored.digest,
+      format: stored.format,
+      inodes: stored.inodes,
+      size: sum((blob) => blob.size),
+      ready: sum((blob) => blob.ready),
+      storedSize: sum((blob) => blob.storedSize),
+      mounts: mounts
+        .list()
+        .filter((m) => m.stored.digest === stored.digest)
+        .map((m) => m.stored.directory),
+      blobs: sizes,
+      verifiable: stored.verifiable,
+    };
+  }
+
+  const images = () => Promise.all(cache.images().map(imageInfo));
+
+  function storedImage(name: string): StoredImage {
+    const reference = name.startsWith('sha256:') ? undefined : opener.canonical(name);
+    const stored = cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
+    if (stored === undefined)
+      throw new NymphError('not-found', `no image ${name} is here`, { hint: '`nymph ls` lists what is.' });
+    return stored;
+  }
+
+  async function status(): Promise<Status> {
+    const { requests, retries, badChunks, failed } = statistics;
+    return {
+      health: health(),
+      cache: cache.usage(),
+      fuse: { driver: driver.name, ...driver.statistics() },
+      fetch: {
+        bytes: bytesBySource(statistics),
+        sources: Object.fromEntries(Array.from(statistics.sources, ([name, source]) => [name, sourceStatus(source)])),
+        requests,
+        retries,
+        badChunks,
+        failed,
+        faultMs: faultQuantiles(statistics),
+      },
+      mounts: await mountList(),
+      images: await images(),
+    };
+  }
+
+  return { mounts: mountList, images, image: imageInfo, stored: storedImage, status };
+}
+
+function sourceStatus({
+  bytes,
+  requests,
+  errors,
+  latency,
+  hedgesWon,
+  hedgesLost,
+  from,
+}: SourceStatistics): SourceStatus {
+  const { counts, sum } = latency;
+  const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
+  const latencyMs = { p50, p95, bounds: LATENCY_BOUNDS, counts, sum };
+  return { bytes, requests, errors, latencyMs, hedges: { won: hedgesWon, lost: hedgesLost }, ...(from && { from }) };
+}
+
+export function mountInfo({ stored }: ActiveMount, state: string): MountInfo {
+  const { directory, reference, digest, kind, reason, since } = stored;
+  return { directory, reference, digest, kind, reason, since, state };
+}
