@@ -16,7 +16,7 @@ export interface Remains {
   files: string[];
   /** Other descriptors of it. */
   descriptors: number;
-  /** Files and directories below its root, without SQLite's and what is empty. */
+  /** Files and directories below its root, without SQLite's, traces, and what is empty. */
   disk: string[];
 }
 
@@ -78,7 +78,8 @@ export async function remains(world: World): Promise<Remains> {
     ].map(String),
     files: descriptors.filter(inRoot).sort(),
     descriptors: descriptors.filter((path) => !inRoot(path)).length,
-    disk: filesBelow(daemon.root),
+    // A trace is kept when its image goes.
+    disk: filesBelow(daemon.root).filter((path) => !path.startsWith(`${daemon.root}/traces/`)),
   };
 }
 
