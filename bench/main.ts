@@ -13,13 +13,24 @@ import { containers } from './container-trials.ts';
 import { drivers } from './drivers.ts';
 import { inLab } from './lab.ts';
 import { LOCAL_TRIALS, localTrials, requirePrograms } from './local.ts';
+import { models } from './models.ts';
 import { findPlace } from './place.ts';
 import { fetchAll, firstOutput } from './remote-trials.ts';
 import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
 import { zranReads } from './zran.ts';
 
-const NAMES = [...LOCAL_TRIALS, 'drivers', 'zran', 'build', 'first-output', 'fetch-all', 'containers', 'calls'];
+const NAMES = [
+  ...LOCAL_TRIALS,
+  'drivers',
+  'zran',
+  'build',
+  'first-output',
+  'fetch-all',
+  'models',
+  'containers',
+  'calls',
+];
 const RESULTS = join(import.meta.dirname, 'results');
 
 const say = (line: string): void => console.error(line);
@@ -54,6 +65,7 @@ async function main(): Promise<void> {
     if (wanted('build')) done.push(await buildTrial(lab, place, options, say));
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
+    if (wanted('models')) done.push(await models(lab, place, options, say));
     if (wanted('containers')) done.push(await containers(lab, place, options, say));
     if (wanted('calls')) done.push(await calls(lab, place, options, say));
     return { trials: done, machine: place.machine };

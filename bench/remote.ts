@@ -23,15 +23,19 @@ export interface Remote {
 }
 
 /**
- * A registry behind a path of 10 ms and 1 Gbit/s, each in a process of its own; both end with the lab.
+ * A registry behind a path (of 10 ms and 1 Gbit/s by default), each in a process of its own; both end with the lab.
  * @param layouts OCI layouts by the name of the repository that each is served as
  */
-export async function startRemote(lab: Lab, layouts: Record<string, string>): Promise<Remote> {
+export async function startRemote(
+  lab: Lab,
+  layouts: Record<string, string>,
+  { rtt = ROUND_TRIP_MS, rate = BITS_PER_SECOND }: { rtt?: number; rate?: number } = {},
+): Promise<Remote> {
   const port = await startRegistryProcess(lab, { ...layouts, [OTHER]: APP_LAYOUT });
   const proxy: ProxyProcess = await spawnProxy({
     to: { host: '127.0.0.1', port },
-    rtt: ROUND_TRIP_MS,
-    rate: BITS_PER_SECOND,
+    rtt,
+    rate,
   });
   lab.later(() => proxy.close());
   return {
