@@ -1,4 +1,7 @@
-import { readFile } from 'node:fs/promises';
+/**
+ * Makes components of drivers: `node plugins/componentize.ts shelf.ts shelf.wasm`.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
 import { stripTypeScriptTypes } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { componentize as componentizeJs } from 'componentize-qjs';
@@ -20,4 +23,10 @@ export async function componentize(file: string): Promise<Uint8Array> {
     optSize: true,
   });
   return component;
+}
+
+if (import.meta.main) {
+  const [from, to] = process.argv.slice(2);
+  if (to === undefined) throw new Error('name a driver and the component to write: shelf.ts shelf.wasm');
+  await writeFile(to, await componentize(from));
 }
