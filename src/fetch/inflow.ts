@@ -7,6 +7,7 @@ import type { Swarm, SwarmObject } from '../sources/swarm.ts';
 import { createArrivals } from './arrivals.ts';
 import { storedEnd } from './frame-index.ts';
 import { createIntake, type IntakeParts } from './intake.ts';
+import { offer } from './offer.ts';
 import { lookTime, patience } from './race.ts';
 import { type SourceStatistics, statisticsOf } from './statistics.ts';
 
@@ -20,6 +21,8 @@ export interface Inflow {
   readonly active: boolean;
   /** Whether the stream can be relied on for what nobody waits for: pieces come, or are about to. */
   readonly flowing: boolean;
+  /** Whether one request may be sent for what is left to the stream, because that is late; it counts as sent. */
+  admit(): boolean;
   /** ms until stored bytes before `end` will have come; `Infinity` if they are not to be expected. */
   eta(end: number): number;
   /** Whether the blob is whole: then the stream is ended. */
@@ -34,8 +37,10 @@ export interface InflowParts extends Omit<IntakeParts, 'name' | 'refused'> {
   ending: AbortSignal;
   /** Whether the source answers so soon that nothing is gained by a stream that competes with it. */
   isQuick(): boolean;
-  /** Nobody should wait for the stream alone any more: it is late, or it has ended. */
-  leave(why: 'late' | 'ended'): void;
+  /** The stream is late: so many requests may be sent for what was left to it. */
+  late(requests: number): void;
+  /** The stream has ended: nobody should wait for it. */
+  ended(): void;
 }
 
 /** A smaller object costs its source no more than the question who has it. */
@@ -61,6 +66,8 @@ export function createInflow(parts: InflowParts): Inflow {
   let watchdog: NodeJS.Timeout | undefined;
   let deferred: NodeJS.Timeout | undefined;
   let isLate = false;
+  /** Requests that may be sent for what is left to the stream, because it is late. */
+  let admitted = 0;
   /** Whether peers have the blob. */
   let peers: boolean | undefined;
   /** Settled when the stream is there, or is put off. */
@@ -105,11 +112,15 @@ export function createInflow(parts: InflowParts): Inflow {
     await lookAround();
     if (peers === false && parts.isQuick()) {
       begun.resolve();
+      // The blob, and who knows where it is, may be closed when it is time.
+      const location = await object.location(ending, false);
       // Who would seed it now would take from the source what we get from there.
       await pause(policy.streamDelay);
+      if (isWhole()) {
+        void offer(swarm, { ...object, location: async () => location }, log);
+        return;
+      }
       await lookAround();
-      // It is whole by now: for the others, a seed is told of it, if there is one and it does not know.
-      if (isWhole() && peers !== false) return;
     }
     for (let failures = 0; !ending.aborted && swarm.available(); ) {
       const error = await attempt();
@@ -164,6 +175,7 @@ export function createInflow(parts: InflowParts): Inflow {
     arrivals = createArrivals();
     const intake = createIntake({ ...parts, name: swarm.name, refused });
     isLate = false;
+    admitted = 0;
     progress = performance.now();
     const count = counts();
     count.requests++;
@@ -183,6 +195,7 @@ export function createInflow(parts: InflowParts): Inflow {
         count.bytes += piece.bytes.length;
         count.from[piece.from] += piece.bytes.length;
         isLate = false;
+        admitted = 0;
         await intake.take(piece);
         arrivals.add(piece.offset, piece.bytes.length);
         // What we took to take it is not the swarm's time.
@@ -206,7 +219,7 @@ export function createInflow(parts: InflowParts): Inflow {
       abort.abort();
       await intake.stored();
       leave();
-      parts.leave('ended');
+      parts.ended();
     }
   }
 
@@ -217,16 +230,20 @@ export function createInflow(parts: InflowParts): Inflow {
     stop?.abort();
   }
 
-  function watch(): void {
+  /** Arms the watchdog. While nothing comes, one request after it barks, then two more, four: a pause is no stall yet. */
+  function watch(barked = 0): void {
     clearTimeout(watchdog);
+    const time = patience(race, arrivals.received > 0);
     watchdog = setTimeout(
       () => {
         // It is we who are behind: others could not bring more.
-        if (pool.backlog > policy.backlog / 8) return watch();
+        if (pool.backlog > policy.backlog / 8) return watch(barked);
         isLate = true;
-        parts.leave('late');
+        admitted += 2 ** barked;
+        parts.late(2 ** barked);
+        watch(Math.min(barked + 1, 10));
       },
-      patience(race, arrivals.received > 0),
+      barked === 0 ? time : time / 2,
     );
     watchdog.unref();
   }
@@ -240,8 +257,13 @@ export function createInflow(parts: InflowParts): Inflow {
       return stop !== undefined;
     },
     get flowing() {
-      if (stop === undefined || isLate) return false;
+      if (stop === undefined || (isLate && peers !== true)) return false;
       return arrivals.received > 0 || peers === true;
+    },
+    admit() {
+      if (admitted === 0) return false;
+      admitted--;
+      return true;
     },
     eta(end) {
       if (stop === undefined || isLate || arrivals.received === 0) return Number.POSITIVE_INFINITY;

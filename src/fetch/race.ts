@@ -62,8 +62,11 @@ export function lookTime({ look }: Race): number {
   return Math.min(100, Math.max(10, 1.5 * (look.quantile(0.95) ?? 40)));
 }
 
-/** ms without a piece after which nobody waits for a stream alone. */
+/**
+ * ms without a piece after which what nobody waits for is not left to the stream any longer. Readers do not wait that long
+ * ({@link hedgeDelay}); asked too soon, a quick source sends again what is on its way.
+ */
 export function patience({ start, gap }: Race, begun: boolean): number {
-  const usual = begun ? gap.quantile(0.95) : start.quantile(0.95);
-  return Math.min(500, Math.max(begun ? 30 : 50, 1.5 * (usual ?? 100)));
+  const usual = begun ? (gap.quantile(0.95) ?? 100) : (start.quantile(0.95) ?? 150);
+  return Math.min(1_000, Math.max(150, 2 * usual));
 }

@@ -56,7 +56,8 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
   const inflow = createInflow({
     ...{ blob, source, swarm, context, ending, tables, flightOf },
     wrong: (flights) => requests.distribute(flights.filter(({ run }) => run === undefined)),
-    leave: (why) => waiting.release(why === 'late'),
+    late: waiting.late,
+    ended: waiting.release,
     isQuick,
   });
 
@@ -82,7 +83,7 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
       inflow.want(isQuick() ? policy.streamDelay : 0);
       if (owed > 0 && inflow.active) {
         // What many nodes ask of a source at once starves those that would feed the swarm.
-        waiting.add(flights, Math.min(owed, MOST_OWED_MS), true);
+        waiting.add(flights, Math.min(owed, MOST_OWED_MS));
         return [];
       }
       if (!inflow.flowing) return flights;
@@ -94,6 +95,7 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     },
     yields(run) {
       if (run.priority === 'demand' || !inflow.flowing) return false;
+      if (inflow.admit()) return false;
       const list = run.flights.filter((flight) => !flight.settled);
       const { offset, size } = list[list.length - 1].frame;
       if (run.patient ? isSlow() : inflow.eta(offset + size) > AHEAD_MS) return false;

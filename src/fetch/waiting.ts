@@ -5,17 +5,18 @@ import type { Requests } from './requests.ts';
 export interface Waiting {
   /**
    * @param delay ms after which they are asked for as well; without one they wait until they are released
-   * @param firm they wait that long also where the stream is late
    */
-  add(flights: Flight[], delay?: number, firm?: boolean): void;
-  /** Asks for them. @param late because the stream is late, and not because it has ended: then not for firm ones */
-  release(late: boolean): void;
+  add(flights: Flight[], delay?: number): void;
+  /** The stream is late: asks for so many of those that wait for it without a time of their own, as they were added. */
+  late(groups: number): void;
+  /** The stream has ended: asks for all. */
+  release(): void;
 }
 
 /** @param source whom the requests go to: for whom it counts if they win */
 export function createWaiting(source: { readonly name: string }, requests: Pick<Requests, 'distribute'>): Waiting {
   /** With what ends the wait; they leave when that happens, arrived or not. */
-  const groups = new Map<Flight[], { timer: NodeJS.Timeout | undefined; firm: boolean }>();
+  const groups = new Map<Flight[], { timer: NodeJS.Timeout | undefined }>();
 
   function ask(group: Flight[], hedged: boolean): void {
     clearTimeout(groups.get(group)?.timer);
@@ -27,9 +28,9 @@ export function createWaiting(source: { readonly name: string }, requests: Pick<
   }
 
   return {
-    add(flights, delay, firm = false) {
+    add(flights, delay) {
       const timer = delay === undefined ? undefined : setTimeout(() => ask(flights, true), delay);
-      const group = { timer, firm };
+      const group = { timer };
       groups.set(flights, group);
       void Promise.allSettled(flights.map(({ arrived }) => arrived)).then(() => {
         if (groups.get(flights) === group) {
@@ -38,8 +39,12 @@ export function createWaiting(source: { readonly name: string }, requests: Pick<
         }
       });
     },
-    release(late) {
-      for (const [flights, { firm }] of [...groups]) if (!late || !firm) ask(flights, late);
+    late(count) {
+      const patient = [...groups].filter(([, { timer }]) => timer === undefined);
+      for (const [flights] of patient.slice(0, count)) ask(flights, true);
+    },
+    release() {
+      for (const flights of [...groups.keys()]) ask(flights, false);
     },
   };
 }

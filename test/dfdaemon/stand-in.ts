@@ -156,8 +156,12 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
       daemon.stats.stats++;
       if (daemon.faults.stall?.after === -1) return;
       const known = daemon.peers.has(call.request.taskId);
-      if (known) callback(null, { id: call.request.taskId, state: 'Succeeded', hasAvailablePeer: true, peerCount: 1 });
-      else callback({ code: NOT_FOUND, details: 'task not found' });
+      if (known) callback(null, { id: call.request.taskId, state: 'Succeeded', peerCount: 1 });
+      else
+        callback({
+          code: INTERNAL,
+          details: `code: 'Some requested entity was not found', message: "task ${call.request.taskId} not found"`,
+        });
     },
     StatLocalTask(call: { request: { taskId: string } }, callback: (error: object | null, answer?: object) => void) {
       if (daemon.faults.stall?.after === -1) return;

@@ -12,6 +12,7 @@ export interface Cluster {
   readonly directory: string;
   /** Sockets of the two peers. */
   readonly sockets: [string, string];
+  stop(): void;
   pid(part: 'scheduler' | 'seed-1' | 'peer-1' | 'peer-2'): number;
   /** Bytes that one part has got, by where from, from its own metrics. */
   traffic(part: 'seed-1' | 'peer-1' | 'peer-2'): Promise<Record<string, number>>;
@@ -26,15 +27,16 @@ export function noCluster(): string | false {
 
 const METRICS = { 'seed-1': 7002, 'peer-1': 7102, 'peer-2': 7202 };
 /** Peers learn of the seed at the scheduler's next look. */
-const SEED_KNOWN = 32_000;
+const SEED_KNOWN = 40_000;
 
 /** @param origin the registry, for the proxies */
 export async function startCluster(after: (clean: () => void) => void, origin: string): Promise<Cluster> {
   const directory = mkdtempSync(join(tmpdir(), 'nymph-cluster-'));
-  after(() => {
+  const stop = () => {
     spawnSync('bash', [SCRIPT, 'stop', directory]);
     rmSync(directory, { recursive: true, force: true });
-  });
+  };
+  after(stop);
   const started = spawnSync('bash', [SCRIPT, 'start', directory, origin], { encoding: 'utf8', timeout: 60_000 });
   if (started.status !== 0) throw new Error(`the cluster does not start: ${started.stderr}`);
   const sockets = ['peer-1', 'peer-2'].map((name) => join(directory, name, 'dfdaemon.sock')) as [string, string];
@@ -43,6 +45,7 @@ export async function startCluster(after: (clean: () => void) => void, origin: s
   return {
     directory,
     sockets,
+    stop,
     pid: (part) => Number(readFileSync(join(directory, `${part}.pid`), 'utf8')),
     async traffic(part) {
       const text = await (await fetch(`http://127.0.0.1:${METRICS[part]}/metrics`)).text();

@@ -54,7 +54,9 @@ export function byGrpc(endpoint: string, named: boolean, log: PresenceLog): Way 
       if (local.status === 'fulfilled' && local.value.finishedAt !== undefined) return true;
       // The scheduler does not know a task that nobody has asked for.
       if (known.status === 'rejected') return isNotFound(known.reason) ? false : undefined;
-      return known.value.hasAvailablePeer === true;
+      const { state = '', peerCount = 0, hasAvailablePeer = false } = known.value;
+      // The scheduler of 2.5 leaves `has_available_peer` out.
+      return hasAvailablePeer || (peerCount > 0 && (state === 'Running' || state === 'Succeeded'));
     },
     close: client.close,
   };

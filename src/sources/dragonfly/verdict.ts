@@ -53,9 +53,10 @@ export function judge(what: string, failure: unknown): Judgement {
   return { verdict, error };
 }
 
-/** What dfdaemon and the scheduler say of a task that they have never met. */
+/** What they say of a task that they have never met: dfdaemon itself, and the scheduler, whose answer it wraps (client 1.5). */
 export function isNotFound(failure: unknown): boolean {
-  return (failure as Partial<ServiceError>).code === STATUS['not found'];
+  const { code, details = '' } = failure as Partial<ServiceError>;
+  return code === STATUS['not found'] || (code === STATUS.internal && /task \S+ not found/.test(details));
 }
 
 function ofOrigin({ status, message }: BackendAnswer): string {
