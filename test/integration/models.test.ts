@@ -88,7 +88,10 @@ describe('models', { skip: cannotMount() }, () => {
       await mount(daemon, `oci:${layout}:${tag}`, place, '--prefetch', 'none');
       const readers = startReaders(t, truth, place, { readers: 16, maxRead: 3 << 20 });
       assert.equal((await sums(place)).out.toString(), expected);
-      await sleep(1_500);
+      // On a busy machine they take a while to begin.
+      await until(60_000, 'nobody reads', async () => {
+        return ((await daemon.client.status()).fuse.requests.open ?? 0) > 40 || undefined;
+      });
       const seen = await readers.stop();
       assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
       assert.ok(seen.reads > 0);
