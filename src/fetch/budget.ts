@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Bytes a second that requests may take from sources, so that many nodes that start at once do not bring one down. */
 export interface Budget {
-  /** For a reader, who is not kept waiting: what is taken is owed. */
+  /** What is taken beyond it is owed. */
   charge(bytes: number): void;
-  /** Waits until there is something left, then takes it, into debt if need be. Rejects when the signal is aborted. */
-  spend(bytes: number, signal: AbortSignal): Promise<void>;
+  /** Resolves when there is something left, for who can wait; readers are not kept waiting. Rejects when the signal is aborted. */
+  free(signal: AbortSignal): Promise<void>;
   /** ms until there is something left; 0 while there is. */
   wait(): number;
 }
@@ -15,7 +15,7 @@ const BURST = 1;
 
 /** @param rate bytes a second; without one there is no limit */
 export function createBudget(rate: number | undefined, now: () => number = performance.now.bind(performance)): Budget {
-  if (rate === undefined) return { charge() {}, spend: async () => {}, wait: () => 0 };
+  if (rate === undefined) return { charge() {}, free: async () => {}, wait: () => 0 };
   let left = rate * BURST;
   let at = now();
 
@@ -36,9 +36,8 @@ export function createBudget(rate: number | undefined, now: () => number = perfo
       fill();
       left -= bytes;
     },
-    async spend(bytes, signal) {
+    async free(signal) {
       for (let time = wait(); time > 0; time = wait()) await sleep(Math.ceil(time), undefined, { signal });
-      left -= bytes;
     },
   };
 }

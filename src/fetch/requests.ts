@@ -61,7 +61,7 @@ export function createRequests(
   async function travelAll(run: Run): Promise<void> {
     let leave: () => void;
     try {
-      leave = await gates[run.priority].enter(source.name, ending);
+      leave = await enter(run.priority);
     } catch (error) {
       for (const flight of run.flights) flight.fail(error);
       return;
@@ -74,9 +74,7 @@ export function createRequests(
     ending.addEventListener('abort', run.cancel, { once: true });
     let outcome: Outcome = { bad: [] };
     try {
-      const size = list.reduce((sum, { frame }) => sum + frame.size, 0);
-      if (run.priority === 'prefetch') await race.budget.spend(size, abort.signal);
-      else race.budget.charge(size);
+      race.budget.charge(list.reduce((sum, { frame }) => sum + frame.size, 0));
       outcome = await carry(
         {
           blob,
@@ -108,6 +106,19 @@ export function createRequests(
     context.changed(blob);
     const left = list.filter((flight) => !flight.settled && flight.run === run);
     if (left.length > 0) await recover(left, list.length, outcome);
+  }
+
+  /** Waits for a run's turn. It has not started until then: a reader that meets one of its flights takes it out and sends for it. */
+  async function enter(priority: Priority): Promise<() => void> {
+    const leave = await gates[priority].enter(source.name, ending);
+    if (priority === 'demand') return leave;
+    try {
+      await race.budget.free(ending);
+      return leave;
+    } catch (error) {
+      leave();
+      throw error;
+    }
   }
 
   /** Flights that did not arrive, or arrived wrong: another try after a pause, or the end. */

@@ -333,6 +333,21 @@ test('background requests keep to the budget, and readers do not wait for it', a
   assert.ok(budget.wait() > 0, 'no more than a second is saved up');
 });
 
+test('a reader does not wait with a background request that waits for the budget', async () => {
+  const { blob, start, made, swarm } = stage({}, { budget: 1_000, policy: { deadline: 2_000 } });
+  swarm.present = false;
+  made.race.budget.charge(1_000_000);
+  const fetcher = start(scriptedSource(blob.stored));
+  const fill = fetcher.fill(0, blob.cached.size, never);
+  fill.catch(() => {});
+  await sleep(50);
+  await fetcher.need(0, 1, never);
+  await fetcher.need(blob.cached.chunks.offset[3], 1, never);
+  await fetcher.close();
+  await assert.rejects(fill);
+  blob.close();
+});
+
 test('a swarm that is not there costs no request and no stream', async () => {
   const { blob, start, swarm, right } = stage();
   swarm.present = false;
