@@ -46,7 +46,7 @@ export async function localImage(kept: string, quick: boolean): Promise<LocalIma
 }
 
 /** Bytes that do not compress: the key stream of AES, the same each time. */
-async function writeNoise(path: string, size: number): Promise<void> {
+export async function writeNoise(path: string, size: number): Promise<void> {
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 'nymph'), Buffer.alloc(16));
   const zeros = Buffer.alloc(MIB);
   await using file = await open(path, 'w');

@@ -15,11 +15,14 @@ import { inLab } from './lab.ts';
 import { LOCAL_TRIALS, localTrials, requirePrograms } from './local.ts';
 import { models } from './models.ts';
 import { findPlace } from './place.ts';
+import { race } from './race.ts';
 import { fetchAll, firstOutput } from './remote-trials.ts';
 import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
 import { zranReads } from './zran.ts';
 
+/** These need a real Dragonfly, and run only if they are named. */
+const EXTRA = ['race'];
 const NAMES = [
   ...LOCAL_TRIALS,
   'drivers',
@@ -41,10 +44,11 @@ async function main(): Promise<void> {
       only: { type: 'string', multiple: true, default: NAMES },
       rounds: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      cell: { type: 'string', multiple: true },
     },
   });
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
-  const unknown = values.only.filter((name) => !NAMES.includes(name));
+  const unknown = values.only.filter((name) => ![...NAMES, ...EXTRA].includes(name));
   if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1)
     throw new Error(`usage: main.ts [--only ${NAMES.join('|')}]… [--rounds N] [--quick]`);
   const missing = missingRequirements();
@@ -65,6 +69,7 @@ async function main(): Promise<void> {
     if (wanted('build')) done.push(await buildTrial(lab, place, options, say));
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
+    if (wanted('race')) done.push(await race(lab, place, { rounds, cells: values.cell }, say));
     if (wanted('models')) done.push(await models(lab, place, options, say));
     if (wanted('containers')) done.push(await containers(lab, place, options, say));
     if (wanted('calls')) done.push(await calls(lab, place, options, say));

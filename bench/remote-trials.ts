@@ -224,7 +224,7 @@ export async function fetchAll(
   };
 }
 
-async function layersOf(layout: string, tag: string): Promise<{ digest: string; size: number }[]> {
+export async function layersOf(layout: string, tag: string): Promise<{ digest: string; size: number }[]> {
   const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8'));
   const named = manifests.find(
     (entry: { annotations?: Record<string, string> }) =>

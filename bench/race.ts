@@ -1,0 +1,207 @@
+/** The race between a registry and Dragonfly, against each of them alone: needs `scheduler`, `dfdaemon` and `dfget` on the PATH. */
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { writeOciLayout } from '../src/build/oci-layout.ts';
+import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
+import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
+import { type Cluster, noCluster, startCluster } from '../test/dragonfly/cluster.ts';
+import type { Lab } from './lab.ts';
+import { writeNoise } from './local-image.ts';
+import { startNymph } from './nymph.ts';
+import type { Place } from './place.ts';
+import { run } from './processes.ts';
+import { type ProgramImage, programImage } from './program-image.ts';
+import { type Remote, startRemote } from './remote.ts';
+import { layersOf } from './remote-trials.ts';
+import type { Row, Trial } from './report.ts';
+
+/** What is known of the swarm when a node begins. */
+const SWARMS = ['warm', 'cold', 'stalled'] as const;
+type SwarmState = (typeof SWARMS)[number];
+
+const PATHS: Record<string, { rtt: number; rate: number }> = {
+  fast: { rtt: 10, rate: 1e9 },
+  slow: { rtt: 50, rate: 1e8 },
+};
+/** One file that does not compress: what is measured is how its bytes come, not decoding. */
+const BLOB_BYTES = 46_000_000;
+const GOAL = 1.05;
+
+interface Options {
+  rounds: number;
+  /** `fast-warm`, …; all by default. */
+  cells?: readonly string[];
+}
+
+interface Stage {
+  lab: Lab;
+  place: Place;
+  remote: Remote;
+  cluster: Cluster;
+  image: ProgramImage;
+  round: number;
+  swarm: SwarmState;
+}
+
+export async function race(
+  lab: Lab,
+  place: Place,
+  { rounds, cells }: Options,
+  say: (line: string) => void,
+): Promise<Trial> {
+  const missing = noCluster();
+  if (missing !== false) throw new Error(`the race cannot be measured here: ${missing}`);
+  const image = await programImage(lab, place);
+  const large = await largeFile(place);
+  const rows: Row[] = [];
+  for (const [pathName, path] of Object.entries(PATHS)) {
+    const wanted = SWARMS.filter((swarm) => cells === undefined || cells.includes(`${pathName}-${swarm}`));
+    if (wanted.length === 0) continue;
+    const remote = await startRemote(lab, { program: image.layout, large }, path);
+    say('starting a cluster: 35 s');
+    const cluster = await startCluster((clean) => lab.later(clean), `http://${remote.host}`);
+    for (const swarm of wanted) {
+      const works = ['start', 'large', 'all'] as const;
+      const ratios: Record<(typeof works)[number], number[]> = { start: [], large: [], all: [] };
+      for (let round = 0; round < rounds; round++) {
+        const stage: Stage = { lab, place, remote, cluster, image, round, swarm };
+        for (const work of works) {
+          const { alone, both, text } = await compared(stage, work);
+          ratios[work].push(both / alone);
+          say(`  ${pathName} registry, ${swarm} Dragonfly, ${work}, round ${round + 1}: ${text}`);
+        }
+      }
+      const texts = {
+        start: 'first output',
+        large: `fetching a blob of ${BLOB_BYTES / 1e6} MB`,
+        all: 'fetching all of the image',
+      };
+      for (const work of works)
+        rows.push({
+          work: `${texts[work]}: registry ${pathName}, Dragonfly ${swarm}`,
+          against: 'the better of the two alone',
+          unit: 'time',
+          ratios: ratios[work],
+          goal: { most: GOAL },
+        });
+    }
+    cluster.stop();
+  }
+  return {
+    name: 'race',
+    text:
+      '**the race**: `nymph mount` and a program, and `nymph pull`, with the registry and a real Dragonfly at once, against the better of the two ' +
+      'alone: nymph without Dragonfly, and `dfget` of the same blobs into files (where it is not stalled). A registry, a scheduler, a seed and two peers on this machine; ' +
+      `the registry is reached by all of them over one path: fast is ${PATHS.fast.rtt} ms and ${PATHS.fast.rate / 1e9} Gbit/s, slow ${PATHS.slow.rtt} ms and ${PATHS.slow.rate / 1e6} Mbit/s. ` +
+      'Warm: another peer has all blobs. Cold: nobody has. Stalled: the dfdaemon of the node is stopped. Tasks have another tag each time, so that none is known from before.',
+    rows,
+  };
+}
+
+type Work = 'start' | 'large' | 'all';
+
+async function compared(stage: Stage, work: Work): Promise<{ alone: number; both: number; text: string }> {
+  const contenders: Record<string, () => Promise<number>> = {
+    registry: () => byNymph(stage, work, undefined),
+    both: () => byNymph(stage, work, tagOf(stage, work, 'both')),
+  };
+  if (work !== 'start' && stage.swarm !== 'stalled') contenders.dfget = () => byDfget(stage, work);
+  const order = Object.entries(contenders);
+  if (stage.round % 2 === 1) order.reverse();
+  const times: Record<string, number> = {};
+  for (const [name, contender] of order) times[name] = await contender();
+  const alone = Math.min(times.registry, times.dfget ?? Number.POSITIVE_INFINITY);
+  const text = Object.entries(times).map(([name, time]) => `${name} ${time.toFixed(0)} ms`);
+  return { alone, both: times.both, text: text.join(', ') };
+}
+
+function tagOf({ swarm, round }: Stage, work: Work, who: string): string {
+  return `${who}-${work}-${swarm}-${round}-${process.pid}`;
+}
+
+/** @param tag of the tasks; without one, Dragonfly is left alone */
+async function byNymph(stage: Stage, work: Work, tag: string | undefined): Promise<number> {
+  const { lab, place, remote, cluster, image, swarm } = stage;
+  const home = join(place.scratch, 'race');
+  const toml =
+    tag === undefined
+      ? '[dragonfly]\nendpoint = "none"\n'
+      : `[dragonfly]\nendpoint = "unix://${cluster.sockets[1]}"\ndigest_ids = false\ntag = "${tag}"\n`;
+  if (tag !== undefined && swarm === 'warm') await warm(stage, work, tag);
+  const nymph = await startNymph(lab, home, { toml });
+  // It finds dfdaemon, and loads what speaks to it.
+  await sleep(500);
+  const stopped = tag !== undefined && swarm === 'stalled' ? cluster.pid('peer-2') : undefined;
+  if (stopped !== undefined) process.kill(stopped, 'SIGSTOP');
+  try {
+    await run('sync', []);
+    const begun = performance.now();
+    if (work !== 'start') {
+      await nymph.command('pull', referenceOf(remote, work));
+      return performance.now() - begun;
+    }
+    const directory = join(place.scratch, 'race.mnt');
+    await nymph.command('mount', referenceOf(remote, work), directory);
+    const { out } = await run('env', ['LC_ALL=C', 'chroot', directory, ...image.program]);
+    const time = performance.now() - begun;
+    if (out !== image.says) throw new Error(`the program said ${JSON.stringify(out)}`);
+    await nymph.command('umount', directory);
+    return time;
+  } finally {
+    if (stopped !== undefined) process.kill(stopped, 'SIGCONT');
+    await nymph.stop();
+    await rm(home, { recursive: true });
+  }
+}
+
+function referenceOf({ host }: Remote, work: Work): string {
+  return work === 'large' ? `${host}/large:bench` : `${host}/program:nydus`;
+}
+
+async function urlsOf({ remote, image, place }: Stage, work: Work): Promise<string[]> {
+  const [layout, tag, name] =
+    work === 'large' ? [largeLayout(place), 'bench', 'large'] : [image.layout, 'nydus', 'program'];
+  return (await layersOf(layout, tag)).map(({ digest }) => `http://${remote.host}/v2/${name}/blobs/${digest}`);
+}
+
+/** Has the other peer fetch all blobs. */
+async function warm(stage: Stage, work: Work, tag: string): Promise<void> {
+  for (const url of await urlsOf(stage, work)) await dfget(stage, url, tag, stage.cluster.sockets[0]);
+}
+
+async function byDfget(stage: Stage, work: Work): Promise<number> {
+  const tag = tagOf(stage, work, 'dfget');
+  if (stage.swarm === 'warm') await warm(stage, work, tag);
+  let total = 0;
+  for (const url of await urlsOf(stage, work)) total += await dfget(stage, url, tag, stage.cluster.sockets[1]);
+  return total;
+}
+
+async function dfget({ place }: Stage, url: string, tag: string, socket: string): Promise<number> {
+  const output = join(place.scratch, 'dfget');
+  await rm(output, { force: true });
+  const { total } = await run('dfget', [url, '--output', output, '--tag', tag, '--endpoint', socket]);
+  return total;
+}
+
+function largeLayout({ kept }: Place): string {
+  return join(kept, 'large', 'layout');
+}
+
+async function largeFile(place: Place): Promise<string> {
+  const home = join(place.kept, 'large');
+  const layout = largeLayout(place);
+  await rm(home, { recursive: true, force: true });
+  await mkdir(join(home, 'tree'), { recursive: true });
+  await writeNoise(join(home, 'tree', 'file'), BLOB_BYTES);
+  const blobs = join(layout, 'blobs', 'sha256');
+  const built = await buildRafsV6(walkDirectory(join(home, 'tree')), {
+    bootstrap: join(home, 'bootstrap'),
+    blobs,
+    compressor: 'none',
+  });
+  await writeOciLayout(layout, built, { tag: 'bench' });
+  await writeFile(join(home, 'finished'), '');
+  return layout;
+}
