@@ -90,7 +90,11 @@ export function createInflow(parts: InflowParts): Inflow {
   function want(delay = 0): void {
     if (running !== undefined || useless || ending.aborted || !swarm.available()) return;
     if (delay > 0) {
-      deferred ??= setTimeout(want, delay).unref();
+      deferred ??= setTimeout(() => {
+        // Whatever comes of it: who wants something later must be able to put it off again.
+        deferred = undefined;
+        want();
+      }, delay).unref();
       return;
     }
     clearTimeout(deferred);

@@ -273,6 +273,22 @@ test('where the source is quick, a stream waits until a start is over; a fill do
   other.blob.close();
 });
 
+test('a stream that was put off while the swarm went away is opened by a later read', async () => {
+  const { blob, start, swarm } = stage({}, { policy: { streamDelay: 50 } });
+  const fetcher = start(scriptedSource(blob.stored));
+  const { offset } = blob.cached.chunks;
+  const first = fetcher.need(offset[0], 1, never);
+  swarm.present = false;
+  await first;
+  await sleep(150);
+  swarm.present = true;
+  await fetcher.need(offset[50], 1, never);
+  await sleep(150);
+  assert.equal(swarm.opened, 1);
+  await fetcher.close();
+  blob.close();
+});
+
 test('what nobody has comes from a quick source alone, and a seed is told of it afterwards', async () => {
   const { blob, start, right, swarm, bytes } = stage({ peers: false }, { policy: { streamDelay: 300 } });
   const fetcher = start(scriptedSource(blob.stored));
