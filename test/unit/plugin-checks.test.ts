@@ -149,7 +149,7 @@ test('a listing is one document, whatever order and pages it comes in', () => {
 });
 
 describe('addresses that names from outside may not lead to', () => {
-  test('are those of this machine and its link', () => {
+  test('are those of this machine and its link, and those of clouds’ metadata', () => {
     for (const address of [
       '127.0.0.1',
       '127.9.9.9',
@@ -158,6 +158,11 @@ describe('addresses that names from outside may not lead to', () => {
       '::1',
       'fe80::1',
       '::ffff:127.0.0.1',
+      '100.100.100.200',
+      '168.63.129.16',
+      '192.0.0.192',
+      '64:ff9b::a9fe:a9fe',
+      '::ffff:100.100.100.200',
     ])
       assert.ok(isOwnAddress(address), address);
     for (const address of ['10.0.0.1', '192.168.1.1', '8.8.8.8', '2001:db8::1', 'a.example'])
@@ -186,7 +191,7 @@ describe('addresses that names from outside may not lead to', () => {
     const read = (endpoints: Record<string, string>) =>
       openHubFile(network, openHub(plugin, { endpoints }), 'shelf:/a', 1).read(0, 1, new AbortController().signal);
     await assert.rejects(read({}), (error: NymphError) => {
-      assert.match(error.message, /localhost is an address of this machine or its link/);
+      assert.match(error.message, /localhost is an address of this machine, its link or its cloud/);
       assert.equal(error.retryable, false);
       return true;
     });

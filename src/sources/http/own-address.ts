@@ -8,6 +8,10 @@ for (const [network, bits] of [
   ['127.0.0.0', 8],
   ['169.254.0.0', 16],
   ['224.0.0.0', 4],
+  // Metadata services beyond the link: Alibaba, Azure, Oracle.
+  ['100.100.100.200', 32],
+  ['168.63.129.16', 32],
+  ['192.0.0.192', 32],
 ] as const)
   OWN.addSubnet(network, bits, 'ipv4');
 for (const [network, bits] of [
@@ -16,10 +20,13 @@ for (const [network, bits] of [
   ['fe80::', 10],
   ['fd00:ec2::', 32],
   ['ff00::', 8],
+  // 169.254.0.0 and 127.0.0.0 as a NAT64 is asked for them.
+  ['64:ff9b::a9fe:0', 112],
+  ['64:ff9b::7f00:0', 104],
 ] as const)
   OWN.addSubnet(network, bits, 'ipv6');
 
-/** True for addresses of this machine and of its link, where clouds have their metadata services. */
+/** True for addresses of this machine and of its link, and where else clouds have their metadata services. */
 export function isOwnAddress(address: string): boolean {
   const family = isIP(address);
   // `::ffff:127.0.0.1` is read as the address of IPv4 that it is.
@@ -34,7 +41,10 @@ export function foreignLookup(hostname: string, options: LookupOptions, callback
     const addresses = Array.isArray(address) ? address.map((entry: LookupAddress) => entry.address) : [address];
     if (error || !addresses.some(isOwnAddress)) return callback(error, address, family);
     callback(
-      new NymphError('denied', `${hostname} is an address of this machine or its link: nothing is asked there`),
+      new NymphError(
+        'denied',
+        `${hostname} is an address of this machine, its link or its cloud: nothing is asked there`,
+      ),
       address,
       family,
     );
