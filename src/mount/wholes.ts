@@ -39,6 +39,8 @@ interface Case {
   condemned: boolean;
   /** Takes the next digest of the whole in place of a judgement. */
   asked?: (found: string | undefined) => void;
+  /** The last one who rechecks it: one at a time, because each asks for the digest. */
+  rechecked?: Promise<unknown>;
 }
 
 /** @param dropPages has the kernel forget what it has read of a blob. */
@@ -147,9 +149,19 @@ export function createWholes(
   }
 
   async function recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck> {
-    const { cached, fetcher } = served;
-    const known = cases.get(cached);
-    if (known === undefined || known.condemned) return 'bad';
+    const known = cases.get(served.cached);
+    if (known === undefined) return 'bad';
+    const before = known.rechecked;
+    const mine = (async () => {
+      await before?.catch(() => {});
+      return recheckCase(known, served, signal);
+    })();
+    known.rechecked = mine;
+    return unlessAborted(mine, signal);
+  }
+
+  async function recheckCase(known: Case, { cached, fetcher }: ServedBlob, signal: AbortSignal): Promise<WholeCheck> {
+    if (known.condemned) return 'bad';
     if ((await hashed(known, signal)) === cached.whole?.hex) {
       await acquit(known);
       return 'right';
