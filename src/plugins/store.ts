@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NymphError } from '../errors.ts';
+import { checkPlugin } from './installed.ts';
 import type { InstalledPlugin, Plugin } from './plugin.ts';
 import { describePlugin } from './run.ts';
 import { isScheme } from './scheme.ts';
@@ -101,7 +102,10 @@ async function installInto(
 async function makeDraft(directory: string): Promise<string> {
   try {
     await mkdir(directory, { recursive: true, mode: 0o755 });
-    return await mkdtemp(join(directory, '.new-'));
+    const draft = await mkdtemp(join(directory, '.new-'));
+    // Whoever runs the daemon need not be who has added it.
+    await chmod(draft, 0o755);
+    return draft;
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     throw new NymphError('cache', `${directory} cannot be written: ${code}`, {
@@ -115,12 +119,11 @@ function places(directory: string | undefined): { directory: string; builtIn: bo
   return [{ directory: BUILT_IN, builtIn: true }, ...(directory === undefined ? [] : [{ directory, builtIn: false }])];
 }
 
-/** What we wrote ourselves, as root: it is believed. */
 async function readPlugin(place: string, scheme: string, builtIn: boolean): Promise<InstalledPlugin | undefined> {
   const directory = join(place, scheme);
   try {
-    const plugin: Plugin = JSON.parse(await readFile(join(directory, DESCRIPTION_FILE), 'utf8'));
-    return { ...plugin, directory, builtIn };
+    const plugin = JSON.parse(await readFile(join(directory, DESCRIPTION_FILE), 'utf8'));
+    return { ...checkPlugin(scheme, plugin), directory, builtIn };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ENOTDIR')
       return undefined;

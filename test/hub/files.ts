@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 
 /** A file of a repository in a hub, as the test servers have it. */
 export interface HubFile {
@@ -34,9 +34,8 @@ export function pointerOf(bytes: Uint8Array): Buffer {
 
 /** Bytes that look like nothing, the same for the same seed. */
 export function noise(seed: string, size: number): Buffer {
-  const parts: Buffer[] = [];
-  for (let i = 0; parts.length * 32 < size; i++) parts.push(createHash('sha256').update(`${seed} ${i}`).digest());
-  return Buffer.concat(parts).subarray(0, size);
+  const key = createHash('sha256').update(seed).digest();
+  return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size));
 }
 
 /** A small model as hubs have them: two shards in LFS and Xet, the rest in git, one name that must be encoded. */

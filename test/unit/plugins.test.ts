@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -108,6 +108,14 @@ test('the driver of docs/plugins.md is built, added, lists and reads; it has at 
   assert.deepEqual([...tokens], ['Bearer s3cret']);
   const wrong = await refused(openRepository('shelf://model', { network }).resolve(never));
   assert.deepEqual([wrong.code, /write shelf:\/\/TEAM/.test(wrong.message)], ['usage', true]);
+
+  // A folder may be copied to another machine, but not to another name: that hub's token would go along.
+  const copied = join(directory, 'copied');
+  await cp(join(plugins, 'shelf'), join(copied, 'shelf'), { recursive: true });
+  assert.equal((await findPlugin('shelf', copied)).sha256, plugin.sha256);
+  await rename(join(copied, 'shelf'), join(copied, 'other'));
+  const renamed = await refused(findPlugin('other', copied));
+  assert.deepEqual([renamed.code, /its scheme "shelf" is another one/.test(renamed.message)], ['config', true]);
 
   await removePlugin('shelf', plugins);
   assert.equal((await refused(findPlugin('shelf', plugins))).code, 'not-found');
