@@ -16,19 +16,32 @@ export interface TraceFilesRequest {
 /** @returns paths of files that begin in a range of the trace, each once; bytes that are no UTF-8 are replaced */
 export function run({ bootstrap, trace }: TraceFilesRequest): JobResult<string[]> {
   const erofs = openErofs(readFileSync(bootstrap));
-  const found: { order: number; offset: number; path: string }[] = [];
+  const orders = orderOfBlocks(trace);
+  const found: { order: number; path: string }[] = [];
   walkTree(erofs, (visit) => {
     const { inode } = visit;
     if ((inode.mode & S_IFMT) !== S_IFREG || inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0 || !visit.first)
       return;
     const at = chunkAddressOffset(inode);
     const blob = (erofs.view.getUint16(at + 2, true) & 0xff) - 1;
-    const offset = erofs.view.getUint32(at + 4, true) * BLOCK_SIZE;
-    const order = trace.findIndex(
-      (range) => range.blob === blob && range.offset <= offset && offset < range.offset + range.length,
-    );
-    if (order >= 0) found.push({ order, offset, path: visit.path().toString('utf8') });
+    const order = orders.get(keyOf(blob, erofs.view.getUint32(at + 4, true)));
+    if (order !== undefined) found.push({ order, path: visit.path().toString('utf8') });
   });
-  found.sort((a, b) => a.order - b.order || a.offset - b.offset);
+  found.sort((a, b) => a.order - b.order);
   return { output: found.map(({ path }) => path) };
+}
+
+/** Of each block of a trace when it was read first. A trace has a limit in bytes; its ranges and an image's files could be many. */
+function orderOfBlocks(trace: Trace): Map<number, number> {
+  const orders = new Map<number, number>();
+  for (const { blob, offset, length } of trace)
+    for (let block = offset / BLOCK_SIZE; block * BLOCK_SIZE < offset + length; block++) {
+      const key = keyOf(blob, block);
+      if (!orders.has(key)) orders.set(key, orders.size);
+    }
+  return orders;
+}
+
+function keyOf(blob: number, block: number): number {
+  return blob * 2 ** 32 + block;
 }
