@@ -60,7 +60,6 @@ export function createServedBlobs(
       known = entries.get(cached.ino);
     }
     const entry = known ?? open(cached);
-    if (strict) await wholes.hide(entry);
     const served: ServedBlob = {
       cached: entry.cached,
       fetcher: entry.fetcher,
@@ -68,7 +67,9 @@ export function createServedBlobs(
         return entry.reader;
       },
     };
+    // Before anything is waited for: whoever else uses it may go meanwhile, and it would be closed.
     entry.users.set(served, entry.sources.add(source));
+    if (strict) await wholes.hide(entry);
     // The entry holds one reference on the cache for all its users.
     if (known !== undefined) await cache.release(cached);
     return served;

@@ -81,7 +81,8 @@ export function createWholes(
     if (known === undefined || known.hidden !== undefined || cached.standing !== 'pending') return;
     known.hidden = createReadyMap(cached.size);
     await driver.unregister(cached.ino);
-    show(cached, known.hidden);
+    // It may have been found right meanwhile, and be shown already; or wrong.
+    if (known.hidden !== undefined && !known.condemned) show(cached, known.hidden);
   }
 
   async function mayRead(entry: Entry, signal: AbortSignal): Promise<void> {

@@ -4,36 +4,78 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { openCache } from '../../src/cache/open.ts';
 import { setReady } from '../../src/cache/ready-map.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
-import type { Driver } from '../../src/fuse/driver.ts';
+import type { Driver, RegisteredFile } from '../../src/fuse/driver.ts';
 import { objectOf } from '../../src/image/files.ts';
 import { createServedBlobs } from '../../src/mount/served.ts';
 import { sha256Digest } from '../../src/sources/digest.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { fetchContext, scriptedSource } from '../blob.ts';
+import { until } from './cache-kit.ts';
 
-test('two who verify a file at the same time both hear of it', async (t) => {
+const CONTENT = randomBytes((5 << 20) + 3);
+
+/** A file that is complete or empty, and a driver that waits before it forgets something. */
+async function stage(t: TestContext, isComplete: boolean) {
   const root = mkdtempSync(join(tmpdir(), 'nymph-wholes-'));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const pool = createThreadPool(1);
   t.after(() => pool.close());
-  const content = randomBytes((5 << 20) + 3);
-  const hex = sha256Digest(content).slice('sha256:'.length);
+  const hex = sha256Digest(CONTENT).slice('sha256:'.length);
   const cache = await openCache(root);
-  const cached = await cache.open(
-    blobOf(objectOf({ size: content.length, whole: { algorithm: 'sha256', hex }, place: 'a' })),
-  );
-  const driver = { register() {}, unregister: async () => {} } as unknown as Driver;
+  t.after(() => cache.close());
+  const open = () =>
+    cache.open(blobOf(objectOf({ size: CONTENT.length, whole: { algorithm: 'sha256', hex }, place: 'a' })));
+  const cached = await open();
+  if (isComplete) {
+    writeSync(cached.fd, CONTENT, 0, CONTENT.length, 0);
+    setReady(cached.ready, 0, CONTENT.length);
+  }
+  const shown: RegisteredFile[] = [];
+  const waits: Promise<unknown>[] = [];
+  const driver = {
+    register: (file: RegisteredFile) => shown.push(file),
+    unregister: async () => void (await waits.shift()),
+  } as unknown as Driver;
   const blobs = createServedBlobs(cache, driver, fetchContext(pool, {}));
-  writeSync(cached.fd, content, 0, content.length, 0);
-  setReady(cached.ready, 0, content.length);
-  const served = await blobs.serve(cached, scriptedSource(content));
+  return { cached, open, blobs, shown, waits, source: scriptedSource(CONTENT) };
+}
+
+test('two who verify a file at the same time both hear of it', async (t) => {
+  const { cached, blobs, source } = await stage(t, true);
+  const served = await blobs.serve(cached, source);
   const signal = AbortSignal.timeout(20_000);
   const found = await Promise.all([blobs.recheck(served, signal), blobs.recheck(served, signal)]);
   assert.deepEqual(found, ['right', 'right']);
   await blobs.release(served);
-  await cache.close();
+});
+
+test('a strict mount that begins while the last other one ends reads the file', async (t) => {
+  const { cached, open, blobs, waits, source } = await stage(t, false);
+  const other = await blobs.serve(cached, source);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  waits.push(promise);
+  const serving = blobs.serve(await open(), source, true);
+  await blobs.release(other);
+  resolve();
+  const served = await serving;
+  const [bytes] = await blobs.read(served, 4096, 10, AbortSignal.timeout(20_000));
+  assert.deepEqual(Buffer.from(bytes), CONTENT.subarray(4096, 4106));
+  await blobs.release(served);
+});
+
+test('a file that is found right while a strict mount begins is shown once, as it is', async (t) => {
+  const { cached, blobs, shown, waits, source } = await stage(t, true);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  waits.push(promise);
+  const serving = blobs.serve(cached, source, true);
+  await until(() => cached.standing === 'right');
+  await until(() => shown.length === 2);
+  resolve();
+  const served = await serving;
+  assert.equal(shown.at(-1)!.ready, cached.ready);
+  await blobs.release(served);
 });
