@@ -1,6 +1,6 @@
 /**
  * Many nodes start one image at once. Measured, and put in as it is: how long dfdaemon takes to its first piece and between
- * pieces (`behaviour.ts`), how many faults a start has and how large they are. Modelled: the
+ * pieces (`record.ts`), how many faults a start has and how large they are. Modelled: the
  * network, as a registry whose way out is shared by all flows, and peers that send a few pieces at a time; the scheduler's
  * choice of parents, at random among those that have begun; and the race, as a fault that takes what is first.
  */
