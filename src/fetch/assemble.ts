@@ -4,8 +4,8 @@ import { type FrameIndex, isFrameReady } from './frame-index.ts';
 
 /** A frame whose bytes are all here. */
 export interface Assembled {
-  /** Position in the tables. */
-  frame: number;
+  /** Of the frame, in the stored object: positions in the tables change when another image adds to them. */
+  offset: number;
   bytes: Uint8Array;
 }
 
@@ -59,10 +59,10 @@ export function createAssembler(): Assembler {
         const size = frames.size[frame];
         if (start + size <= offset || isFrameReady(index, ready, frame)) continue;
         if (start >= offset && start + size <= end)
-          whole.push({ frame, bytes: bytes.subarray(start - offset, start + size - offset) });
+          whole.push({ offset: start, bytes: bytes.subarray(start - offset, start + size - offset) });
         else {
           const complete = across(start, size, offset, bytes);
-          if (complete !== undefined) whole.push({ frame, bytes: complete });
+          if (complete !== undefined) whole.push({ offset: start, bytes: complete });
         }
       }
       while (held > MOST_HELD) drop(...(partial.entries().next().value as [number, Partial]));

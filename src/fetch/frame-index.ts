@@ -53,6 +53,18 @@ export function storedEnd({ frames: { count, offset, size } }: FrameIndex): numb
   return count === 0 ? 0 : offset[count - 1] + size[count - 1];
 }
 
+/** The frame that begins at `offset` of the stored object. */
+export function frameBeginning({ frames }: FrameIndex, offset: number): number | undefined {
+  let low = 0;
+  let high = frames.count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (frames.offset[middle] < offset) low = middle + 1;
+    else high = middle;
+  }
+  return low < frames.count && frames.offset[low] === offset ? low : undefined;
+}
+
 /** True if every chunk of the frame is here. */
 export function isFrameReady(index: FrameIndex, ready: ReadyMap, frame: number): boolean {
   for (let m = index.start[frame]; m < index.start[frame + 1]; m++) {

@@ -4,7 +4,7 @@ import type { SwarmPiece } from '../sources/swarm.ts';
 import { type Assembled, createAssembler } from './assemble.ts';
 import type { FetchContext } from './context.ts';
 import type { Flight } from './flight.ts';
-import type { FrameIndex } from './frame-index.ts';
+import { type FrameIndex, frameBeginning } from './frame-index.ts';
 import { groupFlights, storePart } from './store-flights.ts';
 
 /** Takes the pieces of one stream: has their frames stored, and settles the flights that wait for them. */
@@ -43,7 +43,14 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
   let spoiled: string | undefined;
 
   function hand(list: Assembled[]): void {
-    const bytesOf = new Map(list.map(({ frame, bytes }) => [flightOf(frame), bytes]));
+    // As the tables are now: others had their turn since the frames were put together.
+    const index = tables();
+    const bytesOf = new Map<Flight, Uint8Array>();
+    for (const { offset, bytes } of list) {
+      const frame = frameBeginning(index, offset);
+      if (frame !== undefined) bytesOf.set(flightOf(frame), bytes);
+    }
+    if (bytesOf.size === 0) return;
     for (const flight of bytesOf.keys()) flight.here = true;
     for (const part of groupFlights([...bytesOf.keys()])) {
       const bytes = new Uint8Array(part.end - part.start);
