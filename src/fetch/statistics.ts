@@ -48,7 +48,9 @@ export function statisticsOf(statistics: FetchStatistics, source: string): Sourc
 
 /** Stored bytes by source name. */
 export function bytesBySource({ sources }: FetchStatistics): Record<string, number> {
-  return Object.fromEntries(Array.from(sources, ([name, { bytes }]) => [name, bytes]));
+  // One that only was asked for, under the name that it had until it knew better, has brought nothing.
+  const brought = [...sources].filter(([, { bytes }]) => bytes > 0);
+  return Object.fromEntries(brought.map(([name, { bytes }]) => [name, bytes]));
 }
 
 export function countFault(statistics: FetchStatistics, milliseconds: number): void {
