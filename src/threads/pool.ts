@@ -45,6 +45,8 @@ interface Thread {
   worker: Worker;
   /** False while it starts: work waits for whichever thread is free first, rather than for this one. */
   up: boolean;
+  /** Resolves when it has started, or died. */
+  started: Promise<void>;
   task: Task | undefined;
   idle: NodeJS.Timeout | undefined;
 }
@@ -92,17 +94,22 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
       // Little of what the jobs hold is on their heap: tables and chunks are buffers outside of it.
       resourceLimits: { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 512, stackSizeMb: 1 },
     });
-    const thread: Thread = { worker, up: false, task: undefined, idle: undefined };
+    const { promise: started, resolve: settle } = Promise.withResolvers<void>();
+    const thread: Thread = { worker, up: false, started, task: undefined, idle: undefined };
     worker.on('message', (answer: JobAnswer) => {
       if (answer.type !== 'up') finish(thread, answer);
       else if (!thread.up) {
         thread.up = true;
+        settle();
         rest(thread);
         next();
       }
     });
     worker.on('error', (error) => died(thread, error));
-    worker.on('exit', () => died(thread, 'it ended'));
+    worker.on('exit', () => {
+      settle();
+      died(thread, 'it ended');
+    });
     threads.push(thread);
     worker.postMessage({ modules: [...modules] } satisfies WarmRequest);
   }
@@ -156,6 +163,8 @@ export function createThreadPool(width = Math.min(availableParallelism(), MOST_T
     clearTimeout(thread.idle);
     const at = threads.indexOf(thread);
     if (at >= 0) threads.splice(at, 1);
+    // A thread that is ended while it loads an addon takes the whole process with it (`napi_throw`).
+    await thread.started;
     await thread.worker.terminate();
   }
 

@@ -62,6 +62,22 @@ test('a thread that dies takes its job with it, and no other', async () => {
   await pool.close();
 });
 
+test('a thread that is ended while it loads an addon lets it load', async () => {
+  const path = join(directory, 'addon.mjs');
+  writeFileSync(
+    path,
+    `import { createRequire } from 'node:module';
+createRequire('${import.meta.filename}')('koffi');
+export function run() {}`,
+  );
+  for (let i = 0; i < 8; i++) {
+    const pool = createThreadPool(2);
+    pool.warm({ module: pathToFileURL(path).href });
+    await new Promise((resolve) => setTimeout(resolve, i * 8));
+    await pool.close();
+  }
+});
+
 test('a job that cannot be loaded is an error, not a loop', async () => {
   const pool = createThreadPool(2);
   const absent = { module: pathToFileURL(join(directory, 'absent.mjs')).href };
