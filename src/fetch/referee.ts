@@ -6,7 +6,7 @@ import { type FrameIndex, storedEnd } from './frame-index.ts';
 import { createInflow } from './inflow.ts';
 import { hedgeDelay, requestTime } from './race.ts';
 import type { Requests } from './requests.ts';
-import { statisticsOf } from './statistics.ts';
+import { statisticsSoFar } from './statistics.ts';
 import { createWaiting } from './waiting.ts';
 
 /** Decides for the flights of one blob by which way they come: by a request, or in the stream from the swarm. */
@@ -71,14 +71,14 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
 
   /** Then decoding a whole blob costs a start more than it gains from it. */
   function isQuick(): boolean {
-    const { latency } = statisticsOf(statistics, source.name);
+    const { latency } = statisticsSoFar(statistics, source.name);
     return policy.streamDelay > 0 && race.budget.wait() === 0 && (latency.quantile(0.5) ?? 0) <= QUICK_MS;
   }
 
   return {
     want: () => inflow.want(),
     urgent(flights) {
-      const count = statisticsOf(statistics, source.name);
+      const count = statisticsSoFar(statistics, source.name);
       const owed = race.budget.wait();
       inflow.want(isQuick() ? policy.streamDelay : 0);
       if (owed > 0 && inflow.active) {

@@ -37,18 +37,22 @@ export function createFetchStatistics(): FetchStatistics {
   return { sources: new Map(), requests: 0, retries: 0, badChunks: 0, failed: 0, faultMs, faults: 0 };
 }
 
+/** To count in. */
 export function statisticsOf(statistics: FetchStatistics, source: string): SourceStatistics {
-  let found = statistics.sources.get(source);
-  if (found === undefined) {
-    found = { bytes: 0, requests: 0, errors: 0, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 };
-    statistics.sources.set(source, found);
-  }
+  const found = statisticsSoFar(statistics, source);
+  statistics.sources.set(source, found);
   return found;
+}
+
+/** To go by: one that did nothing yet gets no entry, for it may have another name when it does. */
+export function statisticsSoFar({ sources }: FetchStatistics, source: string): Readonly<SourceStatistics> {
+  const nothing = () => ({ bytes: 0, requests: 0, errors: 0, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 });
+  return sources.get(source) ?? nothing();
 }
 
 /** Stored bytes by source name. */
 export function bytesBySource({ sources }: FetchStatistics): Record<string, number> {
-  // One that only was asked for, under the name that it had until it knew better, has brought nothing.
+  // Those that have only failed are not among them.
   const brought = [...sources].filter(([, { bytes }]) => bytes > 0);
   return Object.fromEntries(brought.map(([name, { bytes }]) => [name, bytes]));
 }
