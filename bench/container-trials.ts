@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { proxyPlugin, testContainerd } from '../test/containerd.ts';
 import { type Lab, unmountBelow } from './lab.ts';
+import { digestOf } from './layout.ts';
 import { type Nymph, startNymph } from './nymph.ts';
 import { dropCaches, type Place } from './place.ts';
 import { run } from './processes.ts';
@@ -157,16 +158,6 @@ async function fromNothing(
     await unmountBelow(home);
     await rm(home, { recursive: true, force: true });
   }
-}
-
-/** Digest of the manifest under a tag. */
-async function digestOf(layout: string, tag: string): Promise<string> {
-  const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8'));
-  type Entry = { digest: string; annotations?: Record<string, string> };
-  const entry = manifests.find(
-    ({ annotations }: Entry) => annotations?.['org.opencontainers.image.ref.name'] === tag,
-  ) as Entry;
-  return entry.digest;
 }
 
 /** Adds the tag `plain`: the archive of a program image as an ordinary image of one layer. */

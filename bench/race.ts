@@ -7,13 +7,13 @@ import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
 import { type Cluster, noCluster, startCluster } from '../test/dragonfly/cluster.ts';
 import type { Lab } from './lab.ts';
+import { layersOf } from './layout.ts';
 import { writeNoise } from './local-image.ts';
 import { startNymph } from './nymph.ts';
 import type { Place } from './place.ts';
 import { run } from './processes.ts';
 import { type ProgramImage, programImage } from './program-image.ts';
 import { type Remote, startRemote } from './remote.ts';
-import { layersOf } from './remote-trials.ts';
 import type { Row, Trial } from './report.ts';
 
 /** What is known of the swarm when a node begins. */

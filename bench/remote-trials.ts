@@ -1,7 +1,8 @@
 /** Trials with nothing on this machine yet: lazy start against a full download, and fetching all against curl. */
-import { cp, mkdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Lab } from './lab.ts';
+import { layersOf } from './layout.ts';
 import { localImage } from './local-image.ts';
 import { type Nymph, startNymph } from './nymph.ts';
 import { freshExt4, type Place } from './place.ts';
@@ -222,16 +223,6 @@ export async function fetchAll(
       '`curl` of the same blobs into files, one after another and up to 3 at once; the better counts. Also against a daemon whose comparison of digests the bench takes out. Over the same path of 10 ms and 1 Gbit/s.',
     rows,
   };
-}
-
-export async function layersOf(layout: string, tag: string): Promise<{ digest: string; size: number }[]> {
-  const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8'));
-  const named = manifests.find(
-    (entry: { annotations?: Record<string, string> }) =>
-      entry.annotations?.['org.opencontainers.image.ref.name'] === tag,
-  );
-  const hex = named.digest.slice('sha256:'.length);
-  return JSON.parse(await readFile(join(layout, 'blobs', 'sha256', hex), 'utf8')).layers;
 }
 
 async function pulled(

@@ -51,11 +51,13 @@ export interface Health {
   root: string;
 }
 
+export type Prefetch = 'none' | 'image' | 'all';
+
 export interface MountOptions {
   /** `os/architecture[/variant]`; the machine's own by default. */
   platform?: string;
   /** Fetch in the background after mounting: nothing, what the image's prefetch table lists, or all of it. */
-  prefetch?: 'none' | 'image' | 'all';
+  prefetch?: Prefetch;
   /** By the kernel's EROFS driver, or as a tree in our FUSE file system; `auto`: by EROFS where the kernel can. */
   via?: 'auto' | 'erofs' | 'fuse';
   /** Files without digests of chunks are read only after they were checked as a whole. */

@@ -1,6 +1,7 @@
 import type { Cache, StoredImage } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import { bytesBySource } from '../fetch/statistics.ts';
+import { isOfFiles } from '../image/image.ts';
 import { reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
 import type { ActiveMount } from '../mount/mounts.ts';
@@ -11,6 +12,7 @@ import type {
   ImageInfo,
   MountInfo,
   MountRequest,
+  Prefetch,
   Progress,
   PruneRequest,
   PullRequest,
@@ -54,7 +56,7 @@ export interface ContainerMount {
 
 export interface Parts extends OpeningParts, StartParts, ReportParts {
   /** What a mount prefetches when it does not say. */
-  prefetch: 'none' | 'image' | 'all';
+  prefetch: Prefetch;
 }
 
 export function createService(parts: Parts): Service {
@@ -76,7 +78,7 @@ export function createService(parts: Parts): Service {
     const nearby = container?.nearby;
     const { image, choice, trace } = await open(reference, platform, progress, signal, { nearby, strict });
     const there = await mounts.find(directory);
-    const isFiles = !image.stored.format.startsWith('rafs');
+    const isFiles = isOfFiles(image.stored);
     const via = request.options?.via ?? (isFiles ? 'fuse' : 'auto');
     const isSame = there?.stored.digest === image.stored.digest && there.stored.strict === strict;
     if (isSame && (via === 'auto' || via === there.stored.kind)) {

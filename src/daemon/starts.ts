@@ -1,5 +1,6 @@
 import type { Cache, StoredImage } from '../cache/cache.ts';
 import type { FetchContext } from '../fetch/context.ts';
+import { isOfFiles } from '../image/image.ts';
 import { parseTrace } from '../image/trace.ts';
 import type { AttachedImage } from '../mount/attach.ts';
 import { fetchHeaders, fetchModel } from '../mount/fill.ts';
@@ -9,12 +10,12 @@ import { fetchAll, fetchListed, fetchRanges } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import type { Startup } from '../mount/startup.ts';
 import { TRACE_FILES, type Tracing } from '../mount/tracing.ts';
-import type { TraceInfo } from './api.ts';
+import type { Prefetch, TraceInfo } from './api.ts';
 
 /** What is fetched of an image that is being mounted before anybody reads it. */
 export interface Starts {
   /** Sends for it, in the background. */
-  begin(image: AttachedImage, prefetch: 'none' | 'image' | 'all', options: StartOptions): void;
+  begin(image: AttachedImage, prefetch: Prefetch, options: StartOptions): void;
   /** What was read first of an image. */
   trace(stored: StoredImage): Promise<TraceInfo>;
 }
@@ -38,10 +39,10 @@ export interface StartParts {
 export function createStarts({ cache, blobs, mounts, startup, tracing, context }: StartParts): Starts {
   const { log } = context;
 
-  async function background(image: AttachedImage, prefetch: 'none' | 'image' | 'all', strict: boolean): Promise<void> {
+  async function background(image: AttachedImage, prefetch: Prefetch, strict: boolean): Promise<void> {
     const { signal } = image.ending;
     try {
-      if (!image.stored.format.startsWith('rafs')) {
+      if (isOfFiles(image.stored)) {
         if (prefetch === 'image') await fetchHeaders(image, blobs, strict, signal);
         else if (prefetch === 'all') await fetchModel(image, blobs, strict, log, signal);
       } else if (prefetch === 'image') await fetchListed(image, signal);
@@ -55,7 +56,7 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
   /** Sends for what starts of the image have read before, here or elsewhere. */
   async function repeatStart(
     image: AttachedImage,
-    prefetch: 'none' | 'image' | 'all',
+    prefetch: Prefetch,
     elsewhere: OpenedImage['trace'] | undefined,
   ): Promise<void> {
     const { signal } = image.ending;
@@ -92,7 +93,7 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
       if (prefetch !== 'none') startup.expect(image);
       void background(image, prefetch, strict);
       // Files as they stand are large, and their readers go through them in order.
-      if (!image.stored.format.startsWith('rafs')) return;
+      if (isOfFiles(image.stored)) return;
       tracing.begin(image);
       void repeatStart(image, prefetch, elsewhere);
     },

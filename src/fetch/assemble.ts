@@ -1,6 +1,6 @@
 import type { ReadyMap } from '../cache/ready-map.ts';
 import type { FrameTable } from '../image/image.ts';
-import { type FrameIndex, isFrameReady } from './frame-index.ts';
+import { type FrameIndex, firstFrameFrom, isFrameReady } from './frame-index.ts';
 
 /** A frame whose bytes are all here. */
 export interface Assembled {
@@ -73,13 +73,7 @@ export function createAssembler(): Assembler {
 
 /** The first frame that may reach beyond `offset`: frames overlap with their neighbours at most. */
 function firstFrameBehind(frames: FrameTable, offset: number): number {
-  let low = 0;
-  let high = frames.count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (frames.offset[middle] < offset) low = middle + 1;
-    else high = middle;
-  }
-  while (low > 0 && frames.offset[low - 1] + frames.size[low - 1] > offset) low--;
-  return low;
+  let first = firstFrameFrom(frames, offset);
+  while (first > 0 && frames.offset[first - 1] + frames.size[first - 1] > offset) first--;
+  return first;
 }

@@ -55,6 +55,12 @@ export function storedEnd({ frames: { count, offset, size } }: FrameIndex): numb
 
 /** The frame that begins at `offset` of the stored object. */
 export function frameBeginning({ frames }: FrameIndex, offset: number): number | undefined {
+  const frame = firstFrameFrom(frames, offset);
+  return frame < frames.count && frames.offset[frame] === offset ? frame : undefined;
+}
+
+/** The first frame that begins at `offset` of the stored object or behind it; the number of frames if there is none. */
+export function firstFrameFrom(frames: FrameTable, offset: number): number {
   let low = 0;
   let high = frames.count;
   while (low < high) {
@@ -62,7 +68,7 @@ export function frameBeginning({ frames }: FrameIndex, offset: number): number |
     if (frames.offset[middle] < offset) low = middle + 1;
     else high = middle;
   }
-  return low < frames.count && frames.offset[low] === offset ? low : undefined;
+  return low;
 }
 
 /** True if every chunk of the frame is here. */

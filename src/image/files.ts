@@ -46,6 +46,16 @@ export interface FileNode {
     | { readonly kind: 'file'; readonly size: number; readonly object: number; readonly offset: number };
 }
 
+/** A file of a hub's listing, as it is written down from the steps of a driver, and read again. */
+export interface ListedFile {
+  path: string;
+  size: number;
+  mode?: number;
+  /** `sha256:<64 hex>`, or `git:<40 hex>` for the id of a git blob. */
+  digest?: string;
+  location: string;
+}
+
 /** A layer of a manifest, as far as it matters here. */
 export interface Layer {
   mediaType: string;

@@ -132,6 +132,11 @@ export interface BlobRange {
 /** The last three are files that stand in their registry or hub as they are: models, mostly. */
 export type ImageFormat = 'rafs-v5' | 'rafs-v6' | 'modelpack' | 'artifact' | 'hub';
 
+/** Whether an image holds files as they stand in a registry or a hub, and not a tree that a builder has made. */
+export function isOfFiles({ format }: { format: string }): boolean {
+  return !format.startsWith('rafs');
+}
+
 export interface Image {
   readonly format: ImageFormat;
   /** Builder's chunk size in bytes. */

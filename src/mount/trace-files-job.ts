@@ -1,8 +1,9 @@
 /** The trace job: which files a trace is about, in its order. */
 import { readFileSync } from 'node:fs';
-import { chunkAddressOffset, LAYOUT_CHUNK_BASED, S_IFMT, S_IFREG } from '../erofs/inode.ts';
+import { S_IFMT, S_IFREG } from '../erofs/inode.ts';
 import { openErofs } from '../erofs/super-block.ts';
 import { walkTree } from '../erofs/walk.ts';
+import { dataRange } from '../formats/rafs/data-range.ts';
 import { BLOCK_SIZE } from '../image/image.ts';
 import type { Trace } from '../image/trace.ts';
 import type { JobResult } from '../threads/job.ts';
@@ -20,11 +21,9 @@ export function run({ bootstrap, trace }: TraceFilesRequest): JobResult<string[]
   const found: { order: number; path: string }[] = [];
   walkTree(erofs, (visit) => {
     const { inode } = visit;
-    if ((inode.mode & S_IFMT) !== S_IFREG || inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0 || !visit.first)
-      return;
-    const at = chunkAddressOffset(inode);
-    const blob = (erofs.view.getUint16(at + 2, true) & 0xff) - 1;
-    const order = orders.get(keyOf(blob, erofs.view.getUint32(at + 4, true)));
+    if ((inode.mode & S_IFMT) !== S_IFREG || !visit.first) return;
+    const data = dataRange(erofs, inode);
+    const order = data && orders.get(keyOf(data.blob, data.offset / BLOCK_SIZE));
     if (order !== undefined) found.push({ order, path: visit.path().toString('utf8') });
   });
   found.sort((a, b) => a.order - b.order);

@@ -3,7 +3,7 @@ import type { Cache } from '../cache/cache.ts';
 import { createReadyMap } from '../cache/ready-map.ts';
 import { type Driver, TREE_GRAIN } from '../fuse/driver.ts';
 import { grainsOf } from '../fuse/forest.ts';
-import type { OciDigest } from '../image/image.ts';
+import { isOfFiles, type OciDigest } from '../image/image.ts';
 import type { AttachedImage } from './attach.ts';
 import type { BlobUse } from './drop-pages-job.ts';
 
@@ -66,7 +66,7 @@ export function createTrees(cache: Cache, driver: Driver): Trees {
         bytes: new SharedArrayBuffer(size),
         present: createReadyMap(size),
         blobs: image.blobs.map(({ cached }) => cached.ino),
-        isOfFiles: !image.stored.format.startsWith('rafs'),
+        isOfFiles: isOfFiles(image.stored),
       });
       return { first, bootstrap };
     } catch (error) {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { NymphError } from '../errors.ts';
+import type { ListedFile } from '../image/files.ts';
 import { checkLocation, checkRequest, lied } from './check.ts';
 import type { DriverRequest, Listing } from './plugin.ts';
 
@@ -12,14 +13,6 @@ export interface ListingBuilder {
   add(step: unknown): DriverRequest | undefined;
   /** @throws NymphError `not-found` for one without files */
   finish(): Listing;
-}
-
-interface ListedFile {
-  path: string;
-  size: number;
-  mode?: number;
-  digest?: string;
-  location: string;
 }
 
 /** What a bootstrap can name. */

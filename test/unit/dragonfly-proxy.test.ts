@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { hash, randomBytes } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { byProxy } from '../../src/sources/dragonfly/by-proxy.ts';
 import { createDragonfly } from '../../src/sources/dragonfly/dragonfly.ts';
 import type { Swarm, SwarmObject } from '../../src/sources/swarm.ts';
+import { swarmObject } from '../dfdaemon/object.ts';
 import { type DfdaemonProxy, startDfdaemonProxy } from '../dfdaemon/proxy.ts';
 import { known } from '../source-suite.ts';
 
@@ -18,21 +18,10 @@ interface Stage {
 
 async function stage(t: TestContext): Promise<Stage> {
   const proxy = await startDfdaemonProxy();
-  const bytes = randomBytes(3_500_000);
-  const digest = `sha256:${hash('sha256', bytes)}` as const;
-  proxy.objects.set(digest.slice(7), bytes);
+  const { bytes, object } = swarmObject('https://r.example/v2/a/blobs/DIGEST?x=1', 3_500_000);
+  proxy.objects.set(object.digest.slice(7), bytes);
   const task = { priority: 6, digestIds: true, tag: 'nymph', pieceLength: 4 << 20 };
   const swarm = await createDragonfly(byProxy(proxy.address, 'nymph/test'), task, { debug() {}, warn() {} });
-  const refusals: boolean[] = [];
-  const object = {
-    digest,
-    refusals,
-    async location(_: AbortSignal, refused: boolean) {
-      refusals.push(refused);
-      const headers = { authorization: refused ? 'Bearer new' : 'Bearer old' };
-      return { url: new URL(`https://r.example/v2/a/blobs/${digest}?x=1`), headers, certificates: [] };
-    },
-  };
   t.after(async () => {
     swarm.close();
     await proxy.close();

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { hash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { createDragonfly } from '../../src/sources/dragonfly/dragonfly.ts';
 import { taskId } from '../../src/sources/dragonfly/task.ts';
 import type { Swarm, SwarmObject, SwarmPiece } from '../../src/sources/swarm.ts';
 import type { DfdaemonFaults } from '../dfdaemon/faults.ts';
+import { swarmObject } from '../dfdaemon/object.ts';
 import { type Dfdaemon, startDfdaemon } from '../dfdaemon/stand-in.ts';
 import { known } from '../source-suite.ts';
 import { until } from './cache-kit.ts';
@@ -55,21 +55,10 @@ async function stage(
   const directory = mkdtempSync(join(tmpdir(), 'nymph-df-'));
   const socket = join(directory, 'dfdaemon.sock');
   const daemon = await startDfdaemon({ socket, faults, pieceLength: Math.ceil(size / count / 65536) << 16 });
-  const bytes = randomBytes(size);
-  const digest = `sha256:${hash('sha256', bytes)}` as const;
-  if (warm) daemon.peers.set(digest.slice(7), bytes);
+  const { bytes, object } = swarmObject('http://127.0.0.1:9/v2/a/blobs/DIGEST', size);
+  if (warm) daemon.peers.set(object.digest.slice(7), bytes);
   const task = { priority: 6, digestIds: true, tag: 'nymph', application: 'tests' };
   const swarm = await createDragonfly(byGrpc(`unix://${socket}`, true, LOG), task, LOG);
-  const refusals: boolean[] = [];
-  const object = {
-    digest,
-    refusals,
-    async location(_: AbortSignal, refused: boolean) {
-      refusals.push(refused);
-      const headers = { authorization: refused ? 'Bearer new' : 'Bearer old' };
-      return { url: new URL(`http://127.0.0.1:9/v2/a/blobs/${digest}`), headers, certificates: [] };
-    },
-  };
   // gRPC is being loaded: until then nobody waits for an answer.
   for (let tries = 0; warm && tries < 50; tries++) if ((await swarm.look(object)) !== undefined) break;
   t.after(() => {

@@ -3,7 +3,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { NymphError } from '../../src/errors.ts';
 import type { HubSettings } from '../../src/sources/hub/settings.ts';
 import { openRepository } from '../../src/sources/open.ts';
 import { createRegistryNetwork } from '../../src/sources/registry/network.ts';
@@ -13,6 +12,7 @@ import { gitId, type HubRepository, modelFiles, sha256 } from '../hub/files.ts';
 import { pathsOf, startHuggingFace } from '../hub/hugging-face.ts';
 import { startModelScope } from '../hub/modelscope.ts';
 import type { HubOptions, TestHub } from '../hub/server.ts';
+import { refused } from '../refused.ts';
 import { collect, type RangeSubject, rangeSuite } from '../source-suite.ts';
 
 /** The drivers of the public hubs and what carries out their requests, against servers that speak as those do. */
@@ -94,15 +94,6 @@ function sourceOf(from: Repository, { size, location }: Listed): Source {
 
 async function read(from: Repository, file: Listed): Promise<Buffer> {
   return file.size === 0 ? Buffer.alloc(0) : collect(await sourceOf(from, file).read(0, file.size, never));
-}
-
-async function refused(promise: Promise<unknown>): Promise<NymphError> {
-  const error = await promise.then(
-    () => assert.fail('it should have failed'),
-    (reason) => reason,
-  );
-  assert.ok(error instanceof NymphError, String(error?.stack));
-  return error;
 }
 
 for (const scheme of ['hf', 'modelscope'] as const)

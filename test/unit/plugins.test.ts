@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { NymphError } from '../../src/errors.ts';
 import type { DriverAnswer, InstalledPlugin } from '../../src/plugins/plugin.ts';
 import { DRIVER_LIMITS, listRepository } from '../../src/plugins/run.ts';
 import { addPlugin, findPlugin, listPlugins, removePlugin } from '../../src/plugins/store.ts';
@@ -13,6 +12,7 @@ import { openRepository } from '../../src/sources/open.ts';
 import { createRegistryNetwork } from '../../src/sources/registry/network.ts';
 import { componentizerOrSkip } from '../hub/drivers.ts';
 import { noise, sha256 } from '../hub/files.ts';
+import { refused } from '../refused.ts';
 import { collect } from '../source-suite.ts';
 
 /** Drivers as components: the one of the documentation, and ones that trap, loop, eat memory and lie. */
@@ -24,15 +24,6 @@ before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'nymph-plugins-'));
 });
 after(() => rm(directory, { recursive: true, force: true }));
-
-async function refused(promise: Promise<unknown>): Promise<NymphError> {
-  const error = await promise.then(
-    () => assert.fail('it should have failed'),
-    (reason) => reason,
-  );
-  assert.ok(error instanceof NymphError, String(error?.stack));
-  return error;
-}
 
 test('the driver of docs/plugins.md is built, added, lists and reads; it has at most 40 lines', async (t) => {
   const componentizer = await componentizerOrSkip(t);

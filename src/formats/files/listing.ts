@@ -1,16 +1,6 @@
 import { corrupt } from '../../errors.ts';
-import { type FileList, type FileNode, objectOf, type StoredObject } from '../../image/files.ts';
+import { type FileList, type FileNode, type ListedFile, objectOf, type StoredObject } from '../../image/files.ts';
 import type { WholeDigest } from '../../image/image.ts';
-
-/** A file of a listing. */
-interface ListedFile {
-  path: string;
-  size: number;
-  mode?: number;
-  /** `sha256:<64 hex>`, or `git:<40 hex>` for the id of a git blob. */
-  digest?: string;
-  location: string;
-}
 
 const DIGEST = /^(?:(sha256):([0-9a-f]{64})|(git):([0-9a-f]{40}))$/;
 const DEFAULT_MODE = 0o644;

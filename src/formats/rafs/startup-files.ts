@@ -1,9 +1,8 @@
-import { chunkAddressOffset, LAYOUT_CHUNK_BASED, S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
-import type { Erofs } from '../../erofs/super-block.ts';
-import { type Visit, walkTree } from '../../erofs/walk.ts';
-import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
+import { S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
+import { walkTree } from '../../erofs/walk.ts';
 import type { ModuleIndex } from '../python/modules.ts';
 import type { Bootstrap } from './bootstrap.ts';
+import { dataRange } from './data-range.ts';
 import { collectLibraries, type LibraryIndex } from './libraries.ts';
 import { collectModules } from './modules.ts';
 
@@ -28,21 +27,10 @@ export function indexStartupFiles({ erofs }: Bootstrap): StartupFiles {
       libraries.link(name, erofs, visit);
       return;
     }
-    const range = rangeOf(erofs, visit);
+    const range = dataRange(erofs, visit.inode);
     if (range === undefined) return;
     libraries.file(name, range, visit);
     modules.file(name, range, visit);
   });
   return { libraries: libraries.index(), modules: modules.index() };
-}
-
-/** Where the data of a regular file is, if it has any. */
-function rangeOf(erofs: Erofs, { inode }: Visit): BlobRange | undefined {
-  if (inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0) return undefined;
-  const at = chunkAddressOffset(inode);
-  return {
-    blob: (erofs.view.getUint16(at + 2, true) & 0xff) - 1,
-    offset: erofs.view.getUint32(at + 4, true) * BLOCK_SIZE,
-    length: inode.size,
-  };
 }
