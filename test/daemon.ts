@@ -51,7 +51,7 @@ export interface TestDaemon {
   kill(...who: ('daemon' | 'supervisor')[]): Promise<void>;
   /** Resolves when a daemon answers that is not process `pid`. */
   another(pid: number): Promise<Health>;
-  /** Resolves when the daemon has a supervisor. */
+  /** Resolves when the daemon has a living supervisor. */
   supervised(): Promise<Health>;
   /** Lines of the log that have `text` in them. */
   logged(text: string): string[];
@@ -134,7 +134,8 @@ export async function testDaemon(
     supervised() {
       return until(60_000, 'no supervisor', async () => {
         const now = await client.health();
-        return now.supervisor === undefined ? undefined : now;
+        // It may not have noticed yet that the last one is gone: to kill it then is to kill both.
+        return now.supervisor !== undefined && isAlive(now.supervisor) ? now : undefined;
       });
     },
     logged(text) {
@@ -234,20 +235,29 @@ export async function until<T>(limit: number, what: string, ask: () => Promise<T
 
 /** False also for a process that has ended and was not waited for. */
 export function isAlive(pid: number): boolean {
+  // A dead leader with living threads is a zombie too, so they are asked one by one.
+  return threadsOf(pid).some((thread) => {
+    const state = stateOf(pid, thread);
+    return state !== undefined && state !== 'Z' && state !== 'X';
+  });
+}
+
+function threadsOf(pid: number): string[] {
   try {
-    // A dead leader with living threads is a zombie too, so they are asked one by one.
-    const threads = readThreads(pid);
-    return threads.some((state) => state !== 'Z' && state !== 'X');
+    return readdirSync(`/proc/${pid}/task`);
   } catch {
-    return false;
+    return [];
   }
 }
 
-function readThreads(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/task`).map((id) => {
-    const text = readFileSync(`/proc/${pid}/task/${id}/stat`, 'latin1');
+/** undefined for a thread that has ended since it was listed: that says nothing of the others. */
+function stateOf(pid: number, thread: string): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1');
     return text.slice(text.lastIndexOf(')') + 2, text.lastIndexOf(')') + 3);
-  });
+  } catch {
+    return undefined;
+  }
 }
 
 /** Living processes that have a text among their arguments. */
