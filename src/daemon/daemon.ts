@@ -16,7 +16,7 @@ import { LOAD } from '../mount/load.ts';
 import { createMounts } from '../mount/mounts.ts';
 import { createImageOpener } from '../mount/open.ts';
 import { createServedBlobs } from '../mount/served.ts';
-import { createStartup } from '../mount/startup.ts';
+import { createStartup, STARTUP_FILES } from '../mount/startup.ts';
 import { IMPORTS } from '../mount/startup-modules.ts';
 import { createTracing } from '../mount/tracing.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
@@ -165,7 +165,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       (message, fields) => log('error', message, fields),
       options.onServing,
     );
-    pool.warm(STORE, LOAD, IMPORTS);
+    pool.warm(STORE, LOAD, STARTUP_FILES, IMPORTS);
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
     const { statistics } = context;

@@ -5,7 +5,7 @@ import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
 import { type AttachedImage, attach, reattach } from '../mount/attach.ts';
 import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
 import type { ServedBlobs } from '../mount/served.ts';
-import type { Startup } from '../mount/startup.ts';
+import { STARTUP_FILES, type Startup } from '../mount/startup.ts';
 import type { Nearby } from '../sources/nearby.ts';
 import type { Choice, Progress } from './api.ts';
 
@@ -63,7 +63,8 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);
     for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
     const image = await attach(opened, cache, blobs, strict);
-    if (opened.startup !== undefined) startup.watch(image, opened.startup);
+    if (opened.files === undefined)
+      startup.watch(image, context.pool.run(STARTUP_FILES, { bootstrap: image.bootstrap }));
     return { image, choice, trace: opened.trace };
   }
 

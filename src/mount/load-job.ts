@@ -12,7 +12,6 @@ import {
 } from '../formats/rafs/chunk-info.ts';
 import { describeBootstrap } from '../formats/rafs/describe.ts';
 import { unpackBootstrapLayer } from '../formats/rafs/layer.ts';
-import { indexStartupFiles } from '../formats/rafs/startup-files.ts';
 import { decodeMember, findBootstrapInBlob } from '../formats/rafs/toc.ts';
 import type { Blob, OciDigest } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
@@ -42,10 +41,9 @@ export function run({ input, sizes, ranges }: LoadRequest): JobResult<LoadOutcom
   if (needed.length > 0) return { output: { type: 'need', ranges: needed } };
   const result = readImage(bootstrap, { chunkInfo });
   const description = describeBootstrap(bootstrap, result);
-  const startup = indexStartupFiles(bootstrap);
   const bytes = bootstrap.erofs.bytes as Uint8Array<ArrayBuffer>;
   const bootstrapDigest: OciDigest = `sha256:${hash('sha256', bytes, 'hex')}`;
-  const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description, startup };
+  const loaded = { image: result.image, bootstrap: bytes, bootstrapDigest, description };
   return { output: { type: 'done', loaded }, transfer: [bytes.buffer, ...result.image.blobs.flatMap(buffersOf)] };
 }
 

@@ -1,6 +1,5 @@
 import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
-import type { StartupFiles } from '../formats/rafs/startup-files.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 
 /** Where the bootstrap is, as it came from the source. */
@@ -29,7 +28,6 @@ export interface LoadedImage {
   bootstrap: Uint8Array<ArrayBuffer>;
   bootstrapDigest: OciDigest;
   description: BootstrapDescription;
-  startup: StartupFiles;
 }
 
 export const rangeKey = (range: ObjectRange) => `${range.id}:${range.offset}+${range.length}`;

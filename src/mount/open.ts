@@ -3,7 +3,6 @@ import { NymphError } from '../errors.ts';
 import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
-import type { StartupFiles } from '../formats/rafs/startup-files.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
@@ -18,6 +17,7 @@ import { chooseImage } from './choose.ts';
 import { FILES, type FilesKind, filesRequest } from './files.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
+import { STARTUP_FILES } from './startup.ts';
 
 /** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
 export interface ImageOpener {
@@ -73,7 +73,6 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   bootstrapDigest: OciDigest;
   /** Of a Nydus image. */
   description?: BootstrapDescription;
-  startup?: StartupFiles;
   /** Of files as they stand: a path for each blob, and what is odd. */
   paths?: string[];
   warnings?: string[];
@@ -102,7 +101,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
     nearby?: Nearby,
   ): Promise<FoundImage> {
     progress({ stage: 'resolving' });
-    pool.warm(LOAD);
+    pool.warm(LOAD, STARTUP_FILES);
     const pinned = opener.pinned(reference);
     const from = nearby === undefined ? repository(reference) : withNearby(repository(reference), nearby, pinned);
     const chosen = await chooseImage(from, platform, pinned !== undefined, signal);

@@ -1,10 +1,12 @@
 import type { CachedBlob } from '../cache/cache.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import type { StartupFiles } from '../formats/rafs/startup-files.ts';
+import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { createAhead } from './ahead.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlobs } from './served.ts';
+import type { StartupFilesRequest } from './startup-files-job.ts';
 import { type ModuleReadahead, watchModules } from './startup-modules.ts';
 import { type ProgramReadahead, watchPrograms } from './startup-programs.ts';
 import type { Tracing } from './tracing.ts';
@@ -18,18 +20,27 @@ import type { Tracing } from './tracing.ts';
  * It only fetches; a wrong guess costs bytes, never correctness, and whatever fails here is left to the real reads.
  */
 export interface Startup {
-  /** Looks after the programs of an image until it is released. */
-  watch(image: AttachedImage, files: StartupFiles): void;
+  /** Looks after the programs of an image until it is released. What arrives before its files are known is not forgotten. */
+  watch(image: AttachedImage, files: Promise<StartupFiles>): void;
   /** Sends for what every program of a watched image needs first: the loader and the C library (about 1 MB). */
   expect(image: AttachedImage): void;
   /** A chunk that a reader waited for has arrived at `offset` of a blob. @param isProgram it begins like one */
   arrived(blob: CachedBlob, offset: number, isProgram: boolean): void;
 }
 
-interface Watched {
+interface Readahead {
   programs: ProgramReadahead;
   modules?: ModuleReadahead;
 }
+
+interface Watched {
+  readahead?: Readahead;
+  /** What was asked for and what arrived before its files were known. */
+  early: ((readahead: Readahead) => void)[];
+}
+
+/** Finds the files of an image that name others. */
+export const STARTUP_FILES = jobBeside<StartupFilesRequest, StartupFiles>(import.meta.url, 'startup-files-job');
 
 /** @param tracing is told of what is sent for */
 export function createStartup(
@@ -41,22 +52,45 @@ export function createStartup(
   const watched = new Map<AttachedImage, Watched>();
   const ahead = createAhead(blobs, (blob, { offset, length }) => tracing.expected(blob, offset, length), log);
 
-  return {
-    watch(image, { libraries, modules }) {
-      watched.set(image, {
+  async function index(image: AttachedImage, files: Promise<StartupFiles>, entry: Watched): Promise<void> {
+    try {
+      const { libraries, modules } = await files;
+      const readahead: Readahead = {
         programs: watchPrograms(image, libraries, ahead),
         ...(modules && { modules: watchModules(image, modules, ahead, pool) }),
-      });
+      };
+      entry.readahead = readahead;
+      if (watched.get(image) === entry) for (const event of entry.early) event(readahead);
+    } catch (error) {
+      watched.delete(image);
+      log('warn', 'no start-up readahead', { image: image.stored.reference, error: String(error) });
+    }
+    entry.early = [];
+  }
+
+  function tell(image: AttachedImage, event: (readahead: Readahead) => void): void {
+    const entry = watched.get(image);
+    if (entry?.readahead !== undefined) event(entry.readahead);
+    else entry?.early.push(event);
+  }
+
+  return {
+    watch(image, files) {
+      const entry: Watched = { early: [] };
+      watched.set(image, entry);
       image.onRelease(() => void watched.delete(image));
+      void index(image, files, entry);
     },
-    expect: (image) => watched.get(image)?.programs.expect(),
+    expect: (image) => tell(image, ({ programs }) => programs.expect()),
     arrived(cached, offset, isProgram) {
-      for (const [image, { programs, modules }] of watched) {
-        if (!isProgram && modules === undefined) continue;
+      for (const [image, { readahead }] of watched) {
+        if (!isProgram && readahead !== undefined && readahead.modules === undefined) continue;
         const blob = image.blobs.findIndex((served) => served.cached === cached);
         if (blob < 0) continue;
-        if (isProgram) programs.arrived(blob, offset);
-        modules?.arrived(blob, offset);
+        tell(image, ({ programs, modules }) => {
+          if (isProgram) programs.arrived(blob, offset);
+          modules?.arrived(blob, offset);
+        });
       }
     },
   };

@@ -352,7 +352,7 @@ test('libraries are found in the translated tree', () => {
   const lib: NodeV5 = { name: 'lib', mode: DIR, children: [library] };
   const { bootstrap } = open(buildV5({ name: '/', mode: DIR, children: [lib] }));
   assert.deepEqual(
-    [...indexStartupFiles(bootstrap as Bootstrap).libraries],
+    [...indexStartupFiles((bootstrap as Bootstrap).erofs).libraries],
     [['libc.so.6', { blob: 0, offset: 0, length: 3000 }]],
   );
 });

@@ -93,7 +93,7 @@ test('a fault of the readahead itself is said, and ends nothing', async () => {
   const blobs = { read: () => Promise.reject(new RangeError('no memory')) } as unknown as ServedBlobs;
   const startup = createStartup(blobs, {} as ThreadPool, { expected: () => {} }, (level) => said.resolve(level));
   const image = { blobs: [{ cached: blob.cached }], onRelease: () => {} } as unknown as AttachedImage;
-  startup.watch(image, { libraries: new Map() });
+  startup.watch(image, Promise.resolve({ libraries: new Map() }));
   startup.arrived(blob.cached, 0, true);
   assert.equal(await said.promise, 'error');
   blob.close();

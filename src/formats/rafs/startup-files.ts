@@ -1,7 +1,7 @@
 import { S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
+import type { Erofs } from '../../erofs/super-block.ts';
 import { walkTree } from '../../erofs/walk.ts';
 import type { ModuleIndex } from '../python/modules.ts';
-import type { Bootstrap } from './bootstrap.ts';
 import { dataRange } from './data-range.ts';
 import { collectLibraries, type LibraryIndex } from './libraries.ts';
 import { collectModules } from './modules.ts';
@@ -14,7 +14,7 @@ export interface StartupFiles {
 }
 
 /** Finds them in a tree that was checked by `readImage`, in one walk. */
-export function indexStartupFiles({ erofs }: Bootstrap): StartupFiles {
+export function indexStartupFiles(erofs: Erofs): StartupFiles {
   const libraries = collectLibraries();
   const modules = collectModules();
   walkTree(erofs, (visit) => {

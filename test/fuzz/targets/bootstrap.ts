@@ -21,7 +21,7 @@ export const target: Target = {
     if (bootstrap.blobs.some((blob) => blob.needsChunkInfo)) return 'needs chunk information';
     const result = readImage(bootstrap);
     describeBootstrap(bootstrap, result);
-    checkLibraries(indexStartupFiles(bootstrap).libraries, result.image);
+    checkLibraries(indexStartupFiles(bootstrap.erofs).libraries, result.image);
     const { image, counts } = result;
     return checkAccepted(bootstrap.erofs.bytes, image, counts);
   },
