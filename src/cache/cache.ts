@@ -223,6 +223,8 @@ export interface CacheUsage {
   images: number;
   /** False from a write that failed (a full disk) until one succeeds: reads go on, the cache does not grow. */
   writable: boolean;
+  /** What was evicted since the start, because of the quota or because somebody asked. */
+  evicted: { blobs: number; images: number; bytes: number };
 }
 
 export interface PruneResult {

@@ -11,7 +11,15 @@ const LOW_WATER = 0.9;
 /** After an eviction that failed, ms. */
 const PAUSE = 10_000;
 
+/** What was evicted since the start, for whatever reason. */
+export interface Evictions {
+  blobs: number;
+  images: number;
+  bytes: number;
+}
+
 export interface Evictor {
+  readonly evicted: Readonly<Evictions>;
   prune(target: number): Promise<PruneResult>;
   /** Looks at the quota; evicts in the background if more is in use. Never throws. */
   look(): void;
@@ -31,6 +39,7 @@ export function createEvictor(
   let evicting = false;
   let pausedUntil = 0;
   let warned = false;
+  const evicted: Evictions = { blobs: 0, images: 0, bytes: 0 };
 
   async function pruneNow(target: number): Promise<PruneResult> {
     const result: PruneResult = { freed: 0, blobs: [], images: [] };
@@ -49,6 +58,9 @@ export function createEvictor(
       result.freed += bytes;
       result.images.push(image.digest);
     }
+    evicted.blobs += result.blobs.length;
+    evicted.images += result.images.length;
+    evicted.bytes += result.freed;
     return result;
   }
 
@@ -78,6 +90,7 @@ export function createEvictor(
   }
 
   return {
+    evicted,
     prune,
     look() {
       if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;

@@ -124,6 +124,7 @@ function assemble(
         openBlobs: all.filter((record) => record.open).length,
         images: images.bytes.size,
         writable: place.health.writable,
+        evicted: { ...evictor.evicted },
       };
     },
     async prune(target) {

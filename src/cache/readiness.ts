@@ -10,11 +10,22 @@ export function coveredBlocks(chunks: ChunkTable): number {
   return blocks;
 }
 
-/** How much of a blob is here. */
-export function readiness(chunks: ChunkTable, ready: ReadyMap): Readiness {
+/** Of tables that are asked about again and again: they are replaced, never changed. */
+const extents = new WeakMap<ChunkTable, { size: number; covered: number }>();
+
+function extentOf(chunks: ChunkTable): { size: number; covered: number } {
+  const known = extents.get(chunks);
+  if (known !== undefined) return known;
   let size = 0;
   for (let i = 0; i < chunks.count; i++) size += chunks.size[i];
-  const covered = coveredBlocks(chunks);
+  const extent = { size, covered: coveredBlocks(chunks) };
+  extents.set(chunks, extent);
+  return extent;
+}
+
+/** How much of a blob is here. */
+export function readiness(chunks: ChunkTable, ready: ReadyMap): Readiness {
+  const { size, covered } = extentOf(chunks);
   const blocks = Math.min(countReady(ready), covered);
   return { size, ready: covered === 0 ? 0 : blocks === covered ? size : Math.floor((size * blocks) / covered) };
 }

@@ -2,7 +2,9 @@
  * The control API: HTTP on a unix socket. Requests and answers are JSON. Long work (mount, pull, verify, prune) answers
  * with a stream of JSON lines: any number of `progress`, then one `done` or `error`. A client that hangs up cancels it.
  *
- *   GET    /v1/health                              Health
+ *   GET    /v1/health                              Health: it answers
+ *   GET    /v1/ready                               Ready: it serves all that it is meant to; status 503 if not
+ *   GET    /metrics                                text for Prometheus
  *   GET    /v1/status                              Status
  *   GET    /v1/mounts                              MountInfo[]
  *   GET    /v1/images                              ImageInfo[]
@@ -17,7 +19,7 @@
  *
  * Errors outside a stream: status 4xx/5xx with an ApiError.
  */
-import type { Standing } from '../cache/cache.ts';
+import type { CacheUsage, Standing } from '../cache/cache.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Guarantee } from '../image/image.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
@@ -49,6 +51,12 @@ export interface Health {
   /** Seconds. */
   uptime: number;
   root: string;
+}
+
+export interface Ready {
+  ready: boolean;
+  /** Why not. */
+  problems: string[];
 }
 
 export type Prefetch = 'none' | 'image' | 'all';
@@ -185,6 +193,8 @@ export interface SourceStatus {
   bytes: number;
   requests: number;
   errors: number;
+  /** How its requests ended. */
+  ended: { ok: number; error: number; cancelled: number };
   /** ms from a request to its first byte: of the last 64, and how many took at most so long (the last: longer), of all. */
   latencyMs: { p50?: number; p95?: number; bounds: readonly number[]; counts: readonly number[]; sum: number };
   /** Of requests that were sent because another source was late: frames that they brought first, and others. */
@@ -206,7 +216,7 @@ export interface TraceInfo {
 
 export interface Status {
   health: Health;
-  cache: { bytes: number; quota?: number; blobs: number; openBlobs: number; images: number; writable: boolean };
+  cache: CacheUsage;
   fuse: {
     driver: string;
     requests: Record<string, number>;

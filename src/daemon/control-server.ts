@@ -14,10 +14,21 @@ export type Call = (request: { rest: string; query: URLSearchParams; body: unkno
 /** Long work: reports progress, and stops when the client hangs up. */
 export type Work = (body: unknown, progress: (progress: Progress) => void, signal: AbortSignal) => Promise<unknown>;
 
+/** Answers with what is no JSON document of a call. */
+export type Page = () => Promise<PageAnswer>;
+
+export interface PageAnswer {
+  /** 200 by default. */
+  status?: number;
+  headers: Record<string, string>;
+  body: string | Buffer;
+}
+
 export interface Routes {
   /** By `METHOD /path`; a path that ends with `/` takes the rest of the URL. */
   calls: Record<string, Call>;
   works: Record<string, Work>;
+  pages?: Record<string, Page>;
 }
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
@@ -61,9 +72,17 @@ export async function serveControl(
   return server;
 }
 
-async function handle(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://nymph');
+/** Answers one request, or throws why not before anything was sent. */
+export async function handle(routes: Routes, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = urlOf(request);
   const name = `${request.method} ${url.pathname}`;
+  if (request.method !== 'GET') refuseBrowsers(request);
+  const page = routes.pages?.[name];
+  if (page !== undefined) {
+    const { status = 200, headers, body } = await page();
+    response.writeHead(status, headers).end(body);
+    return;
+  }
   const work = routes.works[name];
   if (work !== undefined) return stream(work, await readBody(request), response);
   const route = Object.keys(routes.calls).find((key) => key === name || (key.endsWith('/') && name.startsWith(key)));
@@ -72,6 +91,20 @@ async function handle(routes: Routes, request: IncomingMessage, response: Server
   const rest = decode(name.slice(route.length));
   const result = await routes.calls[route]({ rest, query: url.searchParams, body });
   response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(result ?? {}));
+}
+
+export function urlOf(request: IncomingMessage): URL {
+  try {
+    return new URL(request.url ?? '/', 'http://nymph');
+  } catch (error) {
+    throw new NymphError('usage', 'the control API was asked for no path', { cause: error });
+  }
+}
+
+/** Who forwards the socket to look at the page must not let every page of the web stop the daemon. */
+function refuseBrowsers({ headers }: IncomingMessage): void {
+  if (headers.origin === undefined && headers['sec-fetch-site'] === undefined) return;
+  throw new NymphError('denied', 'the control API changes nothing for a browser', { hint: 'Use the command line.' });
 }
 
 function decode(text: string): string {
@@ -121,7 +154,7 @@ async function stream(work: Work, body: unknown, response: ServerResponse): Prom
   response.end();
 }
 
-function sendError(response: ServerResponse, error: unknown): void {
+export function sendError(response: ServerResponse, error: unknown): void {
   const body = toApiError(error);
   if (response.headersSent) response.destroy();
   else

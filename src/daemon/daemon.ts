@@ -22,16 +22,16 @@ import { createTracing } from '../mount/tracing.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
-import type { Health, Status } from './api.ts';
+import type { Health } from './api.ts';
 import type { Config } from './config.ts';
-import { type Routes, serveControl } from './control-server.ts';
+import { serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
-import type { PreheatParts } from './preheat.ts';
+import { createReading } from './reading.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
-import { mountRequest, preheatRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
-import { createService, type Service } from './service.ts';
+import { createRoutes } from './routes.ts';
+import { createService } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 import { openSwarm } from './swarm.ts';
@@ -135,6 +135,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     health,
   });
 
+  /** Why it is not ready, once it serves. */
+  const problems: string[] = [];
   let mounted = false;
   try {
     await connection.open();
@@ -147,6 +149,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
     const imageService = await serveCri(config, captured, logger).catch((error) => {
       log('error', 'the CRI socket is not served', { error });
+      problems.push(`the CRI socket is not served: ${(error as Error).message}`);
       return undefined;
     });
     const snapshots: Snapshots | undefined = await serveSnapshots(
@@ -156,12 +159,22 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       log,
     ).catch((error) => {
       log('error', 'snapshots are not served', { error });
+      problems.push(`snapshots are not served: ${(error as Error).message}`);
       return undefined;
     });
     const status = async () => ({ ...(await service.status()), snapshots: await snapshots?.status() });
+    const parts = { version: options.version, driver, cache, mounts, pool, context, snapshots, service };
     const server = await serveControl(
       config.address,
-      routes(service, { config: config.dragonfly, swarm, opener }, status, health, options.onStop),
+      createRoutes({
+        service,
+        preheat: { config: config.dragonfly, swarm, opener },
+        status,
+        health,
+        ready: () => ({ ready: problems.length === 0, problems }),
+        reading: createReading(parts),
+        onStop: options.onStop,
+      }),
       (message, fields) => log('error', message, fields),
       options.onServing,
     );
@@ -244,35 +257,4 @@ async function connect(
     lookUp,
   };
   return kernelConnection(options, cache, pool);
-}
-
-function routes(
-  service: Service,
-  dragonfly: PreheatParts,
-  status: () => Promise<Status>,
-  health: () => Health,
-  onStop: () => void,
-): Routes {
-  return {
-    calls: {
-      'GET /v1/health': health,
-      'GET /v1/status': status,
-      'GET /v1/mounts': () => service.mounts(),
-      'GET /v1/images': () => service.images(),
-      'GET /v1/images/': ({ rest }) => service.image(rest),
-      'GET /v1/traces/': ({ rest }) => service.trace(rest),
-      'DELETE /v1/mounts': ({ query }) => service.umount(query.get('directory') ?? '', query.get('force') === 'true'),
-      'POST /v1/stop': () => onStop(),
-    },
-    works: {
-      'POST /v1/mounts': (body, progress, signal) => service.mount(mountRequest(body), progress, signal),
-      'POST /v1/pull': (body, progress, signal) => service.pull(pullRequest(body), progress, signal),
-      'POST /v1/preheat': async (body, progress, signal) => {
-        const { preheat } = await import('./preheat.ts');
-        return preheat(dragonfly, preheatRequest(body), progress, signal);
-      },
-      'POST /v1/verify': (body, progress, signal) => service.verify(verifyRequest(body), progress, signal),
-      'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
-    },
-  };
 }

@@ -100,6 +100,7 @@ function sourceStatus({
   bytes,
   requests,
   errors,
+  ended,
   latency,
   hedgesWon,
   hedgesLost,
@@ -108,7 +109,15 @@ function sourceStatus({
   const { counts, sum } = latency;
   const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
   const latencyMs = { p50, p95, bounds: LATENCY_BOUNDS, counts, sum };
-  return { bytes, requests, errors, latencyMs, hedges: { won: hedgesWon, lost: hedgesLost }, ...(from && { from }) };
+  return {
+    bytes,
+    requests,
+    errors,
+    ended,
+    latencyMs,
+    hedges: { won: hedgesWon, lost: hedgesLost },
+    ...(from && { from }),
+  };
 }
 
 export function mountInfo({ stored }: ActiveMount, state: string): MountInfo {

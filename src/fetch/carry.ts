@@ -3,7 +3,7 @@ import type { Source } from '../sources/source.ts';
 import type { Priority } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
 import { LARGE, type Race } from './race.ts';
-import { statisticsOf } from './statistics.ts';
+import { countBytes, statisticsOf } from './statistics.ts';
 import { groupFlights, type Part, type Storage, storePart } from './store-flights.ts';
 
 export interface Carriage extends Storage {
@@ -94,7 +94,7 @@ export async function carry(
         measured ??= carriage.race.requests.begin();
         carriage.race.requests.add(piece.length);
       }
-      count.bytes += piece.length;
+      countBytes(statistics, count, source.name, carriage.blob.key, piece.length);
       take(piece);
       progress(position);
       // Readers come first; but what arrives faster than it can be decoded must not pile up for them either.
@@ -107,7 +107,9 @@ export async function carry(
   } finally {
     measured?.();
   }
-  if (error !== undefined && !signal.aborted) statisticsOf(statistics, source.name).errors++;
+  const ending = statisticsOf(statistics, source.name);
+  if (error !== undefined && !signal.aborted) ending.errors++;
+  ending.ended[error === undefined ? 'ok' : signal.aborted ? 'cancelled' : 'error']++;
   // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
   return { error, bad, badReason, stream };

@@ -10,7 +10,7 @@ import { createFlight, type Flight, type LooseChunk } from './flight.ts';
 import { type FrameIndex, frameAt, indexFrames, isFrameReady, missingFrames } from './frame-index.ts';
 import { createReferee } from './referee.ts';
 import { createRequests } from './requests.ts';
-import { countFault } from './statistics.ts';
+import { countFailure, countFault } from './statistics.ts';
 import { createStreams } from './streams.ts';
 
 /** Brings the chunks of one blob here: single flight, neighbours joined, demand before prefetch. */
@@ -82,7 +82,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
       // Of a frame of several chunks those that are right count, whatever the tables of another image say of the rest.
       if (missing().length > 0) {
         if (!(error instanceof NymphError && error.code === 'cancelled')) {
-          statistics.failed++;
+          countFailure(statistics, blob.key);
           failures.note(
             awaited.map((flight) => flight.frame.offset),
             error,
@@ -91,7 +91,7 @@ export function createFetcher(blob: CachedBlob, source: Source, context: FetchCo
         throw error;
       }
     }
-    countFault(statistics, performance.now() - begun);
+    countFault(statistics, blob.key, offset, performance.now() - begun);
     return loose;
   }
 

@@ -9,7 +9,7 @@ import { storedEnd } from './frame-index.ts';
 import { createIntake, type IntakeParts } from './intake.ts';
 import { offer } from './offer.ts';
 import { lookTime, patience } from './race.ts';
-import { type SourceStatistics, statisticsOf } from './statistics.ts';
+import { countBytes, type SourceStatistics, statisticsOf } from './statistics.ts';
 
 /** The stream of one whole blob from a swarm: opened when the blob is first wanted, opened again when it breaks. */
 export interface Inflow {
@@ -196,7 +196,7 @@ export function createInflow(parts: InflowParts): Inflow {
         if (arrivals.received === 0) count.latency.add(now - progress);
         done ??= race.streams.begin();
         race.streams.add(piece.bytes.length);
-        count.bytes += piece.bytes.length;
+        countBytes(statistics, count, swarm.name, blob.key, piece.bytes.length);
         count.from[piece.from] += piece.bytes.length;
         isLate = false;
         admitted = 0;
@@ -210,10 +210,13 @@ export function createInflow(parts: InflowParts): Inflow {
       await intake.stored();
       if (intake.spoiled !== undefined)
         throw new NymphError('corrupt', `wrong bytes from ${swarm.name}: ${intake.spoiled}`);
+      count.ended.ok++;
       return undefined;
     } catch (error) {
       // Ended because all is here: no failure.
-      if (!(error instanceof NymphError && error.code === 'cancelled')) count.errors++;
+      const isCancelled = error instanceof NymphError && error.code === 'cancelled';
+      if (!isCancelled) count.errors++;
+      count.ended[isCancelled ? 'cancelled' : 'error']++;
       return error;
     } finally {
       done?.();

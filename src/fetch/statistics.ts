@@ -1,4 +1,5 @@
 import type { PieceOrigin } from '../sources/swarm.ts';
+import { type BlobStatistics, blobStatistics, noteSlow } from './blob-statistics.ts';
 import { createLatencies, type Latencies } from './latencies.ts';
 
 /** What fetching did, for `status` and metrics. Shared by all blobs of the daemon. */
@@ -12,6 +13,10 @@ export interface FetchStatistics {
   /** Milliseconds of the last faults, a ring. */
   faultMs: Float32Array;
   faults: number;
+  /** Of all faults that got their bytes. */
+  faultLatency: Latencies;
+  /** By cache key: those that were last added to it. */
+  blobs: Map<string, BlobStatistics>;
 }
 
 /** What one source did. */
@@ -21,6 +26,8 @@ export interface SourceStatistics {
   /** Of a swarm: its streams. */
   requests: number;
   errors: number;
+  /** How its requests ended; those under way are not among them. `cancelled`: nobody wanted the rest any more. */
+  ended: Record<RequestEnd, number>;
   /** From a request to its first byte. */
   latency: Latencies;
   /** Requests that were sent after frames for which another source was late: frames that they brought first, and others. */
@@ -30,11 +37,14 @@ export interface SourceStatistics {
   from?: Record<PieceOrigin, number>;
 }
 
+export type RequestEnd = 'ok' | 'error' | 'cancelled';
+
 const RING = 1024;
 
 export function createFetchStatistics(): FetchStatistics {
   const faultMs = new Float32Array(RING);
-  return { sources: new Map(), requests: 0, retries: 0, badChunks: 0, failed: 0, faultMs, faults: 0 };
+  const counts = { requests: 0, retries: 0, badChunks: 0, failed: 0, faults: 0 };
+  return { sources: new Map(), ...counts, faultMs, faultLatency: createLatencies(), blobs: new Map() };
 }
 
 /** To count in. */
@@ -46,8 +56,25 @@ export function statisticsOf(statistics: FetchStatistics, source: string): Sourc
 
 /** To go by: one that did nothing yet gets no entry, for it may have another name when it does. */
 export function statisticsSoFar({ sources }: FetchStatistics, source: string): Readonly<SourceStatistics> {
-  const nothing = () => ({ bytes: 0, requests: 0, errors: 0, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 });
   return sources.get(source) ?? nothing();
+}
+
+function nothing(): SourceStatistics {
+  const ended = { ok: 0, error: 0, cancelled: 0 };
+  return { bytes: 0, requests: 0, errors: 0, ended, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 };
+}
+
+/** Stored bytes have come from a source for a blob. */
+export function countBytes(
+  statistics: FetchStatistics,
+  source: SourceStatistics,
+  name: string,
+  key: string,
+  bytes: number,
+): void {
+  source.bytes += bytes;
+  const blob = blobStatistics(statistics.blobs, key);
+  blob.bytes.set(name, (blob.bytes.get(name) ?? 0) + bytes);
 }
 
 /** Stored bytes by source name. */
@@ -57,8 +84,19 @@ export function bytesBySource({ sources }: FetchStatistics): Record<string, numb
   return Object.fromEntries(brought.map(([name, { bytes }]) => [name, bytes]));
 }
 
-export function countFault(statistics: FetchStatistics, milliseconds: number): void {
+/** A fault got its bytes. @param key of its blob @param offset where the read began in it, bytes */
+export function countFault(statistics: FetchStatistics, key: string, offset: number, milliseconds: number): void {
   statistics.faultMs[statistics.faults++ % RING] = milliseconds;
+  statistics.faultLatency.add(milliseconds);
+  const blob = blobStatistics(statistics.blobs, key);
+  blob.faults++;
+  noteSlow(blob, { offset, milliseconds, at: Date.now() });
+}
+
+/** A fault ended in an error. */
+export function countFailure(statistics: FetchStatistics, key: string): void {
+  statistics.failed++;
+  blobStatistics(statistics.blobs, key).failed++;
 }
 
 /** Median, 99th percentile and maximum of the last faults, ms; zeros when there were none. */

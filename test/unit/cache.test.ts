@@ -368,7 +368,14 @@ test('usage counts what is on disk', async (t) => {
   }
   const { bytes: told, ...rest } = cache.usage();
   assert.ok(Math.abs(told - bytes) < 150_000, `${told} is told, ${bytes} is used`);
-  assert.deepEqual(rest, { quota: undefined, blobs: 1, openBlobs: 0, images: 1, writable: true });
+  assert.deepEqual(rest, {
+    quota: undefined,
+    blobs: 1,
+    openBlobs: 0,
+    images: 1,
+    writable: true,
+    evicted: { blobs: 0, images: 0, bytes: 0 },
+  });
   await cache.close();
 });
 

@@ -103,7 +103,15 @@ export const MOUNT: MountInfo = {
 export const STATUS: Status = {
   // Above the kernel's largest process id, 2^22: never somebody's.
   health: { version: '0.1.0', pid: 5000002, supervisor: 5000001, uptime: 7200, root: '/var/lib/nymph' },
-  cache: { bytes: 5 * 2 ** 20, quota: 2 ** 30, blobs: 3, openBlobs: 1, images: 1, writable: true },
+  cache: {
+    bytes: 5 * 2 ** 20,
+    quota: 2 ** 30,
+    blobs: 3,
+    openBlobs: 1,
+    images: 1,
+    writable: true,
+    evicted: { blobs: 0, images: 0, bytes: 0 },
+  },
   fuse: { driver: 'kernel', requests: { READ: 9 }, hits: 1000, hitBytes: 2 ** 20, faults: 12, waiting: 1 },
   fetch: {
     bytes: { 'registry.example': 2 ** 20 },
@@ -112,6 +120,7 @@ export const STATUS: Status = {
         bytes: 2 ** 20,
         requests: 7,
         errors: 1,
+        ended: { ok: 6, error: 1, cancelled: 0 },
         latencyMs: { p50: 11, p95: 30, bounds: [10, 100], counts: [2, 5, 0], sum: 120 },
         hedges: { won: 2, lost: 1 },
       },
