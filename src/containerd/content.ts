@@ -3,9 +3,16 @@ import { connectContainerd } from './connection.ts';
 
 /** What containerd knows of images and their blobs, asked over its own socket. */
 export interface ContentStore {
-  /** Blobs of a namespace with all of these labels. @throws NymphError `source` if containerd does not answer */
-  withLabels(namespace: string, labels: Record<string, string>, signal: AbortSignal): Promise<StoredContent[]>;
-  /** Names of the images of a namespace that begin at an index or manifest. @throws as `withLabels` */
+  /**
+   * Blobs of a namespace that have one of these labels (name, value).
+   * @throws NymphError `source` if containerd does not answer
+   */
+  withLabel(
+    namespace: string,
+    labels: readonly (readonly [string, string])[],
+    signal: AbortSignal,
+  ): Promise<StoredContent[]>;
+  /** Names of the images of a namespace that begin at an index or manifest. @throws as `withLabel` */
   namesOf(namespace: string, digest: string, signal: AbortSignal): Promise<string[]>;
   /** The bytes of a blob of at most 512 MiB; `undefined` if it is not to be had, for whatever reason. */
   read(namespace: string, digest: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
@@ -43,12 +50,12 @@ export function createContentStore(address: string): ContentStore {
   };
 
   return {
-    async withLabels(namespace, labels, signal) {
-      const selectors = Object.entries(labels).map(([key, value]) => `labels.${quote(key)}==${quote(value)}`);
+    async withLabel(namespace, labels, signal) {
+      const filters = labels.map(([name, value]) => `labels.${quote(name)}==${quote(value)}`);
       const answers = connection.list<{ info: StoredContent[] }>(
         'content',
         'List',
-        { filters: [selectors.join(',')] },
+        { filters },
         { namespace, signal, timeout: ANSWER_TIMEOUT },
       );
       const found: StoredContent[] = [];

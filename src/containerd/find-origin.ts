@@ -21,8 +21,8 @@ const MOST_CHILDREN = 64;
 
 export async function findOrigin(store: ContentStore, layer: Layer, signal: AbortSignal): Promise<Origin> {
   const [plugin, namespace, , chain] = partsOf(layer);
-  for (const config of await store.withLabels(namespace, { [UNPACKED + plugin]: chain }, signal))
-    for (const { digest } of await store.withLabels(namespace, { [CONFIG]: config.digest }, signal)) {
+  for (const config of await store.withLabel(namespace, [[UNPACKED + plugin, chain]], signal))
+    for (const { digest } of await store.withLabel(namespace, [[CONFIG, config.digest]], signal)) {
       if (!isDigest(digest)) continue;
       for (const name of await namesOf(store, namespace, digest, signal)) {
         const origin = pinned(name, digest);
@@ -52,8 +52,9 @@ async function namesOf(
   signal: AbortSignal,
 ): Promise<string[]> {
   const names = await store.namesOf(namespace, manifest, signal);
-  for (let i = 0; i < MOST_CHILDREN && names.length === 0; i++)
-    for (const { digest } of await store.withLabels(namespace, { [CHILD + i]: manifest }, signal))
-      names.push(...(await store.namesOf(namespace, digest, signal)));
+  if (names.length > 0) return names;
+  const labels = Array.from({ length: MOST_CHILDREN }, (_, i) => [CHILD + i, manifest] as const);
+  for (const { digest } of await store.withLabel(namespace, labels, signal))
+    names.push(...(await store.namesOf(namespace, digest, signal)));
   return names;
 }

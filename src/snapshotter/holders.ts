@@ -7,8 +7,10 @@ export interface Holders {
   hold(directory: string, holder: Holder, origin: string): Promise<void>;
   /** A holder from before a restart: the directory is opened when somebody next asks for it. */
   adopt(directory: string, holder: Holder): void;
-  /** Resolves when what it held alone is shut. Rejects if that fails: then it is tried again after the next holder. */
+  /** Resolves when what it held alone is shut. Rejects if that fails: it stays open, for {@link shutIdle}. */
   letGo(holder: Holder): Promise<void>;
+  /** Shuts a directory unless somebody holds it by now. Rejects if that fails. */
+  shutIdle(directory: string): Promise<void>;
   isHeld(directory: string): boolean;
 }
 
@@ -68,14 +70,16 @@ export function createHolders({ open, shut }: OpenAndShut): Holders {
     }
   }
 
+  function shutIdle(directory: string): Promise<void> {
+    return inTurn(directory, async () => {
+      // Somebody may have come in the meantime.
+      if (!holders.has(directory)) await shut(directory);
+    });
+  }
+
   async function letGo(holder: Holder): Promise<void> {
     const left = [...holders.keys()].filter((directory) => remove(directory, holder));
-    const shutting = left.map((directory) =>
-      inTurn(directory, async () => {
-        // Somebody may have come in the meantime.
-        if (!holders.has(directory)) await shut(directory);
-      }),
-    );
+    const shutting = left.map(shutIdle);
     await Promise.allSettled(shutting);
     await Promise.all(shutting);
   }
@@ -84,6 +88,7 @@ export function createHolders({ open, shut }: OpenAndShut): Holders {
     hold,
     adopt: (directory, holder) => void add(directory, holder),
     letGo,
+    shutIdle,
     isHeld: (directory) => holders.has(directory),
   };
 }

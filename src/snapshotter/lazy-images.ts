@@ -40,6 +40,8 @@ const ORIGIN_FILE = 'origin';
 const PULL_MS = 10 * 60_000;
 /** containerd names an image this soon after its last layer, ms. */
 const NAMING_MS = 3_000;
+/** An image that could not be unmounted is tried again after this time, ms. */
+const SWEEP_MS = 30_000;
 /** Digits of a digest that name the directory: short, because mount options are. */
 const DIGITS = 16;
 
@@ -69,6 +71,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
   const pulls = new Map<string, NodeJS.Timeout>();
   /** Bootstrap layers that were committed, with the origin of their image where it is known. */
   const bootstraps = new Map<number, Origin | undefined>();
+  let sweeping = false;
 
   const directoryOf = (origin: Origin) =>
     join(home, digestOf(origin).slice('sha256:'.length, 'sha256:'.length + DIGITS));
@@ -231,7 +234,27 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
       await holders.letGo(holder);
     } catch (error) {
       log('warn', 'an image that no snapshot uses stays mounted', { why: (error as Error).message });
+      sweepLater();
     }
+  }
+
+  /** Unmounts what nobody holds. */
+  async function sweep(): Promise<void> {
+    for (const directory of options.mounted())
+      if (directory.startsWith(`${home}/`) && !holders.isHeld(directory))
+        await holders.shutIdle(directory).catch((error) => {
+          log('warn', 'an image that no snapshot uses stays mounted', { directory, why: error.message });
+          sweepLater();
+        });
+  }
+
+  function sweepLater(): void {
+    if (sweeping) return;
+    sweeping = true;
+    setTimeout(() => {
+      sweeping = false;
+      void sweep();
+    }, SWEEP_MS).unref();
   }
 
   async function restore(layers: readonly Layer[]): Promise<void> {
@@ -242,11 +265,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
       const known = base.labels[LABEL_IMAGE] ?? (await remembered(base.id));
       if (known !== undefined) holders.adopt(directoryOf(known), layer.id);
     }
-    for (const directory of options.mounted())
-      if (directory.startsWith(`${home}/`) && !holders.isHeld(directory))
-        await shut(directory).catch((error) =>
-          log('warn', 'an image that no snapshot uses stays mounted', { directory, why: error.message }),
-        );
+    await sweep();
     // Of a mount that was being made or taken away; what is mounted, or not empty, stays.
     for (const name of await readdir(home).catch(() => []))
       if (!holders.isHeld(join(home, name))) await rmdir(join(home, name)).catch(() => undefined);

@@ -47,9 +47,9 @@ function contentStore(
   images: Record<string, string>,
 ): ContentStore {
   return {
-    withLabels: async (namespace, labels) =>
+    withLabel: async (namespace, labels) =>
       namespace === 'default'
-        ? blobs.filter((blob) => Object.entries(labels).every(([key, value]) => blob.labels[key] === value))
+        ? blobs.filter((blob) => labels.some(([name, value]) => blob.labels[name] === value))
         : [],
     namesOf: async (namespace, target) =>
       namespace === 'default' ? Object.keys(images).filter((name) => images[name] === target) : [],
@@ -172,6 +172,8 @@ interface Made {
   /** How often containerd does not know the image yet. */
   unknown: number;
   failure: Error | undefined;
+  /** Nothing can be unmounted. */
+  busy: boolean;
   images: LazyLayers;
 }
 
@@ -189,6 +191,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
     unpacked: [],
     unknown: 0,
     failure: undefined,
+    busy: false,
     images: createLazyImages({
       directories: { root, place: (id) => join(root, String(id)), fs: (id) => join(root, String(id), 'fs') },
       mount: async (origin, directory) => {
@@ -196,7 +199,10 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
         assert.ok(existsSync(directory));
         mounted.set(directory, origin);
       },
-      unmount: async (directory) => void mounted.delete(directory),
+      unmount: async (directory) => {
+        if (made.busy) throw new NymphError('busy', 'in use');
+        mounted.delete(directory);
+      },
       mounted: () => [...mounted.keys()],
       find: async () => {
         if (++made.finds <= made.unknown) throw new NymphError('not-found', 'no name yet');
@@ -241,6 +247,25 @@ test('layers of an image whose puller names it: data is here, the bootstrap when
   assert.equal(mounted.size, 1, 'the pull holds it for the next container');
   await images.release(3);
   assert.equal(mounted.size, 0, 'it goes with the layer');
+});
+
+test('an image that could not be unmounted is tried again', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const made = lazyImages(t);
+  const { images, mounted, root } = made;
+  mkdirSync(join(root, '3'));
+  await images.lowers(4, [layer(3, { labels: BOOTSTRAP })], never);
+  made.busy = true;
+  await images.release(4);
+  assert.equal(mounted.size, 1);
+  for (const isBusy of [true, false]) {
+    made.busy = isBusy;
+    t.mock.timers.tick(30_000);
+    // The directory goes after the mount.
+    while (!isBusy && readdirSync(join(root, 'images')).length > 0) await new Promise(setImmediate);
+    await new Promise(setImmediate);
+    assert.equal(mounted.size, isBusy ? 1 : 0);
+  }
 });
 
 test('a bootstrap that containerd unpacked is looked up once, and remembered over restarts', async (t) => {
