@@ -87,7 +87,7 @@ const registered = images.flatMap((image, i) => {
   });
   const first = FIRST_RANGE + i * TREE_GRAIN;
   const [bytes, present] = [new SharedArrayBuffer(size), createReadyMap(size)];
-  driver.registerTree({ first, fd: bootstrap, bytes, present, blobs });
+  driver.registerTree({ first, fd: bootstrap, bytes, present, blobs, isOfFiles: false });
   return { first, blobs };
 });
 const maps = new Map([...files].map(([ino, { size }]) => [ino, createReadyMap(size)]));

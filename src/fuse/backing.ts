@@ -1,3 +1,4 @@
+import { release } from 'node:os';
 import koffi from 'koffi';
 
 /**
@@ -9,6 +10,12 @@ const BACKING_OPEN = 0x4010_e501;
 const BACKING_CLOSE = 0x4004_e502;
 
 const ioctl = koffi.load('libc.so.6').func('int ioctl(int fd, unsigned long request, const uint8_t *argument)');
+
+/** True for a Linux that may take such files: what it was built with, and where the cache lies, decide beside that. */
+export function kernelHasPassthrough(): boolean {
+  const [major, minor] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 9);
+}
 
 /**
  * Gives the kernel a file to read from. It does no I/O.

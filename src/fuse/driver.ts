@@ -93,7 +93,7 @@ export interface RegisteredTree {
   /** Inode numbers of the registered files that hold its data, in the order of the device table. */
   blobs: readonly number[];
   /** Its files stand in their blobs as they are: a model's. */
-  isOfFiles?: boolean;
+  isOfFiles: boolean;
 }
 
 /** Inode number of the directory that holds the trees. */

@@ -8,8 +8,6 @@ export interface Forest {
   remove(first: number): void;
   /** The tree that an inode belongs to; `undefined` also for one that is being closed. */
   treeOf(ino: number): Tree | undefined;
-  /** True while there is a tree of files as they stand. */
-  hasFiles(): boolean;
   /** The directory of the trees, as far as looking one up goes. */
   readonly directory: Names;
 }
@@ -59,7 +57,6 @@ export function createForest(): Forest {
     },
     remove,
     treeOf,
-    hasFiles: () => [...new Set(grains.values())].some(({ data }) => data.isOfFiles === true),
     directory: {
       lookup: (_, name) => rootOf(Buffer.from(name).toString('latin1')),
       getattr: () => undefined,

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { closeReadyMap, openReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
+import { kernelHasPassthrough } from './backing.ts';
 import { type Answer, dispatch } from './dispatch.ts';
 import {
   type Driver,
@@ -72,7 +73,8 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   }
 
   function startThread(index: number): Promise<void> {
-    const data: ThreadData = { fuseFd: options.fuseFd, index, control, counters };
+    const passthrough = options.opens !== undefined && kernelHasPassthrough();
+    const data: ThreadData = { fuseFd: options.fuseFd, index, control, counters, passthrough };
     const worker = new Worker(new URL(`./thread${import.meta.url.slice(-3)}`, import.meta.url), {
       workerData: data,
       name: `fuse-${index}`,
@@ -130,7 +132,7 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     // Passthrough gives what the local file has, whatever size we say.
     const isWhole = options.opens !== undefined && file?.size === size;
     try {
-      reply(low, high, opens.open(ino, isWhole ? file : undefined));
+      reply(low, high, opens.open(requestNumber(low, high), ino, isWhole ? file : undefined));
     } catch (error) {
       options.log('error', 'a FUSE request failed', { op: opName(Op.OPEN), error: String(error) });
       reply(low, high, EIO);
@@ -282,6 +284,8 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
   }
 }
 
+/** The kernel marks requests that it repeats (FUSE_UNIQUE_RESEND). */
+const requestNumber = (low: number, high: number) => low + (high & 0x7fff_ffff) * 2 ** 32;
 const requestId = (low: number, high: number) => `${high}:${low}`;
 
 function outHeader(low: number, high: number, size: number, error: number): Buffer {

@@ -38,6 +38,8 @@ export interface ThreadData {
   control: SharedArrayBuffer;
   /** 64-bit floats, two for each thread, written by it alone: reads answered, and their bytes. */
   counters: SharedArrayBuffer;
+  /** The kernel may read complete files in our place, as far as it is told when they are opened. */
+  passthrough: boolean;
 }
 
 export const STOP = 0;

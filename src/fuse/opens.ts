@@ -11,10 +11,12 @@ import { Open, OpenOut } from './wire.ts';
  */
 export interface Opens {
   /**
-   * Answers an OPEN of inode `ino`.
+   * Answers an OPEN of inode `ino`. One that the kernel repeats, because its first answer was lost with a daemon, means the
+   * same handle.
+   * @param handle number of the request: the kernel gives none twice on one connection
    * @param file the registered file that is the inode's content, byte for byte; undefined if there is none
    */
-  open(ino: number, file: RegisteredFile | undefined): Uint8Array;
+  open(handle: number, ino: number, file: RegisteredFile | undefined): Uint8Array;
   /** RELEASE; a handle of another daemon is fine, and so is one that is released twice. */
   release(handle: number): void;
   /** Of inodes `[first, end)` nothing is open any more. */
@@ -39,14 +41,12 @@ export interface OpenFileStore {
 export function createOpens(fuseFd: number, store: OpenFileStore): Opens {
   const files = new Map<number, OpenFile>();
   const handlesOf = new Map<number, Set<number>>();
-  let last = 0;
   for (const file of store.list()) keep(file);
 
   function keep(file: OpenFile): void {
     files.set(file.handle, file);
     const handles = handlesOf.get(file.ino) ?? new Set();
     handlesOf.set(file.ino, handles.add(file.handle));
-    last = Math.max(last, file.handle);
   }
 
   /** As it is open already; else as the file allows. */
@@ -70,12 +70,14 @@ export function createOpens(fuseFd: number, store: OpenFileStore): Opens {
   }
 
   return {
-    open(ino, file) {
-      const opened: OpenFile = { handle: last + 1, ino, backing: backingOf(ino, file) };
+    open(handle, ino, file) {
+      const known = files.get(handle);
+      if (known !== undefined && known.ino === ino) return openAnswer(handle, known.backing);
+      const opened: OpenFile = { handle, ino, backing: backingOf(ino, file) };
       keep(opened);
       // Before the answer: who comes after us must not think less open than is.
       store.put(opened);
-      return openAnswer(opened.handle, opened.backing);
+      return openAnswer(handle, opened.backing);
     },
     release,
     forget(first, end) {

@@ -15,7 +15,17 @@ import { epochOf, type FromThread, hitBytesOf, hitsOf, STOP, type ThreadData, ty
 import { openAnswer } from './opens.ts';
 import { replyBuffer } from './reply-buffer.ts';
 import type { Tree } from './tree.ts';
-import { InHeader, isAboutNames, isSilent, MAX_READ, Op, OutHeader, REQUEST_BUFFER, ReadIn } from './wire.ts';
+import {
+  InHeader,
+  isAboutNames,
+  isSilent,
+  MAX_READ,
+  Op,
+  OutHeader,
+  REQUEST_BUFFER,
+  ReadIn,
+  ReleaseIn,
+} from './wire.ts';
 
 interface ServedFile {
   size: number;
@@ -25,7 +35,7 @@ interface ServedFile {
 
 const DRAIN_EVERY = 256;
 
-const { fuseFd, index, control, counters } = workerData as ThreadData;
+const { fuseFd, index, control, counters, passthrough } = workerData as ThreadData;
 const words = new Int32Array(control);
 const counts = new Float64Array(counters);
 const port = parentPort!;
@@ -36,6 +46,7 @@ const reply = replyBuffer();
 
 /** Read through us, and nothing to be done when it is closed. */
 const OPENED = openAnswer(0, 0);
+const NOTHING = new Uint8Array(0);
 
 const send = (message: FromThread) => port.postMessage(message);
 
@@ -70,28 +81,41 @@ function handle(length: number): void {
   if (isSilent(op)) return;
   if (op === Op.READ && length >= InHeader.SIZE + ReadIn.SIZE) read(ino);
   else if (op === Op.OPEN) openFile(ino);
+  else if (op === Op.RELEASE && isUnkept(length)) answer(lowOf(), highOf(), NOTHING);
   else if (!isAboutNames(op) || !answerNames(op, ino, length))
     send({ type: 'request', bytes: new Uint8Array(request.subarray(0, length)) });
+}
+
+function lowOf(): number {
+  return request.readUInt32LE(InHeader.UNIQUE);
+}
+
+function highOf(): number {
+  return request.readUInt32LE(InHeader.UNIQUE + 4);
+}
+
+/** The handle of a RELEASE is that of {@link OPENED}. */
+function isUnkept(length: number): boolean {
+  return length >= InHeader.SIZE + ReleaseIn.SIZE && request.readUIntLE(InHeader.SIZE + ReleaseIn.HANDLE, 6) === 0;
 }
 
 function read(ino: number): void {
   const offset = request.readUIntLE(InHeader.SIZE + ReadIn.OFFSET, 6);
   const wanted = Math.min(request.readUInt32LE(InHeader.SIZE + ReadIn.COUNT), MAX_READ);
-  const low = request.readUInt32LE(InHeader.UNIQUE);
-  const high = request.readUInt32LE(InHeader.UNIQUE + 4);
+  const low = lowOf();
+  const high = highOf();
   const found = locate(ino, offset, wanted);
   if (!Array.isArray(found)) answer(low, high, found);
   else if (!answerExtents(found, low, high)) send({ type: 'read', low, high, extents: found });
 }
 
 /**
- * An open costs a request, and so does a close: a small file out of the page cache takes 60 µs with them and 32 without. So
- * files of images are opened by the kernel alone, which ENOSYS tells it, for the whole connection and for good; but not
- * while there are models, whose complete files it can read in our place. Blobs are opened once for each mount.
+ * An open costs a request, and so does a close. ENOSYS tells the kernel to open files alone, but for all of the connection
+ * and for good, and complete files of models could never be read by it in our place: only one that cannot do so is told.
  */
 function openFile(ino: number): void {
-  const low = request.readUInt32LE(InHeader.UNIQUE);
-  const high = request.readUInt32LE(InHeader.UNIQUE + 4);
+  const low = lowOf();
+  const high = highOf();
   try {
     const tree = treeOf(ino);
     if (tree?.isOfFiles) {
@@ -99,7 +123,7 @@ function openFile(ino: number): void {
       const found = tree.locate(ino, 0, 1);
       const blob = Array.isArray(found) && found[0]?.offset === 0 ? found[0].ino : 0;
       send({ type: 'open', low, high, ino, blob, size });
-    } else answer(low, high, tree !== undefined && !forest.hasFiles() ? constants.errno.ENOSYS : OPENED);
+    } else answer(low, high, tree !== undefined && !passthrough ? constants.errno.ENOSYS : OPENED);
   } catch (error) {
     answer(low, high, failed(Op.OPEN, ino, error));
   }
@@ -127,7 +151,7 @@ function answerNames(op: number, ino: number, length: number): boolean {
   } catch (error) {
     answered = failed(op, ino, error);
   }
-  answer(request.readUInt32LE(InHeader.UNIQUE), request.readUInt32LE(InHeader.UNIQUE + 4), answered);
+  answer(lowOf(), highOf(), answered);
   return true;
 }
 

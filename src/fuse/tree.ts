@@ -42,6 +42,12 @@ export interface Tree extends Names {
   locate(ino: number, offset: number, length: number): Extent[] | Uint8Array;
 }
 
+/** Inode numbers of a tree's blobs, and which bits of a chunk address name one: its position, from 1 on. */
+interface BlobNames {
+  blobs: readonly number[];
+  mask: number;
+}
+
 /** What is read of a bootstrap in one go; inodes and directories of one place are asked for together. */
 const CLUSTER = 64 << 10;
 /** Super-block and device table, of up to 254 devices. */
@@ -52,11 +58,13 @@ const ADDRESS_SIZE = 8;
 const MODE_OF_FILE_TYPE = [0, 0o100000, 0o040000, 0o020000, 0o060000, 0o010000, 0o140000, 0o120000];
 
 /** @throws NymphError `corrupt`, or what the disk says */
-export function openTree({ first, fd, bytes: shared, present, blobs }: TreeData): Tree {
+export function openTree({ first, fd, bytes: shared, present, blobs, isOfFiles }: TreeData): Tree {
   const bytes = new Uint8Array(shared);
   const map = attachReadyMap(present);
   load(0, Math.min(HEAD, bytes.length));
   const erofs = openErofs(bytes);
+  // RAFS has the upper bits of a chunk's index beside the number of its blob. Files as they stand have no index, and many blobs.
+  const named: BlobNames = { blobs, mask: isOfFiles ? 0xffff : 0xff };
   // One for all: each is used up before the next is read.
   const scratch = emptyInode();
 
@@ -86,7 +94,7 @@ export function openTree({ first, fd, bytes: shared, present, blobs }: TreeData)
 
   return {
     first,
-    isOfFiles: isOfFiles(erofs),
+    isOfFiles,
     root: () => attributesOf(first + erofs.rootNid),
     isClosed: () => isClosed(map),
     getattr: attributesOf,
@@ -123,15 +131,10 @@ export function openTree({ first, fd, bytes: shared, present, blobs }: TreeData)
       const inode = inodeOf(ino);
       const end = Math.min(offset + length, inode.size);
       if ((inode.mode & S_IFMT) !== S_IFREG || end <= offset) return [];
-      if (inode.layout === LAYOUT_CHUNK_BASED) return chunksOf(erofs, inode, offset, end, blobs, load);
+      if (inode.layout === LAYOUT_CHUNK_BASED) return chunksOf(erofs, inode, offset, end, named, load);
       return flatBytes(erofs, inode, offset, end, load);
     },
   };
-}
-
-/** Bootstraps that we write of files have no device table. */
-export function isOfFiles({ devices }: Pick<Erofs, 'devices'>): boolean {
-  return devices.length === 0;
 }
 
 function fill(fd: number, bytes: Uint8Array, map: ReadyMap, offset: number, end: number): void {
@@ -151,7 +154,7 @@ function chunksOf(
   inode: Inode,
   offset: number,
   end: number,
-  blobs: readonly number[],
+  { blobs, mask }: BlobNames,
   load: Load,
 ): Extent[] {
   const { view } = erofs;
@@ -164,8 +167,6 @@ function chunksOf(
     throw corrupt('EROFS inode', 'size', inode.offset + 8, 'chunk addresses behind the end of the bootstrap');
   load(start, chunks * ADDRESS_SIZE);
   const extents: Extent[] = [];
-  // RAFS has the upper bits of a chunk's index there. Trees of ours without a device table have many blobs and no index.
-  const mask = isOfFiles(erofs) ? 0xffff : 0xff;
   let last: Extent | undefined;
   for (let position = offset, at = start; position < end; at += ADDRESS_SIZE) {
     const chunkEnd = Math.min(end, (Math.floor(position / chunkSize) + 1) * chunkSize);

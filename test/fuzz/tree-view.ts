@@ -20,7 +20,10 @@ export function openTreeOf(bytes: Uint8Array, blobs: number): Tree {
   const present = createReadyMap(bytes.length);
   setReady(present, 0, bytes.length);
   const blobNumbers = Array.from({ length: blobs }, (_, i) => FIRST_BLOB + i);
-  return openTree({ first: FIRST, fd: -1, bytes: shared, present: present.words.buffer, blobs: blobNumbers });
+  return openTree({
+    ...{ first: FIRST, fd: -1, bytes: shared, present: present.words.buffer },
+    ...{ blobs: blobNumbers, isOfFiles: false },
+  });
 }
 
 export function treeView(bytes: Uint8Array, blobs: number): SeenFile[] {

@@ -10,6 +10,7 @@ import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
+import { APP_LAYOUT } from '../fixtures.ts';
 import { checkTree } from '../manifest.ts';
 import { type ModelFile, makeModel } from '../model.ts';
 import { startReaders } from '../readers.ts';
@@ -312,6 +313,29 @@ describe('models', { skip: cannotMount() }, () => {
       const catalogue = await run('sqlite3', [join(daemon.root, 'catalogue.db'), 'SELECT count(*) FROM opens']);
       return catalogue.status !== 0 || catalogue.out.toString().trim() === '0' || undefined;
     });
+  });
+
+  test('a complete file is read by the kernel itself also where an image was read as a FUSE tree before', {
+    skip: noPassthrough(),
+  }, async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const image = daemon.place('image');
+    await mount(daemon, `oci:${APP_LAYOUT}:nydus`, image, '--via', 'fuse');
+    assert.equal((await run('tar', ['-C', image, '-cf', '/dev/null', '.'])).status, 0);
+    const reference = `${registry.host}/models/tiny:v1`;
+    const place = daemon.place('m');
+    await mount(daemon, reference, place, '--prefetch', 'all');
+    await isRight(daemon, reference, LARGE);
+    const hits = async () => {
+      const { hits: here, faults } = (await daemon.client.status()).fuse;
+      return here + faults;
+    };
+    const before = await hits();
+    assert.equal((await read(join(place, LARGE))).status, 0);
+    assert.equal(await hits(), before, 'reads reached the daemon');
+    // Who has read the image has its files open no more.
+    assert.equal((await daemon.nymph('umount', image)).status, 0);
   });
 
   test('small files and headers are there before anybody asks; all of it, in the order of the index, where that is wanted', async (t) => {

@@ -8,11 +8,16 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
+import { FIRST_RANGE } from '../../src/cache/cache.ts';
 import { createReadyMap, setReady } from '../../src/cache/ready-map.ts';
 import { NymphError } from '../../src/errors.ts';
+import { imageOfFiles } from '../../src/formats/files/image.ts';
 import type { Driver, FileSystem } from '../../src/fuse/driver.ts';
 import { createKernelDriver } from '../../src/fuse/kernel-driver.ts';
+import type { OpenFile, OpenFileStore } from '../../src/fuse/opens.ts';
+import { openTree } from '../../src/fuse/tree.ts';
 import { InHeader, MAX_READ, NOTIFY_RESEND, Op, OutHeader, ReadIn } from '../../src/fuse/wire.ts';
+import { objectOf } from '../../src/image/files.ts';
 
 const AF_UNIX = 1;
 const SOCK_SEQPACKET = 5;
@@ -34,14 +39,18 @@ interface Kernel {
   file: Buffer;
   /** Makes blocks of the file ready. */
   ready(offset: number, length: number): void;
-  send(op: number, unique: bigint, body?: Buffer): void;
+  send(op: number, unique: bigint, body?: Buffer, ino?: number): void;
   sendRead(unique: bigint, offset: number, length: number): void;
   answer(): Promise<Answer>;
   /** Answers that come within `ms`. */
   quiet(ms: number): Promise<boolean>;
 }
 
-async function play(t: TestContext, fileRead: FileSystem['read'], inherited = false): Promise<Kernel> {
+async function play(
+  t: TestContext,
+  fileRead: FileSystem['read'],
+  { inherited = false, opens }: { inherited?: boolean; opens?: OpenFileStore } = {},
+): Promise<Kernel> {
   const fds = [0, 0];
   assert.equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
   const [kernel, device] = fds;
@@ -52,17 +61,17 @@ async function play(t: TestContext, fileRead: FileSystem['read'], inherited = fa
   const fd = openSync(path, 'r');
   const map = createReadyMap(file.length);
   const threads = 2;
-  const driver = createKernelDriver({ fuseFd: device, threads, inherited, log: () => {}, onEnd: () => {} });
+  const driver = createKernelDriver({ fuseFd: device, threads, inherited, opens, log: () => {}, onEnd: () => {} });
   const nothing = () => undefined;
   driver.register({ ino: FILE, size: file.length, fd, ready: map });
   await driver.start({ lookup: nothing, getattr: nothing, readdir: () => false, reached: nothing, read: fileRead });
 
-  const send = (op: number, unique: bigint, body = Buffer.alloc(0)) => {
+  const send = (op: number, unique: bigint, body = Buffer.alloc(0), ino = FILE) => {
     const bytes = Buffer.alloc(InHeader.SIZE + body.length);
     bytes.writeUInt32LE(bytes.length, InHeader.LEN);
     bytes.writeUInt32LE(op, InHeader.OPCODE);
     bytes.writeBigUInt64LE(unique, InHeader.UNIQUE);
-    bytes.writeBigUInt64LE(BigInt(FILE), InHeader.NODEID);
+    bytes.writeBigUInt64LE(BigInt(ino), InHeader.NODEID);
     body.copy(bytes, InHeader.SIZE);
     writeSync(kernel, bytes);
   };
@@ -162,8 +171,42 @@ test('an interrupted reader gets EINTR; an interrupt that comes too early is ask
   assert.equal(kernel.driver.statistics().waiting, 0);
 });
 
+test('a file of a model that is opened again by a repeated request is open once', async (t) => {
+  const kept = new Map<number, OpenFile>();
+  const opens: OpenFileStore = {
+    list: () => [...kept.values()],
+    put: (file) => void kept.set(file.handle, file),
+    remove: (handle) => void kept.delete(handle),
+  };
+  const kernel = await play(t, never, { opens });
+  const object = objectOf({ size: 10, place: 'a', location: 'f' });
+  const content = { kind: 'file' as const, size: 10, object: 0, offset: 0 };
+  const file = { path: 'f', mode: 0o644, uid: 0, gid: 0, mtime: 0, mtimeNs: 0, content };
+  const list = { format: 'artifact' as const, objects: [object], files: [file], warnings: [] };
+  const { bootstrap } = imageOfFiles(list, 'a list');
+  const bytes = new SharedArrayBuffer(bootstrap.length);
+  new Uint8Array(bytes).set(bootstrap);
+  const present = createReadyMap(bootstrap.length);
+  setReady(present, 0, bootstrap.length);
+  const data = { first: FIRST_RANGE, fd: -1, bytes, blobs: [FILE], isOfFiles: true };
+  const tree = openTree({ ...data, present: present.words.buffer });
+  const found = tree.lookup(tree.root().ino, Buffer.from('f'));
+  assert.ok(typeof found === 'object');
+  kernel.driver.registerTree({ ...data, present });
+  const handle = async (unique: bigint) => {
+    kernel.send(Op.OPEN, unique, Buffer.alloc(8), found.ino);
+    const { data, error } = await kernel.answer();
+    assert.equal(error, 0);
+    return data.readBigUInt64LE(0);
+  };
+  const first = await handle(6n);
+  assert.equal(await handle(RESENT | 6n), first);
+  assert.notEqual(await handle(8n), first);
+  assert.equal(kept.size, 2);
+});
+
 test('one that takes over asks for what was in flight', async (t) => {
-  const kernel = await play(t, never, true);
+  const kernel = await play(t, never, { inherited: true });
   assert.deepEqual(await kernel.answer(), { unique: 0n, error: NOTIFY_RESEND, data: Buffer.alloc(0) });
 });
 

@@ -37,6 +37,7 @@ function open(t: TestContext, bytes: Uint8Array): Opened {
     bytes: new SharedArrayBuffer(bytes.length),
     present: present.words.buffer,
     blobs: BLOBS,
+    isOfFiles: false,
   };
   return { tree: openTree(data), present, data };
 }
@@ -180,6 +181,11 @@ test('reads become extents of blobs: neighbours joined, cut where the file ends'
   assert.deepEqual(tree.locate(ino, 3 * CHUNK + 10, 100), []);
   assert.deepEqual(tree.locate(ino, 2 ** 40, 100), []);
   assert.deepEqual(tree.locate(tree.root().ino, 0, 100), [], 'a directory is no file');
+});
+
+test('an image all of whose files are in its bootstrap is no model', (t) => {
+  const { tree } = open(t, buildBootstrap({ ...image([{ name: 'f', mode: FILE, size: 0, chunks: [] }]), blobs: [] }));
+  assert.equal(tree.isOfFiles, false);
 });
 
 test('only what is asked for is read; what the disk has damaged is an error', (t) => {
