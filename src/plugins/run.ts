@@ -9,9 +9,11 @@ export interface DriverLimits {
   heap: number;
   call: number;
   requests: number;
+  /** For all of a listing, with what its hub takes to answer. */
+  listing: number;
 }
 
-export const DRIVER_LIMITS: DriverLimits = { heap: 192 << 20, call: 10_000, requests: 2_000 };
+export const DRIVER_LIMITS: DriverLimits = { heap: 192 << 20, call: 10_000, requests: 2_000, listing: 300_000 };
 
 /** Has a driver say what it is. @throws NymphError */
 export async function describePlugin(
@@ -46,17 +48,25 @@ export async function listRepository(
   const { scheme } = plugin.description;
   const name = `the driver of ${scheme}://`;
   const thread = startThread(name, plugin, limits);
+  const late = Promise.withResolvers<never>();
+  late.promise.catch(() => {});
+  const timer = setTimeout(
+    () => late.reject(new NymphError('timeout', `${name} was not done after ${limits.listing / 1000} s: it was ended`)),
+    limits.listing,
+  );
   try {
     let reply = await thread.call({ call: 'start', scheme, reference });
     for (let asked = 0; reply.reply === 'ask'; asked++) {
       if (asked === limits.requests)
         throw new NymphError('corrupt', `${name} has asked ${asked} times, and is not done: it was ended`);
-      const answer = await ask(reply.request);
+      // Each call has its own limit; but a hub may answer slowly, and a driver ask for ever.
+      const answer = await Promise.race([ask(reply.request), late.promise]);
       reply = await thread.call({ call: 'next', answer });
     }
     if (reply.reply !== 'listing') throw unexpected(reply);
     return reply.listing;
   } finally {
+    clearTimeout(timer);
     thread.end();
   }
 }

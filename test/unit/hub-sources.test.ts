@@ -3,6 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import type { InstalledPlugin } from '../../src/plugins/plugin.ts';
+import { openHub } from '../../src/sources/hub/hub.ts';
 import type { HubSettings } from '../../src/sources/hub/settings.ts';
 import { openRepository } from '../../src/sources/open.ts';
 import { createRegistryNetwork } from '../../src/sources/registry/network.ts';
@@ -315,6 +317,21 @@ async function startRanges(): Promise<RangeSubject> {
     },
   };
 }
+
+test('a hub that is asked by https leads to no address without it, whoever has named the host', async () => {
+  const description = {
+    ...{ scheme: 'shelf', endpoint: 'https://shelf.example', tokenHeaders: [] },
+    redirects: ['*.shelf.example'],
+  };
+  const plugin = { description, builtIn: false } as unknown as InstalledPlugin;
+  const hub = openHub(plugin, { redirects: { shelf: ['cdn.example'] } });
+  for (const address of ['http://cdn.example/a', 'http://cdn.shelf.example/a', 'http://shelf.example/a']) {
+    const error = await refused(Promise.resolve().then(() => hub.admit(new URL(address), 'a file')));
+    assert.deepEqual([error.code, /not encrypted/.test(error.message)], ['denied', true]);
+  }
+  assert.equal(hub.admit(new URL('https://cdn.example/a'), 'a file').foreign, undefined);
+  assert.equal(hub.admit(new URL('https://cdn.shelf.example/a'), 'a file').foreign, true);
+});
 
 test('hf: the old repositories have no owner; a gated one lists, and its files are refused with what to do', async (t) => {
   if (missing) return t.skip(missing);

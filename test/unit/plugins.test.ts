@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { DriverAnswer, InstalledPlugin } from '../../src/plugins/plugin.ts';
 import { DRIVER_LIMITS, listRepository } from '../../src/plugins/run.ts';
 import { addPlugin, findPlugin, listPlugins, removePlugin } from '../../src/plugins/store.ts';
@@ -229,6 +230,20 @@ describe('a driver that', () => {
       clearInterval(timer);
     }
     assert.ok(turns > 20, `${turns} turns`);
+  });
+
+  test('waits for a hub that never answers, or asks it slowly for ever, is ended', async (t) => {
+    if (evil === undefined) return t.skip('jco is not installed');
+    const limits = { ...DRIVER_LIMITS, listing: 1_500 };
+    const reference = encodeURI("next:({ files: [], next: { path: '/' } })");
+    const slowly = async () => {
+      await sleep(20);
+      return { ...answer, body: new Uint8Array(0) };
+    };
+    for (const ask of [() => new Promise<DriverAnswer>(() => {}), slowly]) {
+      const error = await refused(listRepository(evil, reference, ask, limits));
+      assert.deepEqual([error.code, /was not done after 1\.5 s/.test(error.message)], ['timeout', true]);
+    }
   });
 
   test('has nothing of this machine', async (t) => {

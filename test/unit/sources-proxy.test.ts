@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { DEFAULT_TIMEOUTS, readUpTo } from '../../src/sources/http/request.ts';
 import { createTransport } from '../../src/sources/http/transport.ts';
+import { refused } from '../refused.ts';
 import { TEST_CERTIFICATE, TEST_KEY } from '../registry/certificate.ts';
 import { type MadeLayout, makeLayout } from '../registry/layout.ts';
 import { startRegistry } from '../registry/registry.ts';
@@ -86,3 +87,24 @@ for (const secure of [false, true]) {
     assert.ok(registry.stats.log.every((entry) => entry.headers.host === 'registry.test:5000'));
   });
 }
+
+test('a name from outside that leads to this machine is asked for by no proxy either', async (t) => {
+  const registry = await startRegistry({ layouts: { app: layout.path } });
+  const proxy = await startProxy(Number(new URL(registry.url).port));
+  const transport = createTransport(DEFAULT_TIMEOUTS, 'nymph', () => proxy.url);
+  t.after(async () => {
+    await transport.close();
+    proxy.server.close();
+    await registry.close();
+    proxy.server.closeAllConnections();
+  });
+  const send = (host: string) =>
+    transport.send({ method: 'GET', url: new URL(`http://${host}/v2/`), headers: {} }, { foreign: true }, never);
+  for (const host of ['localhost', '127.0.0.1', '169.254.169.254', '[::1]'])
+    assert.equal((await refused(send(host))).code, 'denied', host);
+  assert.deepEqual(proxy.asked, []);
+  // Where only the proxy knows names, it is asked.
+  const response = await send('hub.invalid');
+  assert.equal(response.status, 200);
+  for await (const _ of response.body);
+});

@@ -14,7 +14,7 @@ export interface ConnectionSettings {
   readonly answerTimeout?: number;
   /** Address of the HTTP proxy to go through, instead of that of the environment. May hold a password. */
   readonly proxy?: string;
-  /** Its name comes from outside: it may not lead to this machine or its link. Has no effect behind a proxy. */
+  /** Its name comes from outside: it may not lead to this machine or its link, nor by a proxy, as far as names are known here. */
   readonly foreign?: boolean;
   /** Unix socket that answers for the host. */
   readonly socketPath?: string;

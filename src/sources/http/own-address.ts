@@ -35,6 +35,20 @@ export function isOwnAddress(address: string): boolean {
 
 type Callback = (error: Error | null, address: string | LookupAddress[], family?: number) => void;
 
+/**
+ * For a name that comes from outside and is asked for through a proxy, which looks it up itself, and may stand on this
+ * machine or its link. Where names of the outside are not known here the proxy alone decides.
+ * @throws NymphError `denied` where it leads to this machine or its link
+ */
+export function refuseOwnAddress(hostname: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    foreignLookup(hostname.replace(/^\[|\]$/g, ''), { all: true }, (error) => {
+      if (error instanceof NymphError) reject(error);
+      else resolve();
+    });
+  });
+}
+
 /** As `dns.lookup`, for names that come from outside: `denied` where one leads to this machine or its link. */
 export function foreignLookup(hostname: string, options: LookupOptions, callback: Callback): void {
   lookup(hostname, options, (error, address, family) => {

@@ -5,7 +5,7 @@ import type { Dispatcher } from 'undici';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import { NymphError } from '../../errors.ts';
 import type { ConnectionSettings, TlsSettings } from './endpoint.ts';
-import { foreignLookup } from './own-address.ts';
+import { foreignLookup, refuseOwnAddress } from './own-address.ts';
 import type { ProxyFor } from './proxy.ts';
 import { type HttpRequest, type HttpResponse, sendRequest, type Timeouts } from './request.ts';
 
@@ -70,8 +70,10 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
     return new ProxyAgent({ ...common, uri: proxy, requestTls: connect, proxyTls, proxyTunnel: false });
   };
 
-  const dispatcherFor = (url: URL, settings: ConnectionSettings) => {
-    const proxy = settings.socketPath === undefined ? (settings.proxy ?? proxyFor(url)) : undefined;
+  const proxyOf = (url: URL, settings: ConnectionSettings) =>
+    settings.socketPath === undefined ? (settings.proxy ?? proxyFor(url)) : undefined;
+
+  const dispatcherFor = (url: URL, proxy: string | undefined, settings: ConnectionSettings) => {
     const secure = url.protocol === 'https:';
     const { tls, connectTimeout, socketPath, foreign } = settings;
     const key = [secure, proxy, tls?.id, connectTimeout, socketPath, foreign].join(' ');
@@ -86,7 +88,9 @@ export function createTransport(timeouts: Timeouts, userAgent: string, proxyFor:
 
   return {
     async send(request, settings, signal) {
-      const dispatcher = await dispatcherFor(request.url, settings);
+      const proxy = proxyOf(request.url, settings);
+      if (proxy !== undefined && settings.foreign) await refuseOwnAddress(request.url.hostname);
+      const dispatcher = await dispatcherFor(request.url, proxy, settings);
       const headers = { 'user-agent': userAgent, ...request.headers };
       const { answerTimeout } = settings;
       const limits =

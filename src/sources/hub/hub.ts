@@ -16,7 +16,7 @@ export interface Hub {
   readonly errors: PlaceErrors;
   /** Headers that carry the token; empty without one. For the endpoint's origin alone. */
   authorization(): Promise<Record<string, string>>;
-  /** How a host that the hub redirects to is reached. @throws NymphError `denied` for hosts that nobody has named */
+  /** How a host that the hub redirects to is reached. @throws NymphError `denied` for hosts that nobody has named, and for plain HTTP after HTTPS */
   admit(url: URL, what: string): Endpoint;
   /** @throws NymphError `precondition` where the environment forbids requests */
   requireOnline(): void;
@@ -49,6 +49,10 @@ export function openHub(plugin: InstalledPlugin, settings: HubSettings): Hub {
     },
     admit(target, what) {
       if (target.origin === url.origin) return endpoint;
+      if (url.protocol === 'https:' && target.protocol !== 'https:')
+        throw new NymphError('denied', `${url.host} redirects ${what} to ${target.origin}, which is not encrypted`, {
+          hint: "What comes that way could be anybody's. Ask who runs the hub, or whether something stands between.",
+        });
       if (hostMatches(ownRedirects, target)) return { url: target, upstream: true };
       const isDeclared = target.protocol === 'https:' && hostMatches(description.redirects, target);
       if (isDeclared) return { url: target, upstream: true, foreign: true };
