@@ -97,7 +97,10 @@ export function createFlatFileSystem(
       return await blobs.read(served, offset, length, signal);
     } catch (error) {
       if (!(error instanceof NymphError && error.code === 'cancelled'))
-        log('error', 'a read failed', { blob: served.cached.key, offset, length, error: (error as Error).message });
+        log('error', 'a read failed', {
+          ...{ blob: served.cached.key, offset, length, error: (error as Error).message },
+          ...(error instanceof NymphError && error.hint !== undefined && { hint: error.hint }),
+        });
       throw error;
     }
   }

@@ -21,11 +21,15 @@ interface Followed {
   readonly blob: CachedBlob;
   /** The thread knows it: of a file that somebody only begins to read nothing is hashed before it goes on. */
   begun: boolean;
+  /** Threads that died with it. */
+  deaths: number;
 }
 
 /** The thread is told of new bytes so often, ms. */
 const LOOK_MS = 20;
 const IDLE_MS = 5_000;
+/** A file with which so many threads died is given up. */
+const MOST_DEATHS = 3;
 
 /** @param checked is called once for each blob that was followed and is whole, with its digest; without where the disk does not give it back */
 export function createWholeChecks(
@@ -40,7 +44,7 @@ export function createWholeChecks(
 
   function follow(blob: CachedBlob): void {
     if (blob.standing !== 'pending' || blob.whole === undefined || followed.has(blob.ino)) return;
-    followed.set(blob.ino, { blob, begun: false });
+    followed.set(blob.ino, { blob, begun: false, deaths: 0 });
     if (isReady(blob.ready, 0, blob.size)) look(blob.ino);
   }
 
@@ -90,18 +94,28 @@ export function createWholeChecks(
     });
     started.on('message', receive);
     started.on('error', (error) => {
-      log('error', 'the thread that checks whole files died: what is under way stays unchecked', {
+      log('error', 'the thread that checks whole files died: what is under way is begun anew', {
         error: String(error),
       });
       worker = undefined;
-      const lost = [...followed.values()].filter(({ begun }) => begun);
-      followed.clear();
-      for (const { blob } of lost) checked(blob, undefined);
       for (const done of leaving.values()) done();
       leaving.clear();
+      for (const entry of [...followed.values()].filter(({ begun }) => begun)) bury(entry);
     });
     started.unref();
     return started;
+  }
+
+  /** A thread died while it knew a file. */
+  function bury(entry: Followed): void {
+    const { blob } = entry;
+    entry.begun = false;
+    entry.deaths++;
+    if (entry.deaths < MOST_DEATHS) look(blob.ino);
+    else {
+      followed.delete(blob.ino);
+      checked(blob, undefined);
+    }
   }
 
   function receive(message: FromWholeThread): void {

@@ -3,8 +3,8 @@ import { coveredBlocks } from '../cache/readiness.ts';
 import { clearReady, countReady, createReadyMap, type ReadyMap } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
-import { cancelled } from '../fetch/gate.ts';
 import type { Driver } from '../fuse/driver.ts';
+import { createJointFill, type JointFill, unlessAborted } from './joint-fill.ts';
 import type { Entry, ServedBlob } from './served-entry.ts';
 import { createWholeChecks } from './whole-checks.ts';
 
@@ -34,14 +34,20 @@ interface Case {
   readonly entry: Entry;
   /** What the driver sees in place of the blob's own map, until it is checked: nothing. */
   hidden?: ReadyMap;
-  /** The check has ended; rejects where it found other bytes. */
-  readonly judged: PromiseWithResolvers<void>;
+  /** The check has ended; rejects where it found other bytes, and where it could not be made: the next one is another. */
+  judged: PromiseWithResolvers<void>;
+  /** Why it could not be made, and when (`performance.now()`). */
+  unchecked?: { error: NymphError; at: number };
+  readonly fill: JointFill;
   condemned: boolean;
   /** Takes the next digest of the whole in place of a judgement. */
   asked?: (found: string | undefined) => void;
   /** The last one who rechecks it: one at a time, because each asks for the digest. */
   rechecked?: Promise<unknown>;
 }
+
+/** A check that could not be made is not tried again before, ms: it reads all of a file. */
+const AGAIN_MS = 1_000;
 
 /** @param dropPages has the kernel forget what it has read of a blob. */
 export function createWholes(
@@ -57,10 +63,9 @@ export function createWholes(
   function admit(entry: Entry): void {
     const { cached } = entry;
     if (cached.standing !== undefined) {
-      const judged = Promise.withResolvers<void>();
-      // Mostly nobody waits for it.
-      judged.promise.catch(() => {});
-      cases.set(cached, { entry, judged, condemned: cached.standing === 'wrong' });
+      const judged = judgement();
+      const fill = createJointFill(entry.fetcher, cached.size);
+      cases.set(cached, { entry, judged, fill, condemned: cached.standing === 'wrong' });
       if (cached.standing === 'wrong') {
         judged.reject(wrongFile(cached));
         return;
@@ -90,8 +95,16 @@ export function createWholes(
     if (known === undefined) return;
     if (known.condemned) throw wrongFile(entry.cached);
     if (known.hidden === undefined) return;
-    await unlessAborted(entry.fetcher.fill(0, entry.cached.size, signal), signal);
-    await unlessAborted(known.judged.promise, signal);
+    await known.fill(signal);
+    await judgementOf(known, signal);
+  }
+
+  /** Waits for the check of a file; one that could not be made is made again, though not at once. */
+  async function judgementOf(known: Case, signal: AbortSignal): Promise<void> {
+    const { unchecked, judged } = known;
+    if (unchecked !== undefined && performance.now() - unchecked.at < AGAIN_MS) throw unchecked.error;
+    checks.follow(known.entry.cached);
+    await unlessAborted(judged.promise, signal);
   }
 
   /** The whole of a blob has been hashed. */
@@ -100,7 +113,9 @@ export function createWholes(
     if (known === undefined || known.entry.closing !== undefined) return;
     if (known.asked !== undefined) return known.asked(found);
     if (found === undefined) {
-      known.judged.reject(new NymphError('cache', `blob ${cached.key} cannot be checked`));
+      known.unchecked = { error: cannotCheck(cached), at: performance.now() };
+      known.judged.reject(known.unchecked.error);
+      known.judged = judgement();
       return;
     }
     if (found === cached.whole?.hex) return acquit(known);
@@ -146,7 +161,7 @@ export function createWholes(
   async function checked({ cached }: ServedBlob, signal: AbortSignal): Promise<void> {
     const known = cases.get(cached);
     if (known === undefined || cached.whole === undefined || cached.standing === 'right') return;
-    await unlessAborted(known.judged.promise, signal);
+    await judgementOf(known, signal);
   }
 
   async function recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck> {
@@ -212,20 +227,21 @@ function isFinalBlob({ standing, whole, ready, chunks }: CachedBlob): boolean {
   return countReady(ready) >= coveredBlocks(chunks);
 }
 
+function judgement(): PromiseWithResolvers<void> {
+  const judged = Promise.withResolvers<void>();
+  // Mostly nobody waits for it.
+  judged.promise.catch(() => {});
+  return judged;
+}
+
+function cannotCheck(cached: CachedBlob): NymphError {
+  return new NymphError('cache', `blob ${cached.key} cannot be checked`, {
+    hint: 'It is tried again with the next read. If the log says that the disk does not give it back, `nymph verify` fetches it anew.',
+  });
+}
+
 function wrongFile(cached: CachedBlob): NymphError {
   return new NymphError('corrupt', `blob ${cached.key} is not what its digest says: it came wrong from its source`, {
     hint: 'Unmount the image, and mount it again once its source is right.',
   });
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) throw cancelled();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(cancelled());
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }

@@ -1,16 +1,18 @@
 /** Checks of whole files whose chunks have no digests. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeSync } from 'node:fs';
+import { ftruncateSync, mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openCache } from '../../src/cache/open.ts';
 import { setReady } from '../../src/cache/ready-map.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
 import type { Driver, RegisteredFile } from '../../src/fuse/driver.ts';
 import { objectOf } from '../../src/image/files.ts';
 import { createServedBlobs } from '../../src/mount/served.ts';
+import { createWholeChecks } from '../../src/mount/whole-checks.ts';
 import { sha256Digest } from '../../src/sources/digest.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { fetchContext, scriptedSource } from '../blob.ts';
@@ -79,3 +81,71 @@ test('a file that is found right while a strict mount begins is shown once, as i
   assert.equal(shown.at(-1)!.ready, cached.ready);
   await blobs.release(served);
 });
+
+test('strict readers of one file fill it together', async (t) => {
+  const { cached, blobs, source } = await stage(t, false);
+  const served = await blobs.serve(cached, source, true);
+  const { fill } = served.fetcher;
+  let fills = 0;
+  served.fetcher.fill = (...range) => {
+    fills++;
+    return fill(...range);
+  };
+  const signal = AbortSignal.timeout(20_000);
+  const reads = Array.from({ length: 8 }, (_, i) => blobs.read(served, i << 19, 10, signal));
+  for (const [i, [bytes]] of (await Promise.all(reads)).entries())
+    assert.deepEqual(Buffer.from(bytes), CONTENT.subarray(i << 19, (i << 19) + 10));
+  assert.equal(fills, 1);
+  await blobs.release(served);
+});
+
+test('a strict reader that goes away leaves the others their file', async (t) => {
+  const { cached, blobs, source } = await stage(t, false);
+  const served = await blobs.serve(cached, source, true);
+  const impatient = new AbortController();
+  const gone = assert.rejects(blobs.read(served, 0, 10, impatient.signal), { code: 'cancelled' });
+  const stays = blobs.read(served, 0, 10, AbortSignal.timeout(20_000));
+  impatient.abort();
+  await gone;
+  assert.deepEqual(Buffer.from((await stays)[0]), CONTENT.subarray(0, 10));
+  await blobs.release(served);
+});
+
+test('a file that could not be checked says what to do, and is checked again when it is next read', async (t) => {
+  const { cached, blobs, source } = await stage(t, true);
+  ftruncateSync(cached.fd, 4096);
+  const served = await blobs.serve(cached, source, true);
+  const signal = AbortSignal.timeout(20_000);
+  await assert.rejects(blobs.read(served, 0, 10, signal), { code: 'cache', hint: /nymph verify/ });
+  writeSync(cached.fd, CONTENT, 0, CONTENT.length, 0);
+  const read = () => blobs.read(served, 0, 10, signal).catch(() => undefined);
+  let found = await read();
+  while (found === undefined) {
+    await sleep(50, undefined, { signal });
+    found = await read();
+  }
+  assert.deepEqual(Buffer.from(found[0]), CONTENT.subarray(0, 10));
+  assert.equal(cached.standing, 'right');
+  await blobs.release(served);
+});
+
+for (const [deaths, expected] of [
+  [1, sha256Digest(CONTENT).slice('sha256:'.length)],
+  [3, undefined],
+] as const)
+  test(`the thread that checks dies ${deaths} times with a file: it is ${expected ? 'checked by the next' : 'given up'}`, async (t) => {
+    const { cached } = await stage(t, true);
+    const { words, blocks } = cached.ready;
+    const whole = words.buffer;
+    let left = deaths;
+    // What a thread cannot read as a map ends it.
+    Object.defineProperty(words, 'buffer', { get: () => (left-- > 0 ? new SharedArrayBuffer(4) : whole) });
+    const found = Promise.withResolvers<string | undefined>();
+    const checks = createWholeChecks(
+      (_, hex) => found.resolve(hex),
+      () => {},
+    );
+    checks.follow({ ...cached, ready: { words, blocks } });
+    assert.equal(await found.promise, expected);
+    await checks.leave(cached);
+  });
