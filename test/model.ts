@@ -1,7 +1,9 @@
 /** Model artifacts in OCI layouts, as modctl writes them: a layer for each file. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { tarHeader, tarMember } from './tar.ts';
 
 export interface ModelFile {
   path: string;
@@ -41,6 +43,23 @@ export function makeModel(
   const artifactType =
     options.artifactType === undefined ? `application/vnd.${spec}.model.manifest.v1+json` : options.artifactType;
   return putManifest(layout, tag, { ...(artifactType && { artifactType }), config, layers });
+}
+
+/** A tar of files as a layer, with a folder for each directory before it. Packed as the media type ends. */
+export function tarLayer(
+  layout: string,
+  mediaType: string,
+  files: readonly ModelFile[],
+  annotations?: Record<string, string>,
+): Descriptor {
+  const folders = new Set(files.map(({ path }) => dirname(path)).filter((path) => path !== '.'));
+  const tar = Buffer.concat([
+    ...Array.from(folders, (name) => tarHeader({ name: `${name}/`, type: '5', size: 0, mode: 0o755 })),
+    ...files.map(({ path, bytes, mode }) => tarMember(path, bytes, { mode, mtime: 1_700_000_000 })),
+    Buffer.alloc(1024),
+  ]);
+  const packed = mediaType.endsWith('gzip') ? gzipSync(tar) : mediaType.endsWith('zstd') ? zstdCompressSync(tar) : tar;
+  return { ...put(layout, mediaType, packed), ...(annotations && { annotations }) };
 }
 
 /** Writes a manifest and names it. @returns its digest */

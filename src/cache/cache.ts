@@ -1,3 +1,4 @@
+import type { FileExtent } from '../image/files.ts';
 import type {
   Blob,
   BlobTrait,
@@ -167,6 +168,8 @@ export interface StoredImage {
     location?: string;
     /** A file that it holds, of files as they stand. */
     path?: string;
+    /** Where its files lie, if it is a tar of files. */
+    files?: readonly FileExtent[];
   }[];
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';

@@ -22,6 +22,7 @@ export interface FilesInspection {
 /** What people call a format. */
 export const FILES_FORMAT: Record<string, string> = {
   modelpack: 'ModelPack artifact',
+  modelkit: 'ModelKit',
   artifact: 'OCI artifact',
   hub: 'hub repository',
 };

@@ -1,10 +1,8 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 import { corrupt, NymphError } from '../errors.ts';
+import type { StreamCodec } from '../image/image.ts';
 import { splitZstdFrames } from './zstd-frames.ts';
-
-/** How a whole stream is packed; `none` for as it is. */
-export type StreamCodec = 'none' | 'gzip' | 'zstd';
 
 const OUTPUT_SIZE = 256 << 10;
 /** Windows up to 128 MiB, as `zstd --long` makes them. */

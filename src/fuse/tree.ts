@@ -19,6 +19,7 @@ import { type Erofs, openErofs } from '../erofs/super-block.ts';
 import { readSymlink } from '../erofs/walk.ts';
 import { readXattrs, type Xattr } from '../erofs/xattr.ts';
 import { corrupt } from '../errors.ts';
+import { SECTOR } from '../image/files.ts';
 import { BLOCK_SIZE } from '../image/image.ts';
 import { type Attributes, type Extent, type Names, ZEROS } from './driver.ts';
 import type { TreeData } from './message.ts';
@@ -42,10 +43,11 @@ export interface Tree extends Names {
   locate(ino: number, offset: number, length: number): Extent[] | Uint8Array;
 }
 
-/** Inode numbers of a tree's blobs, and which bits of a chunk address name one: its position, from 1 on. */
-interface BlobNames {
+/** How chunk addresses name a place: inode numbers of the blobs, which bits name one (its position, from 1 on) and which sectors. */
+interface Addressing {
   blobs: readonly number[];
-  mask: number;
+  blobMask: number;
+  sectorMask: number;
 }
 
 /** What is read of a bootstrap in one go; inodes and directories of one place are asked for together. */
@@ -63,8 +65,11 @@ export function openTree({ first, fd, bytes: shared, present, blobs, isOfFiles }
   const map = attachReadyMap(present);
   load(0, Math.min(HEAD, bytes.length));
   const erofs = openErofs(bytes);
-  // RAFS has the upper bits of a chunk's index beside the number of its blob. Files as they stand have no index, and many blobs.
-  const named: BlobNames = { blobs, mask: isOfFiles ? 0xffff : 0xff };
+  // RAFS has bits of a chunk's index beside the number of its blob. Files as they stand have no index, and many blobs, in
+  // which they may begin within a block.
+  const named: Addressing = isOfFiles
+    ? { blobs, blobMask: 0xffff, sectorMask: 0xffff }
+    : { blobs, blobMask: 0xff, sectorMask: 0 };
   // One for all: each is used up before the next is read.
   const scratch = emptyInode();
 
@@ -154,7 +159,7 @@ function chunksOf(
   inode: Inode,
   offset: number,
   end: number,
-  { blobs, mask }: BlobNames,
+  { blobs, blobMask, sectorMask }: Addressing,
   load: Load,
 ): Extent[] {
   const { view } = erofs;
@@ -171,9 +176,10 @@ function chunksOf(
   for (let position = offset, at = start; position < end; at += ADDRESS_SIZE) {
     const chunkEnd = Math.min(end, (Math.floor(position / chunkSize) + 1) * chunkSize);
     const block = view.getUint32(at + 4, true);
-    const ino = block === NULL_BLOCK ? ZEROS : blobs[(view.getUint16(at + 2, true) & mask) - 1];
+    const ino = block === NULL_BLOCK ? ZEROS : blobs[(view.getUint16(at + 2, true) & blobMask) - 1];
     if (ino === undefined) throw corrupt('RAFS chunk address', 'device', at + 2, 'there is no such blob');
-    const place = ino === ZEROS ? 0 : block * BLOCK_SIZE + (position % chunkSize);
+    const within = (view.getUint16(at, true) & sectorMask) * SECTOR;
+    const place = ino === ZEROS ? 0 : block * BLOCK_SIZE + within + (position % chunkSize);
     const length = chunkEnd - position;
     if (last !== undefined && last.ino === ino && last.offset + last.length === place) last.length += length;
     else {

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { corrupt } from '../errors.ts';
-import type { ImageFormat, OciDigest, WholeDigest } from './image.ts';
+import type { ImageFormat, OciDigest, StreamCodec, WholeDigest } from './image.ts';
 
 /**
  * Files that stand in a registry or a hub as they are: what a ModelPack artifact, a plain OCI artifact and the listing of
@@ -29,6 +28,9 @@ export interface StoredObject {
   readonly location?: string;
 }
 
+/** Files begin at multiples of this in their objects: what tars are made of. */
+export const SECTOR = 512;
+
 export interface FileNode {
   /** Relative, `/` between names, UTF-8. Not checked yet. */
   readonly path: string;
@@ -42,8 +44,15 @@ export interface FileNode {
   readonly content:
     | { readonly kind: 'directory' }
     | { readonly kind: 'symlink'; readonly target: string }
-    /** `object`: index into the list's objects, -1 for an empty file; `offset`: where it begins there, whole blocks. */
+    /** `object`: index into the list's objects, -1 for an empty file; `offset`: where it begins there, whole {@link SECTOR}s. */
     | { readonly kind: 'file'; readonly size: number; readonly object: number; readonly offset: number };
+}
+
+/** Where a file is in the blob that holds it, bytes. */
+export interface FileExtent {
+  readonly path: string;
+  readonly offset: number;
+  readonly size: number;
 }
 
 /** A file of a hub's listing, as it is written down from the steps of a driver, and read again. */
@@ -71,30 +80,13 @@ export interface ManifestKind {
   layers: readonly Layer[];
 }
 
-/** Collects the objects of layers that are files; layers with the same bytes are one. @param place where they are */
-export function objectList(place: string): { objects: StoredObject[]; objectAt(layer: Layer): number } {
-  const objects: StoredObject[] = [];
-  const positions = new Map<OciDigest, number>();
-  return {
-    objects,
-    /** @returns its position; -1 for an empty one. @throws NymphError `corrupt` if sizes contradict each other */
-    objectAt({ digest, size }) {
-      if (size === 0) return -1;
-      const known = positions.get(digest);
-      if (known !== undefined) {
-        if (objects[known].size === size) return known;
-        throw corrupt(
-          'manifest',
-          'size',
-          0,
-          `${digest} has ${objects[known].size} bytes in one layer, ${size} in another`,
-        );
-      }
-      positions.set(digest, objects.length);
-      objects.push(objectOf({ size, whole: { algorithm: 'sha256', hex: digest.slice('sha256:'.length) }, place }));
-      return objects.length - 1;
-    },
-  };
+/** What a manifest says of one of its layers. */
+export interface LayerPlan {
+  readonly layer: Layer;
+  readonly holds: /** The layer is the file, or stands for a directory. */
+    | { readonly kind: 'file' | 'directory'; readonly node: Omit<FileNode, 'content'> }
+    /** A tar of files, whose names lie in `folder` where there is one. */
+    | { readonly kind: 'tar'; readonly codec: StreamCodec; readonly folder?: string };
 }
 
 /**

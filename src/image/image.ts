@@ -24,6 +24,9 @@ export interface WholeDigest {
 export type Codec = 'none' | 'lz4_block' | 'gzip' | 'zstd';
 export const CODECS: readonly Codec[] = ['none', 'lz4_block', 'gzip', 'zstd'];
 
+/** How a whole stream is packed; `none` for as it is. */
+export type StreamCodec = 'none' | 'gzip' | 'zstd';
+
 /** Chunks of blobs start at multiples of this many bytes, and readiness is kept at this grain. */
 export const BLOCK_SIZE = 4096;
 
@@ -129,8 +132,8 @@ export interface BlobRange {
   length: number;
 }
 
-/** The last three are files that stand in their registry or hub as they are: models, mostly. */
-export type ImageFormat = 'rafs-v5' | 'rafs-v6' | 'modelpack' | 'artifact' | 'hub';
+/** All but the first two are files that stand in their registry or hub as they are: models, mostly. */
+export type ImageFormat = 'rafs-v5' | 'rafs-v6' | 'modelpack' | 'modelkit' | 'artifact' | 'hub';
 
 /** Whether an image holds files as they stand in a registry or a hub, and not a tree that a builder has made. */
 export function isOfFiles({ format }: { format: string }): boolean {

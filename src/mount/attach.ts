@@ -53,6 +53,7 @@ export async function attach(
         guarantee: guaranteeOf(blob),
         ...(blob.location !== undefined && { location: blob.location }),
         ...(opened.paths && { path: opened.paths[i] }),
+        ...(opened.extents?.[i] && { files: opened.extents[i] }),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,

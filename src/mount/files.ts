@@ -1,20 +1,29 @@
 import { NymphError } from '../errors.ts';
-import { artifactFiles, isFilesArtifact } from '../formats/artifact/manifest.ts';
-import { isModelPack, modelFiles } from '../formats/modelpack/manifest.ts';
-import type { FileList } from '../image/files.ts';
+import { artifactPlans, isFilesArtifact } from '../formats/artifact/manifest.ts';
+import { listOfLayers } from '../formats/files/layers.ts';
+import { isModelKit, kitPlans } from '../formats/modelkit/manifest.ts';
+import { isModelPack, modelPlans } from '../formats/modelpack/manifest.ts';
+import type { LayerPlan } from '../image/files.ts';
 import { isObject, parseJsonObject } from '../sources/descriptor.ts';
 import { parseReference, placeOf } from '../sources/reference.ts';
-import type { Descriptor, Manifest } from '../sources/source.ts';
+import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { FilesRequest, LoadedFiles } from './files-job.ts';
+import { readTars } from './tar-layers.ts';
 
 /** Makes an image of a list of files. */
 export const FILES = jobBeside<FilesRequest, LoadedFiles>(import.meta.url, 'files-job');
 
-/** Artifacts whose layers are files as they stand, and the listings of hubs. */
-export type FilesKind = 'modelpack' | 'artifact' | 'hub';
+/** Artifacts whose layers are files or tars of files, and the listings of hubs. */
+export type FilesKind = 'modelpack' | 'modelkit' | 'artifact' | 'hub';
 
 type ArtifactKind = Exclude<FilesKind, 'hub'>;
+
+const PLANS: Record<ArtifactKind, (layers: readonly Descriptor[]) => LayerPlan[]> = {
+  modelpack: modelPlans,
+  modelkit: kitPlans,
+  artifact: artifactPlans,
+};
 
 /** What a manifest holds, if it is no image of a container. @param name of what is read, for errors */
 export function filesKind(manifest: Manifest, layers: readonly Descriptor[], name: string): FilesKind | undefined {
@@ -23,24 +32,32 @@ export function filesKind(manifest: Manifest, layers: readonly Descriptor[], nam
   const configType = isObject(config) ? text(config.mediaType) : undefined;
   const kind = { artifactType: text(artifactType), configType, layers };
   if (isModelPack(kind)) return 'modelpack';
+  if (isModelKit(kind)) return 'modelkit';
   return isFilesArtifact(kind) ? 'artifact' : undefined;
 }
 
-/** What the image of an artifact or a listing is made of. @throws NymphError as {@link listFiles} */
-export function filesRequest(
+/** What the layers of an artifact are, as its manifest says. */
+export function plansOf(kind: ArtifactKind, layers: readonly Descriptor[]): LayerPlan[] {
+  return PLANS[kind](layers);
+}
+
+/**
+ * What the image of an artifact or a listing is made of. Tars among its layers are looked into.
+ * @throws NymphError `unsupported` for an artifact without files; as {@link readTars}
+ */
+export async function filesRequest(
   kind: FilesKind,
   manifest: Manifest,
   layers: readonly Descriptor[],
-  name: string,
-): FilesRequest {
-  if (kind !== 'hub') return { list: listFiles(kind, layers, name), name };
+  from: Repository,
+  signal: AbortSignal,
+): Promise<FilesRequest> {
+  const name = from.reference;
+  const place = placeOf(parseReference(name));
   // It may list many thousands: that is read where the image is made of it.
-  return { list: { listing: manifest.bytes, place: placeOf(parseReference(name)) }, name };
-}
-
-/** @throws NymphError `unsupported` for an artifact without files, or with layers that are not served */
-export function listFiles(kind: ArtifactKind, layers: readonly Descriptor[], reference: string): FileList {
-  const list = (kind === 'modelpack' ? modelFiles : artifactFiles)(layers, placeOf(parseReference(reference)));
-  if (list.files.length === 0) throw new NymphError('unsupported', `${reference} is a model without files`);
-  return list;
+  if (kind === 'hub') return { list: { listing: manifest.bytes, place }, name };
+  const plans = plansOf(kind, layers);
+  const list = listOfLayers(kind, plans, await readTars(plans, from, signal), place);
+  if (list.files.length === 0) throw new NymphError('unsupported', `${name} is a model without files`);
+  return { list, name };
 }

@@ -1,7 +1,8 @@
 import { dirname } from 'node:path/posix';
+import { isReady } from '../cache/ready-map.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { headerRanges, indexOrder } from '../formats/files/headers.ts';
-import { type AttachedImage, isComplete } from './attach.ts';
+import type { AttachedImage } from './attach.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /**
@@ -20,9 +21,12 @@ const AT_ONCE = 32;
 /** A reader that was not seen for so long, ms, has gone or has what it needs. */
 const READER_MS = 5_000;
 
+/** A file, and where it is in its blob: from 0 on, unless the blob is a tar. */
 interface File {
   path: string;
   blob: ServedBlob;
+  start: number;
+  size: number;
   /** How far the fill has come by itself. */
   filled: number;
 }
@@ -35,16 +39,16 @@ export async function fetchHeaders(
   signal: AbortSignal,
 ): Promise<void> {
   const files = filesOf(image);
-  await together(files.filter(isSmall), signal, ({ blob }) =>
-    blob.fetcher.gather([{ offset: 0, length: blob.cached.size }], signal),
+  await together(files.filter(isSmall), signal, ({ blob, start, size }) =>
+    blob.fetcher.gather([{ offset: start, length: size }], signal),
   );
   const large = files.filter((file) => !isSmall(file));
-  await together(large, signal, async ({ path, blob }) => {
-    const { size } = blob.cached;
-    await blob.fetcher.gather([{ offset: 0, length: Math.min(HEAD, size) }], signal);
+  await together(large, signal, async ({ path, blob, start, size }) => {
+    await blob.fetcher.gather([{ offset: start, length: Math.min(HEAD, size) }], signal);
     if (strict) return;
-    const head = Buffer.concat(await blobs.read(blob, 0, Math.min(16, size), signal));
-    await blob.fetcher.gather(headerRanges(path, head, size), signal);
+    const head = Buffer.concat(await blobs.read(blob, start, Math.min(16, size), signal));
+    const ranges = headerRanges(path, head, size).map(({ offset, length }) => ({ offset: start + offset, length }));
+    await blob.fetcher.gather(ranges, signal);
   });
 }
 
@@ -60,17 +64,23 @@ export async function fetchModel(
   const files = await ordered(filesOf(image), blobs, signal);
   while (!signal.aborted) {
     const step = next(files, Date.now());
-    if (step === undefined) return;
+    if (step === undefined) break;
     log('debug', 'filling', { path: step.file.path, offset: step.offset });
     await step.file.blob.fetcher.fill(step.offset, step.length, signal);
   }
+  // What stands between the files of tars belongs to what is checked.
+  for (const blob of image.blobs) if (!signal.aborted) await blob.fetcher.fill(0, blob.cached.size, signal);
 }
 
 function filesOf(image: AttachedImage): File[] {
-  return image.blobs.map((blob, i) => ({ path: image.stored.blobs[i].path ?? '', blob, filled: 0 }));
+  return image.blobs.flatMap((blob, i): File[] => {
+    const { path = '', files } = image.stored.blobs[i];
+    if (files === undefined) return [{ path, blob, start: 0, size: blob.cached.size, filled: 0 }];
+    return files.map(({ path: name, offset, size }) => ({ path: name, blob, start: offset, size, filled: 0 }));
+  });
 }
 
-const isSmall = ({ blob }: File) => blob.cached.size <= SMALL;
+const isSmall = ({ size }: File) => size <= SMALL;
 
 /** Does all, some at a time, up to the end of `signal`; what fails is said once all others are done. */
 async function together(
@@ -93,9 +103,9 @@ async function together(
 /** Shards as their index names them, then all others by path. */
 async function ordered(files: File[], blobs: ServedBlobs, signal: AbortSignal): Promise<File[]> {
   const rank = new Map<string, number>();
-  for (const { path, blob } of files) {
-    if (!path.endsWith(INDEX) || blob.cached.size > SMALL) continue;
-    const text = Buffer.concat(await blobs.read(blob, 0, blob.cached.size, signal)).toString();
+  for (const { path, blob, start, size } of files) {
+    if (!path.endsWith(INDEX) || size > SMALL) continue;
+    const text = Buffer.concat(await blobs.read(blob, start, size, signal)).toString();
     const folder = dirname(path);
     for (const name of indexOrder(text)) rank.set(folder === '.' ? name : `${folder}/${name}`, rank.size);
   }
@@ -105,7 +115,9 @@ async function ordered(files: File[], blobs: ServedBlobs, signal: AbortSignal): 
 
 /** Where a reader was last, if there is one; else the first file that is not complete. */
 function next(files: readonly File[], now: number): { file: File; offset: number; length: number } | undefined {
-  const missing = files.filter(({ blob, filled }) => filled < blob.cached.size && !isComplete(blob));
+  const missing = files.filter(
+    ({ blob, start, size, filled }) => filled < size && !isReady(blob.cached.ready, start, size),
+  );
   const read = missing
     .filter(({ blob }) => blob.reader !== undefined && now - blob.reader.at < READER_MS)
     .sort((a, b) => b.blob.reader!.at - a.blob.reader!.at);
@@ -121,7 +133,8 @@ function next(files: readonly File[], now: number): { file: File; offset: number
   }
   const [file] = missing;
   if (file === undefined) return undefined;
-  const offset = file.filled;
+  const offset = file.start + file.filled;
+  const length = Math.min(SLICE, file.size - file.filled);
   file.filled += SLICE;
-  return { file, offset, length: Math.min(SLICE, file.blob.cached.size - offset) };
+  return { file, offset, length };
 }

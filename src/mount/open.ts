@@ -4,6 +4,7 @@ import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
+import type { FileExtent } from '../image/files.ts';
 import type { Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { type Nearby, withNearby } from '../sources/nearby.ts';
@@ -73,8 +74,9 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   bootstrapDigest: OciDigest;
   /** Of a Nydus image. */
   description?: BootstrapDescription;
-  /** Of files as they stand: a path for each blob, and what is odd. */
+  /** Of files as they stand, for each blob: a path, and where its files lie if it is a tar; and what is odd. */
   paths?: string[];
+  extents?: (FileExtent[] | undefined)[];
   warnings?: string[];
   /** Of a Nydus image: text of what others read first of it, where the registry has that. Never rejects. */
   trace?: Promise<string | undefined>;
@@ -112,7 +114,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
       digest: manifest.descriptor.digest,
       async open(report, openSignal) {
         if (chosen.files !== undefined) {
-          const request = filesRequest(chosen.files, manifest, layers, from.reference);
+          const request = await filesRequest(chosen.files, manifest, layers, from, openSignal);
           return { ...base, ...(await pool.run(FILES, request)) };
         }
         report({ stage: 'reading bootstrap' });

@@ -3,16 +3,15 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { release, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
-import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
-import { checkTree } from '../manifest.ts';
 import { type ModelFile, makeModel } from '../model.ts';
+import { checkReads, mount, scratch, sums, writeTruth } from '../model-mount.ts';
 import { startReaders } from '../readers.ts';
 import { madeBytes } from '../registry/layout.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
@@ -27,20 +26,6 @@ const FILES: ModelFile[] = [
   { path: 'model-00002-of-00002.safetensors', bytes: madeBytes(20_000_003, 4) },
 ];
 
-function scratch(t: TestContext): string {
-  const path = mkdtempSync(join(tmpdir(), 'nymph-models-'));
-  t.after(() => rmSync(path, { recursive: true, force: true }));
-  return path;
-}
-
-/** The same files in a directory. */
-function writeTruth(directory: string, files: readonly ModelFile[]): void {
-  for (const { path, bytes } of files) {
-    mkdirSync(dirname(join(directory, path)), { recursive: true });
-    writeFileSync(join(directory, path), bytes);
-  }
-}
-
 async function served(
   t: TestContext,
   files: readonly ModelFile[] = FILES,
@@ -51,13 +36,6 @@ async function served(
   t.after(() => registry.close());
   return { registry, layout };
 }
-
-async function mount(daemon: TestDaemon, reference: string, place: string, ...options: string[]): Promise<void> {
-  const { status, err } = await daemon.nymph('mount', ...options, reference, place);
-  assert.equal(status, 0, err);
-}
-
-const sums = (place: string) => run('sh', ['-c', 'cd "$0" && find . -type f | sort | xargs sha256sum', place]);
 
 /** Reads a file to the end and tells how that ended. */
 const read = (path: string) => run('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M']);
@@ -82,23 +60,11 @@ describe('models', { skip: cannotMount() }, () => {
     const layout = join(directory, 'layout');
     makeModel(layout, 'cncf', FILES);
     makeModel(layout, 'cnai', FILES, { spec: 'cnai', artifactType: null });
-    const expected = (await sums(truth)).out.toString();
     for (const tag of ['cncf', 'cnai']) {
       const daemon = await testDaemon(t);
       const place = daemon.place('m');
       await mount(daemon, `oci:${layout}:${tag}`, place, '--prefetch', 'none');
-      const readers = startReaders(t, truth, place, { readers: 16, maxRead: 3 << 20 });
-      assert.equal((await sums(place)).out.toString(), expected);
-      // On a busy machine they take a while to begin.
-      await until(60_000, 'nobody reads', async () => {
-        return ((await daemon.client.status()).fuse.requests.open ?? 0) > 40 || undefined;
-      });
-      const seen = await readers.stop();
-      assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
-      assert.ok(seen.reads > 0);
-      const manifest = join(directory, 'manifest');
-      writeFileSync(manifest, (await run(process.execPath, ['test/manifest.ts', place])).out);
-      assert.deepEqual(await checkTree(place, manifest, { how: 'mmap' }), []);
+      await checkReads(t, daemon, truth, place, join(directory, 'manifest'));
       const mode = await run('stat', ['-c', '%a %u %Y', join(place, 'run.sh'), place]);
       assert.equal(mode.out.toString(), `555 0 ${Date.UTC(2025, 10, 10, 7, 8, 7) / 1000}\n555 0 0\n`);
       await daemon.stop();
@@ -408,50 +374,6 @@ describe('models', { skip: cannotMount() }, () => {
     await mount(daemon, `oci:${join(directory, 'layout')}:v1`, place);
     assert.equal((await sums(place)).out.toString(), (await sums(join(directory, 'truth'))).out.toString());
   });
-
-  test('what modctl builds and pushes to docker-registry', { skip: noModctl() || noDockerRegistry() }, async (t) => {
-    const directory = scratch(t);
-    const truth = join(directory, 'model');
-    writeTruth(
-      truth,
-      FILES.filter(({ path }) => path !== 'empty'),
-    );
-    const modelfile = [
-      'NAME tiny',
-      'FORMAT safetensors',
-      'CONFIG config.json',
-      'CONFIG tokenizer/vocab.txt',
-      'CODE run.sh',
-      'MODEL *.safetensors',
-    ];
-    writeFileSync(join(directory, 'Modelfile'), `${modelfile.join('\n')}\n`);
-    const registry = await startDockerRegistry(t, directory);
-    const reference = `${registry.host}/models/tiny:v1`;
-    const storage = ['--storage-dir', join(directory, 'storage'), '--log-dir', directory, '--no-progress'];
-    const built = await run('modctl', [
-      'build',
-      '-t',
-      reference,
-      '-f',
-      join(directory, 'Modelfile'),
-      '--plain-http',
-      '--output-remote',
-      ...storage,
-      truth,
-    ]);
-    assert.equal(built.status, 0, built.err + built.out);
-    const daemon = await testDaemon(t);
-    const place = daemon.place('m');
-    await mount(daemon, reference, place);
-    assert.equal((await sums(place)).out.toString(), (await sums(truth)).out.toString());
-    const times = (where: string) =>
-      run(
-        'stat',
-        ['-c', '%n %s %y', 'config.json', LARGE].map((name, i) => (i < 2 ? name : join(where, name))),
-      );
-    const lines = async (where: string) => (await times(where)).out.toString().replaceAll(where, '');
-    assert.equal(await lines(place), await lines(truth));
-  });
 });
 
 /** A process that has a file open, and reads all of it when it is asked to. */
@@ -486,17 +408,4 @@ const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest(
 function noPassthrough(): string | false {
   const [major, minor] = release().split('.').map(Number);
   return (major < 6 || (major === 6 && minor < 9)) && `needs Linux 6.9 for passthrough; this is ${release()}`;
-}
-
-function noModctl(): string | false {
-  return process.env.PATH?.split(':').some((path) => {
-    try {
-      readFileSync(join(path, 'modctl'));
-      return true;
-    } catch {
-      return false;
-    }
-  })
-    ? false
-    : 'no modctl on the PATH';
 }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { treeFiles } from '../../src/cli/tree-files.ts';
-import { artifactFiles, isFilesArtifact } from '../../src/formats/artifact/manifest.ts';
+import { artifactPlans, isFilesArtifact } from '../../src/formats/artifact/manifest.ts';
 import { imageOfFiles } from '../../src/formats/files/image.ts';
-import { isModelPack, modelFiles } from '../../src/formats/modelpack/manifest.ts';
+import { listOfLayers } from '../../src/formats/files/layers.ts';
+import { isModelPack, modelPlans } from '../../src/formats/modelpack/manifest.ts';
 import { encodingOf, kindOf } from '../../src/formats/modelpack/media-types.ts';
 import { fileMetadata } from '../../src/formats/modelpack/metadata.ts';
-import type { Layer } from '../../src/image/files.ts';
+import type { Layer, LayerPlan } from '../../src/image/files.ts';
 import type { OciDigest } from '../../src/image/image.ts';
 
 const PLACE = 'registry.example/models/tiny';
@@ -23,7 +24,8 @@ function layer(path: string, more: Partial<Layer> & { seed?: number } = {}): Lay
   };
 }
 
-const imageOf = (...layers: Layer[]) => imageOfFiles(modelFiles(layers, PLACE), 'a manifest');
+const listOf = (plans: LayerPlan[], place = PLACE) => listOfLayers('modelpack', plans, new Map(), place);
+const imageOf = (...layers: Layer[]) => imageOfFiles(listOf(modelPlans(layers)), 'a manifest');
 const pathsOf = (...layers: Layer[]) => treeFiles(imageOf(...layers).bootstrap).map(({ path }) => path);
 
 describe('ModelPack', () => {
@@ -40,9 +42,9 @@ describe('ModelPack', () => {
     const prefix = 'application/vnd.cncf.model.';
     for (const [type, encoding, kind] of [
       ['weight.v1.raw', 'raw', 'weight'],
-      ['weight.v1.tar', 'tar', 'weight'],
-      ['weight.config.v1.tar+gzip', 'tar+gzip', 'weight.config'],
-      ['dataset.v1.tar+zstd', 'tar+zstd', 'dataset'],
+      ['weight.v1.tar', 'none', 'weight'],
+      ['weight.config.v1.tar+gzip', 'gzip', 'weight.config'],
+      ['dataset.v1.tar+zstd', 'zstd', 'dataset'],
       ['weight.v1.gguf', 'raw', 'weight'],
       ['weight.v1.safetensors', 'raw', 'weight'],
       ['weight.code.v1.raw', 'raw', 'weight.code'],
@@ -186,15 +188,10 @@ describe('ModelPack', () => {
     for (const { path, blob } of treeFiles(bootstrap)) assert.equal(path, `f${blob}`);
   });
 
-  test('tars are refused by name', () => {
-    const mediaType = 'application/vnd.cnai.model.weight.v1.tar';
-    assert.throws(() => imageOf(layer('a', { mediaType })), { code: 'unsupported', message: /weight\.v1\.tar/ });
-  });
-
   test('the place decides whose unchecked bytes are shown to whom, and never the name of the blob', () => {
     const digest: OciDigest = `sha256:${'ab'.repeat(32)}`;
     const blob = (place: string) =>
-      imageOfFiles(modelFiles([layer('a', { digest, size: 5e6 })], place), '').image.blobs[0];
+      imageOfFiles(listOf(modelPlans([layer('a', { digest, size: 5e6 })]), place), '').image.blobs[0];
     const [one, other] = [blob('a.example/x'), blob('b.example/x')];
     assert.equal(one.id, other.id);
     assert.notEqual(one.origin, other.origin);
@@ -217,17 +214,27 @@ describe('OCI artifacts', () => {
     assert.ok(!isFilesArtifact({ layers: [] }));
   });
 
-  test('have their titles as paths; packed folders are refused', () => {
-    const { image, bootstrap } = imageOfFiles(artifactFiles([titled('dir/a.gguf')], PLACE), 'a manifest');
+  test('have their titles as paths', () => {
+    const list = listOfLayers('artifact', artifactPlans([titled('dir/a.gguf')]), new Map(), PLACE);
+    const { image, bootstrap } = imageOfFiles(list, 'a manifest');
     assert.equal(image.format, 'artifact');
     assert.deepEqual(
       treeFiles(bootstrap).map(({ path }) => path),
       ['dir', 'dir/a.gguf'],
     );
-    assert.throws(() => artifactFiles([titled('dir', { 'io.deis.oras.content.unpack': 'true' })], PLACE), {
-      code: 'unsupported',
-      message: /folder that is packed \(dir\)/,
-    });
-    assert.throws(() => imageOfFiles(artifactFiles([titled('../x')], PLACE), ''), { code: 'corrupt' });
+    assert.throws(() => imageOfFiles(listOf(artifactPlans([titled('../x')])), ''), { code: 'corrupt' });
+  });
+
+  test('folders that were packed are tars', () => {
+    const packed = { 'io.deis.oras.content.unpack': 'true' };
+    for (const [mediaType, codec] of [
+      ['application/vnd.oci.image.layer.v1.tar+gzip', 'gzip'],
+      ['application/x', 'gzip'],
+      ['application/x.tar', 'none'],
+      ['application/x.tar+zstd', 'zstd'],
+    ]) {
+      const [{ holds }] = artifactPlans([{ ...titled('./dir/', packed), mediaType }]);
+      assert.deepEqual(holds, { kind: 'tar', codec, folder: 'dir' });
+    }
   });
 });

@@ -1,12 +1,12 @@
-import { NymphError } from '../../errors.ts';
-import { type FileList, type FileNode, type Layer, type ManifestKind, objectList } from '../../image/files.ts';
+import type { Layer, LayerPlan, ManifestKind } from '../../image/files.ts';
+import type { StreamCodec } from '../../image/image.ts';
 
 /**
  * OCI artifacts whose layers are files with a name, as ORAS pushes them and Kubernetes mounts them as image volumes.
  * Annotations: image-spec "Pre-Defined Annotation Keys", oras-go `content/file`.
  */
 const TITLE = 'org.opencontainers.image.title';
-/** A folder, packed as tar+gzip. */
+/** A folder, packed as a tar whose names begin with the title. */
 const UNPACK = 'io.deis.oras.content.unpack';
 /** Of images for containers, whose layers are changes to a root file system. */
 const CONTAINER_CONFIGS = [
@@ -20,26 +20,24 @@ export function isFilesArtifact({ configType = '', layers }: ManifestKind): bool
   return layers.every(({ annotations }) => annotations?.[TITLE] !== undefined);
 }
 
-/**
- * The files of such an artifact.
- * @param place where it is: registry and repository
- * @throws NymphError `unsupported` for folders
- */
-export function artifactFiles(layers: readonly Layer[], place: string): FileList {
-  const { objects, objectAt } = objectList(place);
-  const files = layers.map((layer): FileNode => {
-    const { annotations = {}, size } = layer;
+/** What the layers of such an artifact are. */
+export function artifactPlans(layers: readonly Layer[]): LayerPlan[] {
+  return layers.map((layer) => {
+    const { annotations = {}, mediaType } = layer;
     const path = annotations[TITLE];
     if (annotations[UNPACK] === 'true')
-      throw new NymphError(
-        'unsupported',
-        `an artifact with a folder that is packed (${path}), which is not served yet`,
-        {
-          hint: 'Push its files one by one: oras push … FILE FILE',
-        },
-      );
-    const content = { kind: 'file', size, object: objectAt(layer), offset: 0 } as const;
-    return { path, mode: 0o644, uid: 0, gid: 0, mtime: 0, mtimeNs: 0, content };
+      return { layer, holds: { kind: 'tar', codec: codecOf(mediaType), folder: trimmed(path) } };
+    return { layer, holds: { kind: 'file', node: { path, mode: 0o644, uid: 0, gid: 0, mtime: 0, mtimeNs: 0 } } };
   });
-  return { format: 'artifact', objects, files, warnings: [] };
+}
+
+/** ORAS packs with gzip, and lets who pushes choose the media type; others have packed otherwise and said so. */
+function codecOf(mediaType: string): StreamCodec {
+  if (/[+.]zstd$/.test(mediaType)) return 'zstd';
+  return /[.]tar$/.test(mediaType) ? 'none' : 'gzip';
+}
+
+/** `folder/` is written as well. */
+function trimmed(path: string): string {
+  return path.replace(/^(?:\.\/+)+|\/+$/g, '');
 }

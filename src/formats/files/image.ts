@@ -1,6 +1,6 @@
 import { writeImage } from '../../erofs/write-image.ts';
 import { NymphError } from '../../errors.ts';
-import type { FileList } from '../../image/files.ts';
+import type { FileExtent, FileList } from '../../image/files.ts';
 import { type Blob, guaranteeOf, type Image } from '../../image/image.ts';
 import { blobOf, frameCount } from './blob.ts';
 import { treeOf } from './tree.ts';
@@ -12,12 +12,16 @@ const MOST_BYTES = 2 ** 43;
 /** 8 TB of files as large as modctl takes them; the tables of so many have 120 MB. */
 const MOST_FRAMES = 2 ** 22;
 
+/** So many files of a tar are fetched each in its turn; one with more has small ones. */
+const MOST_EXTENTS = 4096;
+
 /** Files as an image: a bootstrap that we write, and a blob for each object. */
 export interface FilesImage {
   image: Image;
   bootstrap: Uint8Array<ArrayBuffer>;
-  /** Of each blob: a file that it holds. */
+  /** Of each blob: a file that it holds, and where its files lie if it is a tar. */
   paths: string[];
+  extents: (FileExtent[] | undefined)[];
   warnings: string[];
   /** The commit of a hub's repository. */
   revision?: string;
@@ -51,6 +55,7 @@ export function imageOfFiles(list: FileList, structure: string): FilesImage {
     },
     bootstrap: bytes,
     paths: pathsOf(list),
+    extents: extentsOf(list),
     warnings: [...list.warnings, ...warnings],
     ...(list.revision !== undefined && { revision: list.revision }),
   };
@@ -61,4 +66,17 @@ function pathsOf({ files, objects }: FileList): string[] {
   for (const { path, content } of files)
     if (content.kind === 'file' && content.object >= 0) paths[content.object] ||= path;
   return paths;
+}
+
+/** Undefined for an object that is a file itself, and for one that holds very many. */
+function extentsOf({ files, objects }: FileList): (FileExtent[] | undefined)[] {
+  const found: FileExtent[][] = objects.map(() => []);
+  for (const { path, content } of files) {
+    if (content.kind !== 'file' || content.object < 0) continue;
+    found[content.object].push({ path, offset: content.offset, size: content.size });
+  }
+  return found.map((extents, i) => {
+    const isFile = extents.every(({ offset, size }) => offset === 0 && size === objects[i].size);
+    return isFile || extents.length > MOST_EXTENTS ? undefined : extents;
+  });
 }

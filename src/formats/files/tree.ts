@@ -1,7 +1,7 @@
 import { S_IFDIR, S_IFLNK, S_IFREG } from '../../erofs/inode.ts';
 import type { Child, ErofsNode, NodeContent } from '../../erofs/write-inodes.ts';
 import { corrupt } from '../../errors.ts';
-import type { FileList, FileNode } from '../../image/files.ts';
+import { type FileList, type FileNode, SECTOR } from '../../image/files.ts';
 import { BLOCK_SIZE } from '../../image/image.ts';
 import { namesOf } from './paths.ts';
 
@@ -91,12 +91,16 @@ function attributesOf(
   return { mode: type | bits, uid: 0, gid: 0, mtime, mtimeNs, nlink: 1, xattrs: [] };
 }
 
-/** One address: the file is one extent of its object, from a block on. The whole 16 bits name the object, and no index. */
+/**
+ * One address: the file is one extent of its object, from a sector on. The 16 bits of the device name the object, and no
+ * index; those before them are the sectors to be added to the block.
+ */
 function fileContent({ size, object, offset }: { size: number; object: number; offset: number }): NodeContent {
   if (size === 0) return { kind: 'file', size, format: CHUNK_FORMAT_INDEXES, addresses: new Uint8Array(0) };
   const addresses = Buffer.alloc(ADDRESS_SIZE);
+  addresses.writeUInt16LE((offset % BLOCK_SIZE) / SECTOR, 0);
   addresses.writeUInt16LE(object + 1, 2);
-  addresses.writeUInt32LE(offset / BLOCK_SIZE, 4);
+  addresses.writeUInt32LE(Math.floor(offset / BLOCK_SIZE), 4);
   let bits = 0;
   while (BLOCK_SIZE * 2 ** bits < size) bits++;
   return { kind: 'file', size, format: CHUNK_FORMAT_INDEXES | bits, addresses };

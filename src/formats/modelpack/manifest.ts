@@ -1,5 +1,4 @@
-import { NymphError } from '../../errors.ts';
-import { type FileList, type FileNode, type Layer, type ManifestKind, objectList } from '../../image/files.ts';
+import type { Layer, LayerPlan, ManifestKind } from '../../image/files.ts';
 import { encodingOf, isModelType, MODEL_CONFIG, MODEL_MANIFEST, modernType } from './media-types.ts';
 import { fileMetadata } from './metadata.ts';
 
@@ -18,35 +17,26 @@ export function isModelPack({ artifactType, configType, layers }: ManifestKind):
 }
 
 /**
- * The files of a ModelPack artifact whose layers are raw: each blob is a file, byte for byte.
+ * What the layers of a ModelPack artifact are: files, byte for byte, or tars of files.
  * @param layers in the order of the manifest, which means nothing but that of two for one path the later counts
- * @param place where the artifact is: registry and repository
- * @throws NymphError `unsupported` for layers that are tars
  */
-export function modelFiles(layers: readonly Layer[], place: string): FileList {
-  const { objects, objectAt } = objectList(place);
-  const files: FileNode[] = [];
-  for (const layer of layers) {
-    if (!isModelType(layer.mediaType)) continue;
-    if (encodingOf(layer.mediaType) !== 'raw')
-      throw new NymphError(
-        'unsupported',
-        `a model whose layers are tars (${layer.mediaType}), which are not served yet`,
-        {
-          hint: 'Build it again with modctl 0.1 or later, whose layers are raw.',
-        },
-      );
-    files.push(fileOf(layer, objectAt(layer)));
-  }
-  return { format: 'modelpack', objects, files, warnings: [] };
+export function modelPlans(layers: readonly Layer[]): LayerPlan[] {
+  return layers.filter(({ mediaType }) => isModelType(mediaType)).map(planOf);
 }
 
-function fileOf(layer: Layer, object: number): FileNode {
-  const { annotations = {}, digest, size } = layer;
+function planOf(layer: Layer): LayerPlan {
+  const { annotations = {}, digest, size, mediaType } = layer;
+  const encoding = encodingOf(mediaType);
+  // Names and attributes are those of the tar: modctl unpacks it without a look at the annotations.
+  if (encoding !== 'raw') return { layer, holds: { kind: 'tar', codec: encoding } };
   const { name, mode = DEFAULT_MODE, mtime = 0, mtimeNs = 0, type } = fileMetadata(annotations);
-  const path = PATH_KEYS.map((key) => annotations[key]).find((value) => value !== undefined) ?? name;
-  const base = { path: path ?? digest.slice('sha256:'.length), mode, uid: 0, gid: 0, mtime, mtimeNs };
-  if (type === 'directory' && size === 0) return { ...base, content: { kind: 'directory' } };
+  const path = pathOf(annotations) ?? name ?? digest.slice('sha256:'.length);
+  const node = { path, mode, uid: 0, gid: 0, mtime, mtimeNs };
   // Of a symlink the layer would hold what it leads to: modctl follows them, and writes a file.
-  return { ...base, content: { kind: 'file', size, object, offset: 0 } };
+  return { layer, holds: { kind: type === 'directory' && size === 0 ? 'directory' : 'file', node } };
+}
+
+/** The path that annotations give to a layer that is a file. */
+export function pathOf(annotations: Record<string, string>): string | undefined {
+  return PATH_KEYS.map((key) => annotations[key]).find((value) => value !== undefined);
 }

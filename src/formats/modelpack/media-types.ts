@@ -1,3 +1,5 @@
+import type { StreamCodec } from '../../image/image.ts';
+
 /**
  * Media types of ModelPack (model-spec v0.0.7, docs/spec.md) and of CNAI, its name before: the same words behind another
  * prefix.
@@ -6,8 +8,8 @@ export const MODEL_MANIFEST = 'application/vnd.cncf.model.manifest.v1+json';
 export const MODEL_CONFIG = 'application/vnd.cncf.model.config.v1+json';
 const PREFIX = 'application/vnd.cncf.model.';
 
-/** How a layer holds its files. */
-export type LayerEncoding = 'raw' | 'tar' | 'tar+gzip' | 'tar+zstd';
+/** How a layer holds its files: `raw`, it is the file; else a tar, packed so. */
+export type LayerEncoding = 'raw' | StreamCodec;
 
 /** `vnd.cnai.` is written `vnd.cncf.` since v0.0.7. */
 export function modernType(mediaType: string): string {
@@ -26,8 +28,8 @@ export function isModelType(mediaType: string): boolean {
 export function encodingOf(mediaType: string): LayerEncoding {
   const ending = /^tar(?:\+(.*))?$/.exec(mediaType.slice(mediaType.lastIndexOf('v1.') + 'v1.'.length));
   if (!ending) return 'raw';
-  if (ending[1] === undefined) return 'tar';
-  return /zstd/.test(ending[1]) ? 'tar+zstd' : 'tar+gzip';
+  if (ending[1] === undefined) return 'none';
+  return /zstd/.test(ending[1]) ? 'zstd' : 'gzip';
 }
 
 /** `weight`, `weight.config`, `doc`, `code`, `dataset`, or what else stands there. */

@@ -5,19 +5,26 @@ import { isZeroBlock, parseTarHeader, TAR_BLOCK, type TarHeader } from './header
 import { type PaxRecords, parsePax, paxNumber, paxText, paxTime, paxXattrs } from './pax.ts';
 import { readOldSparse, readPaxSparse, type SparseMap } from './sparse.ts';
 
-/** A tar that is read in order, and keeps the content of its files. */
-export interface TarInput {
+/** A tar that is read in order. */
+export interface TarBytes {
   readonly position: number;
   /** The next bytes; fewer at the end. */
   take(length: number): Promise<Buffer>;
   /** Passes over bytes. @throws NymphError `corrupt` at the end */
   skip(length: number): Promise<void>;
+}
+
+/** The same with what becomes of the content of its files. */
+export interface TarInput<Kept = Content> extends TarBytes {
   /** Takes the next bytes and says where they can be read from later. @param map if they are only parts of a file */
-  keep(length: number, map?: SparseMap): Promise<Content>;
+  keep(length: number, map?: SparseMap): Promise<Kept>;
 }
 
 /** An entry with a path that is clean: no `.`, `..` or empty names; no bytes for the root. */
-export type TarEntry = SourceEntry & { path: Buffer };
+export type TarEntry<Kept = Content> = Omit<SourceEntry, 'content'> & { path: Buffer; content?: Kept };
+
+/** The same with its name as it stands in the tar. */
+export type TarRecord<Kept = Content> = TarEntry<Kept> & { name: Buffer };
 
 const STRUCTURE = 'tar';
 /** Long names and extended headers are held in memory. */
@@ -41,7 +48,7 @@ const TYPE_OF: Record<string, number> = {
  * owners, times and attributes in extended headers win.
  * @throws NymphError `corrupt`, naming the field and byte; `unsupported` for members that are no files
  */
-export async function* readTar(input: TarInput): AsyncGenerator<TarEntry> {
+export async function* readTar<Kept>(input: TarInput<Kept>): AsyncGenerator<TarRecord<Kept>> {
   let global: PaxRecords = [];
   let local: PaxRecords = [];
   let longName: Buffer | undefined;
@@ -67,13 +74,13 @@ export async function* readTar(input: TarInput): AsyncGenerator<TarEntry> {
   }
 }
 
-async function member(
-  input: TarInput,
+async function member<Kept>(
+  input: TarInput<Kept>,
   block: Buffer,
   header: TarHeader,
   records: PaxRecords,
   { longName, longLink, at }: { longName?: Buffer; longLink?: Buffer; at: number },
-): Promise<TarEntry> {
+): Promise<TarRecord<Kept>> {
   const pax = (key: string) => records.findLast(([name]) => name === key)?.[1];
   const name = pax('GNU.sparse.name') ?? pax('path') ?? longName ?? header.name;
   const linkName = pax('linkpath') ?? longLink ?? header.linkName;
@@ -85,8 +92,9 @@ async function member(
     );
   // Before there was a type for directories, a slash said so.
   if (header.type === '0' && name.at(-1) === 0x2f) type = S_IFDIR;
-  const entry: TarEntry = {
+  const entry: TarRecord<Kept> = {
     path: cleanPath(name),
+    name,
     mode: type | (header.mode & 0o7777),
     uid: paxNumber(records, 'uid', at) ?? header.uid,
     gid: paxNumber(records, 'gid', at) ?? header.gid,
@@ -107,14 +115,14 @@ async function member(
   return entry;
 }
 
-async function fileContent(
-  input: TarInput,
+async function fileContent<Kept>(
+  input: TarInput<Kept>,
   block: Buffer,
   header: TarHeader,
   records: PaxRecords,
   size: number,
   at: number,
-): Promise<Pick<SourceEntry, 'size' | 'content'>> {
+): Promise<Pick<TarEntry<Kept>, 'size' | 'content'>> {
   const take = async (length: number) => {
     const bytes = await input.take(length);
     if (bytes.length < length) throw corrupt(STRUCTURE, 'sparse map', at, 'is cut short');
@@ -135,7 +143,7 @@ async function fileContent(
   return { size: real, content };
 }
 
-async function extension(input: TarInput, header: TarHeader, at: number): Promise<Buffer> {
+async function extension(input: TarBytes, header: TarHeader, at: number): Promise<Buffer> {
   if (header.size < 0 || header.size > MAX_EXTENSION) throw corrupt(STRUCTURE, 'size', at, `${header.size} bytes`);
   const bytes = await input.take(header.size);
   if (bytes.length < header.size) throw corrupt(STRUCTURE, 'extended header', at, 'is cut short');
@@ -143,7 +151,7 @@ async function extension(input: TarInput, header: TarHeader, at: number): Promis
   return bytes;
 }
 
-async function skipData(input: TarInput, size: number): Promise<void> {
+async function skipData(input: TarBytes, size: number): Promise<void> {
   await input.skip(Math.ceil(size / TAR_BLOCK) * TAR_BLOCK);
 }
 

@@ -1,7 +1,8 @@
 /** Layers of model artifacts: annotations, paths, sizes; and the tree that is made of them. */
 import { treeFiles } from '../../../src/cli/tree-files.ts';
 import { imageOfFiles } from '../../../src/formats/files/image.ts';
-import { filesKind, listFiles } from '../../../src/mount/files.ts';
+import { listOfLayers } from '../../../src/formats/files/layers.ts';
+import { filesKind, plansOf } from '../../../src/mount/files.ts';
 import { OCI_MANIFEST, parseDescriptor, parseJsonObject } from '../../../src/sources/descriptor.ts';
 import { sha256Digest } from '../../../src/sources/digest.ts';
 import { ensure, type Target } from '../target.ts';
@@ -34,6 +35,14 @@ export const target: Target = {
       { config: { mediaType: `${TYPE}config.v1+json` }, layers: [layer('a', { size: 0 }), layer('a/b')] },
       { layers: [layer('x', { mediaType: 'application/vnd.cnai.model.weight.v1.gguf', size: 2 ** 45 })] },
       { layers: [layer('x', { mediaType: `${TYPE}dataset.v1.tar+zstd` })] },
+      { layers: [layer('x', { mediaType: 'application/vnd.kitops.modelkit.model.v1.tar' })] },
+      {
+        layers: [
+          layer('x', {
+            annotations: { 'org.opencontainers.image.title': 'x/', 'io.deis.oras.content.unpack': 'true' },
+          }),
+        ],
+      },
       { layers: [layer('../x', { annotations: { 'org.cnai.model.file.metadata': '{"typeflag":5}' } })] },
     ].map((manifest) => Buffer.from(JSON.stringify(manifest))),
   errors: ['corrupt', 'unsupported'],
@@ -62,11 +71,11 @@ export const target: Target = {
     const parsed = Array.isArray(layers) ? layers.map((one, i) => parseDescriptor(one, `layers[${i}]`)) : [];
     const descriptor = { mediaType: OCI_MANIFEST, digest: sha256Digest(input), size: input.length };
     const kind = filesKind({ descriptor, bytes: input }, parsed, 'input');
-    if (kind === undefined) return 'no model';
-    const { image, bootstrap, paths } = imageOfFiles(
-      listFiles(kind === 'hub' ? 'artifact' : kind, parsed, 'registry.example/x:1'),
-      'input',
-    );
+    if (kind === undefined || kind === 'hub') return 'no model';
+    const plans = plansOf(kind, parsed);
+    // What tars hold is another target's.
+    const tars = new Map(plans.map((plan) => [plan, { members: [] }]));
+    const { image, bootstrap, paths } = imageOfFiles(listOfLayers(kind, plans, tars, 'registry.example/x'), 'input');
     for (const { path, type, size, blob } of treeFiles(bootstrap)) {
       ensure(!path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'a path leads out');
       if (type !== 'file' || size === 0) continue;
