@@ -78,6 +78,33 @@ export function countReady(map: ReadyMap): number {
   return total;
 }
 
+/** Words that are looked at for one cell: of a larger blob every n-th. */
+const MOST_WORDS = 64;
+
+/** How much of each of `cells` parts of the blob is here, 0 to 255: a picture, at the same cost for a blob of any size. */
+export function readyCells({ words, blocks }: ReadyMap, cells: number): Uint8Array {
+  if (blocks === 0) return Uint8Array.of(255);
+  const result = new Uint8Array(Math.max(1, Math.min(cells, blocks)));
+  for (let cell = 0; cell < result.length; cell++) {
+    const from = Math.floor((cell * blocks) / result.length);
+    const to = Math.floor(((cell + 1) * blocks) / result.length);
+    const first = from >>> 5;
+    const last = Math.max(first, (to - 1) >>> 5);
+    const step = Math.ceil((last - first + 1) / MOST_WORDS);
+    let ready = 0;
+    let seen = 0;
+    for (let word = first; word <= last; word += step) {
+      let mask = word === first ? -1 << (from & 31) : -1;
+      if (word === last) mask &= -1 >>> (31 - ((to - 1) & 31));
+      ready += popCount(words[HEADER + word] & mask);
+      seen += popCount(mask);
+    }
+    // Never full while something is missing, as far as it was looked at.
+    result[cell] = ready === seen ? 255 : Math.min(254, Math.ceil((255 * ready) / seen));
+  }
+  return result;
+}
+
 /** The ready bits as bytes: a copy, block `i` in byte `i >> 3`, bit `i & 7`, padded with zeros to whole 32-bit words. */
 export function readyBytes(map: ReadyMap): Uint8Array<ArrayBuffer> {
   // One copy takes a third of the time of a load for each word; a word is never torn.

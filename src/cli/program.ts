@@ -169,6 +169,28 @@ export function buildProgram(chosen: Chosen): Command {
     .action((image) => run(async (context) => (await import('./commands/status.ts')).run(context, image)));
 
   program
+    .command('top')
+    .description('watch reads, faults, sources and images; q quits')
+    .option('--once', 'print one picture of one interval, and end')
+    .option('--interval <seconds>', 'between pictures', intervalArgument, 1)
+    .addHelpText('after', examples(['nymph top', 'nymph top --once', 'nymph top --json --interval 10']))
+    .action((options) => run(async (context) => (await import('./commands/top.ts')).run(context, options)));
+
+  program
+    .command('prefetch')
+    .description('fetch what a trace names, the most urgent first, of an image that is mounted or will be')
+    .argument('[image]', 'reference, digest or mounted directory; by default the image that the trace is of')
+    .requiredOption(
+      '--from <trace>',
+      'what `nymph trace` prints, with or without --json, or a list of paths; - for standard input',
+    )
+    .addOption(platform())
+    .addHelpText('after', examples(['nymph prefetch --from app.trace', 'nymph prefetch --from files.txt /mnt/app']))
+    .action((image, options) =>
+      run(async (context) => (await import('./commands/prefetch.ts')).run(context, image, options)),
+    );
+
+  program
     .command('trace')
     .description(
       'print the files that starts of an image read first, in that order; the next start is sent them at once',
@@ -323,6 +345,12 @@ function platform(): Option {
   return new Option('--platform <platform>', 'os/architecture[/variant] (default: that of this machine)').argParser(
     (text: string) => formatPlatform(parsePlatform(text)),
   );
+}
+
+function intervalArgument(text: string): number {
+  const seconds = Number(text);
+  if (seconds >= 0.1 && seconds <= 3600) return seconds;
+  throw new InvalidArgumentError('Write seconds, from 0.1 to 3600.');
 }
 
 function sizeArgument(text: string): number {

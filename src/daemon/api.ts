@@ -6,20 +6,24 @@
  *   GET    /v1/ready                               Ready: it serves all that it is meant to; status 503 if not
  *   GET    /metrics                                text for Prometheus
  *   GET    /v1/status                              Status
+ *   GET    /v1/live[?cells=N]                      Live: what is served now; with a map of N cells for each image
+ *   GET    /v1/activity/<reference or digest>      ImageActivity (URL-encoded)
  *   GET    /v1/mounts                              MountInfo[]
  *   GET    /v1/images                              ImageInfo[]
  *   GET    /v1/images/<reference or digest>        ImageInfo (URL-encoded)
+ *   GET    /v1/traces/<reference or digest>        TraceInfo (URL-encoded)
  *   POST   /v1/mounts    MountRequest              stream of Progress, done: MountInfo
  *   DELETE /v1/mounts?directory=…[&force=true]     {}
  *   POST   /v1/pull      PullRequest               stream of Progress, done: PullResult
  *   POST   /v1/preheat   PreheatRequest           stream of Progress, done: PreheatResult
+ *   POST   /v1/prefetch  PrefetchRequest           stream of Progress, done: PrefetchResult
  *   POST   /v1/verify    VerifyRequest             stream of Progress, done: VerifyResult
  *   POST   /v1/prune     PruneRequest              stream, done: PruneResult (cache/cache.ts)
  *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
  *
  * Errors outside a stream: status 4xx/5xx with an ApiError.
  */
-import type { CacheUsage, Standing } from '../cache/cache.ts';
+import type { CacheUsage, MountKind, Standing } from '../cache/cache.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Guarantee } from '../image/image.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
@@ -95,6 +99,31 @@ export interface PullResult {
   choice?: Choice;
   /** Stored bytes that came from the source in this pull, and ms that it took. */
   fetched: number;
+  milliseconds: number;
+}
+
+/** Fetches parts of an image ahead: `trace`, unless it is of another image, and then `files`. One of them is there. */
+export interface PrefetchRequest {
+  /** A reference, a digest, or the directory of a mount. */
+  target: string;
+  platform?: string;
+  /** Of the image that the trace is of; without it, it is taken to be of this one. */
+  digest?: string;
+  /** As `image/trace.ts` has it. */
+  trace?: string;
+  /** Paths in the image, the most urgent first. */
+  files?: string[];
+}
+
+export interface PrefetchResult {
+  reference: string;
+  digest: string;
+  /** Uncompressed bytes that were named, and stored bytes that came meanwhile for the image. */
+  bytes: number;
+  fetched: number;
+  /** Of `files`, how many are here now, and which the image does not have: the first of them. */
+  files?: number;
+  missing?: string[];
   milliseconds: number;
 }
 
@@ -187,6 +216,13 @@ export interface ImageInfo {
   verifiable: boolean;
 }
 
+/** Milliseconds: of what took at most each bound and not the one before, how much there was; the last: longer. */
+export interface LatencyHistogram {
+  bounds: readonly number[];
+  counts: readonly number[];
+  sum: number;
+}
+
 /** What one source did since the daemon's start. */
 export interface SourceStatus {
   /** Stored bytes. */
@@ -196,7 +232,7 @@ export interface SourceStatus {
   /** How its requests ended. */
   ended: { ok: number; error: number; cancelled: number };
   /** ms from a request to its first byte: of the last 64, and how many took at most so long (the last: longer), of all. */
-  latencyMs: { p50?: number; p95?: number; bounds: readonly number[]; counts: readonly number[]; sum: number };
+  latencyMs: LatencyHistogram & { p50?: number; p95?: number };
   /** Of requests that were sent because another source was late: frames that they brought first, and others. */
   hedges: { won: number; lost: number };
   /** Of Dragonfly: `bytes` by who had them: the dfdaemon of this node, another peer, a seed, or the origin (the registry); its proxy does not say. */
@@ -238,9 +274,71 @@ export interface Status {
     failed: number;
     /** Milliseconds: median, 99th percentile, maximum of the last 1,024 faults. */
     faultMs: { p50: number; p99: number; max: number };
+    /** Of all faults: how many took at most so long (the last: longer). */
+    faultLatencyMs: LatencyHistogram;
   };
   mounts: MountInfo[];
   images: ImageInfo[];
   /** What containerd has here. Absent if its socket is not served. */
   snapshots?: SnapshotsStatus;
+}
+
+/** What a view that is drawn again and again needs: counters since the start, and the images that are mounted. */
+export interface Live extends Pick<Status, 'health' | 'cache' | 'fuse' | 'fetch'> {
+  /** Unix time, ms. */
+  time: number;
+  images: LiveImage[];
+}
+
+export interface LiveImage extends Counts {
+  reference: string;
+  digest: string;
+  /** How it is mounted, and why not by EROFS where nobody asked for that. */
+  kind: MountKind;
+  reason?: string;
+  mounts: string[];
+  /** Uncompressed bytes of chunks in all, and of those that are here. */
+  size: number;
+  ready: number;
+  /** The largest ones. */
+  blobs: LiveBlob[];
+}
+
+export interface LiveBlob {
+  id: string;
+  path?: string;
+  size: number;
+  ready: number;
+  /** With `cells`: base64 of a byte for each part of the blob, how much of it is here, of 255. */
+  cells?: string;
+}
+
+/** What was read of an image since the daemon's start, by all that share its blobs. */
+export interface Counts {
+  /** Reads that waited and got their bytes, and those that got an error. */
+  faults: number;
+  failed: number;
+  /** Stored bytes by source name. */
+  bytes: Record<string, number>;
+}
+
+export interface ImageActivity extends Counts {
+  reference: string;
+  /** In a sentence. */
+  laziness: { lazy: boolean; why: string };
+  /** Absent if nothing of it is in the cache: an ordinary image of containerd. */
+  image?: ImageInfo;
+  /** The slowest reads that waited, slowest first. */
+  slowest: SlowRead[];
+}
+
+export interface SlowRead {
+  /** Id of the blob, and the place in it, bytes. */
+  blob: string;
+  offset: number;
+  /** The file whose bytes are there, where that can be told. */
+  path?: string;
+  milliseconds: number;
+  /** Unix time of its end, ms. */
+  at: number;
 }

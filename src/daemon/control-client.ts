@@ -4,9 +4,13 @@ import { type ErrorCode, NymphError } from '../errors.ts';
 import type {
   ApiError,
   Health,
+  ImageActivity,
   ImageInfo,
+  Live,
   MountInfo,
   MountRequest,
+  PrefetchRequest,
+  PrefetchResult,
   PreheatRequest,
   PreheatResult,
   Progress,
@@ -40,10 +44,14 @@ export interface ControlClient {
   image(name: string): Promise<ImageInfo>;
   /** @param name reference or digest */
   trace(name: string): Promise<TraceInfo>;
+  /** @param name reference or digest */
+  activity(name: string): Promise<ImageActivity>;
+  live(): Promise<Live>;
   mount(request: MountRequest, onProgress?: OnProgress): Promise<MountInfo>;
   unmount(directory: string, force: boolean): Promise<void>;
   pull(request: PullRequest, onProgress?: OnProgress): Promise<PullResult>;
   preheat(request: PreheatRequest, onProgress?: OnProgress): Promise<PreheatResult>;
+  prefetch(request: PrefetchRequest, onProgress?: OnProgress): Promise<PrefetchResult>;
   verify(request: VerifyRequest, onProgress?: OnProgress): Promise<VerifyResult>;
   prune(request: PruneRequest, onProgress?: OnProgress): Promise<PruneResult>;
   stop(): Promise<void>;
@@ -68,6 +76,8 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
     images: () => call('GET', '/v1/images'),
     image: (name) => call('GET', `/v1/images/${encodeURIComponent(name)}`),
     trace: (name) => call('GET', `/v1/traces/${encodeURIComponent(name)}`),
+    activity: (name) => call('GET', `/v1/activity/${encodeURIComponent(name)}`),
+    live: () => call('GET', '/v1/live'),
     mount: (body, onProgress) => work('/v1/mounts', body, onProgress),
     unmount: async (directory, force) => {
       const query = new URLSearchParams(force ? { directory, force: 'true' } : { directory });
@@ -75,6 +85,7 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
     },
     pull: (body, onProgress) => work('/v1/pull', body, onProgress),
     preheat: (body, onProgress) => work('/v1/preheat', body, onProgress),
+    prefetch: (body, onProgress) => work('/v1/prefetch', body, onProgress),
     verify: (body, onProgress) => work('/v1/verify', body, onProgress),
     prune: (body, onProgress) => work('/v1/prune', body, onProgress),
     stop: async () => {

@@ -39,7 +39,8 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   unsupported: 422,
   busy: 409,
 };
-const MOST_BODY = 1 << 20;
+/** A list of 100,000 files. */
+const MOST_BODY = 8 << 20;
 /** Progress lines are for people: this often is enough. */
 const PROGRESS_MS = 100;
 

@@ -133,10 +133,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     context,
     prefetch: config.fetch.prefetch,
     health,
+    snapshots: async () => snapshots?.status(),
   });
 
   /** Why it is not ready, once it serves. */
   const problems: string[] = [];
+  let snapshots: Snapshots | undefined;
   let mounted = false;
   try {
     await connection.open();
@@ -152,24 +154,17 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       problems.push(`the CRI socket is not served: ${(error as Error).message}`);
       return undefined;
     });
-    const snapshots: Snapshots | undefined = await serveSnapshots(
-      config,
-      imagesForContainers(service, mounts, opener),
-      pool,
-      log,
-    ).catch((error) => {
+    snapshots = await serveSnapshots(config, imagesForContainers(service, mounts, opener), pool, log).catch((error) => {
       log('error', 'snapshots are not served', { error });
       problems.push(`snapshots are not served: ${(error as Error).message}`);
       return undefined;
     });
-    const status = async () => ({ ...(await service.status()), snapshots: await snapshots?.status() });
     const parts = { version: options.version, driver, cache, mounts, pool, context, snapshots, service };
     const server = await serveControl(
       config.address,
       createRoutes({
         service,
         preheat: { config: config.dragonfly, swarm, opener },
-        status,
         health,
         ready: () => ({ ready: problems.length === 0, problems }),
         reading: createReading(parts),

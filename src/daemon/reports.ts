@@ -1,23 +1,29 @@
 import type { Cache, StoredImage } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
-import { LATENCY_BOUNDS } from '../fetch/latencies.ts';
+import { LATENCY_BOUNDS, type Latencies } from '../fetch/latencies.ts';
 import { bytesBySource, faultQuantiles, type SourceStatistics } from '../fetch/statistics.ts';
 import type { Driver } from '../fuse/driver.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
-import type { Health, ImageInfo, MountInfo, SourceStatus, Status } from './api.ts';
+import type { Health, ImageInfo, LatencyHistogram, MountInfo, SourceStatus, Status } from './api.ts';
 
 /** What the control API tells of a running daemon; nothing is changed. */
 export interface Reports {
   mounts(): Promise<MountInfo[]>;
   images(): Promise<ImageInfo[]>;
   image(stored: StoredImage): Promise<ImageInfo>;
-  /** @param name reference or digest @throws NymphError `not-found` */
+  /** @param name reference or digest */
+  find(name: string): StoredImage | undefined;
+  /** The same. @throws NymphError `not-found` */
   stored(name: string): StoredImage;
+  /** What was counted so far: cheap. */
+  counters(): Counters;
   status(): Promise<Status>;
 }
+
+export type Counters = Pick<Status, 'health' | 'cache' | 'fuse' | 'fetch'>;
 
 export interface ReportParts {
   cache: Cache;
@@ -65,16 +71,20 @@ export function createReports({ cache, driver, mounts, opener, context, health }
 
   const images = () => Promise.all(cache.images().map(imageInfo));
 
-  function storedImage(name: string): StoredImage {
+  function find(name: string): StoredImage | undefined {
     const reference = name.startsWith('sha256:') ? undefined : opener.canonical(name);
-    const stored = cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
+    return cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
+  }
+
+  function storedImage(name: string): StoredImage {
+    const stored = find(name);
     if (stored === undefined)
       throw new NymphError('not-found', `no image ${name} is here`, { hint: '`nymph ls` lists what is.' });
     return stored;
   }
 
-  async function status(): Promise<Status> {
-    const { requests, retries, badChunks, failed } = statistics;
+  function counters(): Counters {
+    const { requests, retries, badChunks, failed, faultLatency } = statistics;
     return {
       health: health(),
       cache: cache.usage(),
@@ -87,13 +97,20 @@ export function createReports({ cache, driver, mounts, opener, context, health }
         badChunks,
         failed,
         faultMs: faultQuantiles(statistics),
+        faultLatencyMs: latencyHistogram(faultLatency),
       },
+    };
+  }
+
+  async function status(): Promise<Status> {
+    return {
+      ...counters(),
       mounts: await mountList(),
       images: await images(),
     };
   }
 
-  return { mounts: mountList, images, image: imageInfo, stored: storedImage, status };
+  return { mounts: mountList, images, image: imageInfo, find, stored: storedImage, counters, status };
 }
 
 function sourceStatus({
@@ -106,9 +123,8 @@ function sourceStatus({
   hedgesLost,
   from,
 }: SourceStatistics): SourceStatus {
-  const { counts, sum } = latency;
   const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
-  const latencyMs = { p50, p95, bounds: LATENCY_BOUNDS, counts, sum };
+  const latencyMs = { p50, p95, ...latencyHistogram(latency) };
   return {
     bytes,
     requests,
@@ -118,6 +134,10 @@ function sourceStatus({
     hedges: { won: hedgesWon, lost: hedgesLost },
     ...(from && { from }),
   };
+}
+
+function latencyHistogram({ counts, sum }: Latencies): LatencyHistogram {
+  return { bounds: LATENCY_BOUNDS, counts, sum };
 }
 
 export function mountInfo({ stored }: ActiveMount, state: string): MountInfo {

@@ -1,10 +1,19 @@
 import { isAbsolute } from 'node:path';
 import { NymphError } from '../errors.ts';
 import { PREHEAT_SCOPES } from '../sources/dragonfly/manager.ts';
-import type { MountOptions, MountRequest, PreheatRequest, PruneRequest, PullRequest, VerifyRequest } from './api.ts';
+import type {
+  MountOptions,
+  MountRequest,
+  PrefetchRequest,
+  PreheatRequest,
+  PruneRequest,
+  PullRequest,
+  VerifyRequest,
+} from './api.ts';
 
 /** What clients send, checked: JSON of any shape becomes a request or an error `usage`. Fields that we do not know are left out. */
 
+const MOST_CELLS = 4096;
 const VIA = ['auto', 'erofs', 'fuse'] as const;
 const PREFETCH = ['none', 'image', 'all'] as const;
 
@@ -16,6 +25,27 @@ export function mountRequest(body: unknown): MountRequest {
 export function pullRequest(body: unknown): PullRequest {
   const { reference, platform } = fields(body);
   return { reference: text(reference, 'reference'), platform: optionalText(platform, 'platform') };
+}
+
+export function prefetchRequest(body: unknown): PrefetchRequest {
+  const { target, platform, digest, trace, files } = fields(body);
+  if (trace === undefined && files === undefined) throw wrong('the request', 'with a trace, or with files');
+  if (files !== undefined && (!Array.isArray(files) || files.length === 0))
+    throw wrong('files', 'a list of paths that is not empty');
+  return {
+    target: text(target, 'target'),
+    platform: optionalText(platform, 'platform'),
+    digest: optionalText(digest, 'digest'),
+    trace: optionalText(trace, 'trace'),
+    files: files && [...new Set(files.map((file: unknown) => text(file, 'each of files')))],
+  };
+}
+
+/** Of the map of an image; 0 without one. */
+export function cellsOf(query: URLSearchParams): number {
+  const cells = Number(query.get('cells') ?? 0);
+  if (Number.isInteger(cells) && cells >= 0 && cells <= MOST_CELLS) return cells;
+  throw wrong('cells', `an integer from 0 to ${MOST_CELLS}`);
 }
 
 export function preheatRequest(body: unknown): PreheatRequest {

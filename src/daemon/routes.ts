@@ -1,14 +1,21 @@
 import type { Reading } from '../telemetry/metrics.ts';
-import type { Health, Ready, Status } from './api.ts';
+import type { Health, Ready } from './api.ts';
 import type { PageAnswer, Routes } from './control-server.ts';
 import type { PreheatParts } from './preheat.ts';
-import { mountRequest, preheatRequest, pruneRequest, pullRequest, verifyRequest } from './requests.ts';
+import {
+  cellsOf,
+  mountRequest,
+  prefetchRequest,
+  preheatRequest,
+  pruneRequest,
+  pullRequest,
+  verifyRequest,
+} from './requests.ts';
 import type { Service } from './service.ts';
 
 export interface RouteParts {
   service: Service;
   preheat: PreheatParts;
-  status: () => Promise<Status>;
   health: () => Health;
   ready: () => Ready;
   /** What metrics are made of. */
@@ -17,11 +24,13 @@ export interface RouteParts {
 }
 
 /** Which call of the control API is answered by whom (`api.ts`). What few daemons are asked for is loaded then. */
-export function createRoutes({ service, preheat, status, health, ready, reading, onStop }: RouteParts): Routes {
+export function createRoutes({ service, preheat, health, ready, reading, onStop }: RouteParts): Routes {
   return {
     calls: {
       'GET /v1/health': health,
-      'GET /v1/status': status,
+      'GET /v1/status': () => service.status(),
+      'GET /v1/live': ({ query }) => service.live(cellsOf(query)),
+      'GET /v1/activity/': ({ rest }) => service.activity(rest),
       'GET /v1/mounts': () => service.mounts(),
       'GET /v1/images': () => service.images(),
       'GET /v1/images/': ({ rest }) => service.image(rest),
@@ -36,6 +45,7 @@ export function createRoutes({ service, preheat, status, health, ready, reading,
         const preheating = await import('./preheat.ts');
         return preheating.preheat(preheat, preheatRequest(body), progress, signal);
       },
+      'POST /v1/prefetch': (body, progress, signal) => service.prefetch(prefetchRequest(body), progress, signal),
       'POST /v1/verify': (body, progress, signal) => service.verify(verifyRequest(body), progress, signal),
       'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
     },

@@ -7,9 +7,13 @@ import { checkBootstrap } from '../mount/bootstrap.ts';
 import type { ActiveMount } from '../mount/mounts.ts';
 import { fetchAll } from '../mount/pull.ts';
 import { verifyImage } from '../mount/verify.ts';
+import type { SnapshotsStatus } from '../snapshotter/summary.ts';
 import type { Nearby } from '../sources/nearby.ts';
+import { createActivity } from './activity.ts';
 import type {
+  ImageActivity,
   ImageInfo,
+  Live,
   MountInfo,
   MountRequest,
   Prefetch,
@@ -22,7 +26,9 @@ import type {
   VerifyRequest,
   VerifyResult,
 } from './api.ts';
+import { createLive } from './live.ts';
 import { createOpening, type OpeningParts } from './opening.ts';
+import { createPrefetching, type Prefetching } from './prefetching.ts';
 import { createReports, mountInfo, type ReportParts } from './reports.ts';
 import { createStarts, type StartParts } from './starts.ts';
 
@@ -40,7 +46,12 @@ export interface Service {
   image(name: string): Promise<ImageInfo>;
   /** What was read first of an image. @param name reference or digest */
   trace(name: string): Promise<TraceInfo>;
+  /** What goes on with one image. @param name reference or digest */
+  activity(name: string): Promise<ImageActivity>;
+  /** What is served now. @param cells of the map of each image, 0 for none */
+  live(cells: number): Live;
   pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult>;
+  prefetch: Prefetching;
   verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
   prune(request: PruneRequest): ReturnType<Cache['prune']>;
   status(): Promise<Status>;
@@ -57,6 +68,8 @@ export interface ContainerMount {
 export interface Parts extends OpeningParts, StartParts, ReportParts {
   /** What a mount prefetches when it does not say. */
   prefetch: Prefetch;
+  /** What containerd has here. */
+  snapshots: () => Promise<SnapshotsStatus | undefined>;
 }
 
 export function createService(parts: Parts): Service {
@@ -65,6 +78,11 @@ export function createService(parts: Parts): Service {
   const open = createOpening(parts);
   const starts = createStarts(parts);
   const reports = createReports(parts);
+  const activity = createActivity({
+    ...{ cache, mounts, context, find: reports.find, info: reports.image, snapshots: parts.snapshots },
+    canonical: opener.canonical,
+  });
+  const live = createLive({ counters: reports.counters, mounts: mounts.list, statistics: statistics.blobs });
 
   async function mount(
     request: MountRequest,
@@ -182,10 +200,13 @@ export function createService(parts: Parts): Service {
     images: reports.images,
     image: async (name) => reports.image(reports.stored(name)),
     trace: async (name) => starts.trace(reports.stored(name)),
+    activity,
+    live,
     pull,
+    prefetch: createPrefetching({ cache, blobs, mounts, opener, context, open }),
     verify,
     prune: (request) => cache.prune(request.target ?? cache.usage().quota ?? Number.MAX_SAFE_INTEGER),
-    status: reports.status,
+    status: async () => ({ ...(await reports.status()), snapshots: await parts.snapshots() }),
     restore,
   };
 }

@@ -53,19 +53,22 @@ export async function fetchListed(image: AttachedImage, signal: AbortSignal): Pr
   if (prefetch !== 'all') await fetchRanges(image, prefetch, signal);
 }
 
-/** The same with another list. */
+/** The same with another list. @param here is told of how many of its bytes have come so far */
 export async function fetchRanges(
   image: AttachedImage,
   ranges: readonly BlobRange[],
   signal: AbortSignal,
+  here: (bytes: number) => void = () => {},
 ): Promise<void> {
-  for (let next = 0; next < ranges.length; ) {
+  for (let next = 0, done = 0; next < ranges.length; ) {
     const together: BlobRange[][] = image.blobs.map(() => []);
     for (let bytes = 0; next < ranges.length && bytes < LISTED_BYTES; next++) {
       together[ranges[next].blob].push(ranges[next]);
       bytes += ranges[next].length;
+      done += ranges[next].length;
     }
     await Promise.all(image.blobs.map(({ fetcher }, i) => gatherOrFill(fetcher, together[i], signal)));
+    here(done);
   }
 }
 

@@ -1,5 +1,8 @@
 import { LABEL_IMAGE, LABEL_LAZY, type Snapshotter } from './snapshotter.ts';
 
+/** Set by containerd's CRI and by nerdctl on the layers that they pull (containerd, `pkg/snapshotters/annotations.go`). */
+const LABEL_PULLED_FOR = 'containerd.io/snapshot/cri.image-ref';
+
 export interface SnapshotsStatus {
   /** Of containers, and of layers that are being unpacked. */
   active: number;
@@ -14,6 +17,8 @@ export interface LayerStatus {
   reason?: string;
   /** Of the uppermost layer of a lazy image. */
   image?: string;
+  /** Of any layer: the reference of the image for which it was made, where its puller said so. */
+  pulledFor?: string;
 }
 
 /** What is here for containerd, and for each layer whether it is served lazily, and if not, why. */
@@ -25,7 +30,10 @@ export async function summary(snapshotter: Snapshotter): Promise<SnapshotsStatus
     for (const { name, kind, labels } of infos) {
       if (kind === 'active') active++;
       else if (kind === 'view') views++;
-      else layers.push({ name, ...laziness(labels[LABEL_LAZY]), image: labels[LABEL_IMAGE] });
+      else {
+        const { [LABEL_IMAGE]: image, [LABEL_PULLED_FOR]: pulledFor } = labels;
+        layers.push({ name, ...laziness(labels[LABEL_LAZY]), image, ...(pulledFor !== undefined && { pulledFor }) });
+      }
     }
   return { active, views, layers };
 }

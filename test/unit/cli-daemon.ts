@@ -130,6 +130,7 @@ export const STATUS: Status = {
     badChunks: 0,
     failed: 0,
     faultMs: { p50: 4, p99: 80, max: 200 },
+    faultLatencyMs: { bounds: [10, 100], counts: [9, 2, 1], sum: 300 },
   },
   mounts: [MOUNT, { ...MOUNT, directory: '/mnt/bad', state: 'the registry refuses' }],
   images: [IMAGE],

@@ -23,6 +23,8 @@ test('every command has a description and an example of itself', () => {
     'run-check',
     'ls',
     'status',
+    'top',
+    'prefetch',
     'trace',
     'inspect',
     'build',

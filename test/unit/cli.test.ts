@@ -4,6 +4,7 @@ import { mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { ImageActivity } from '../../src/daemon/api.ts';
 import { type ErrorCode, NymphError } from '../../src/errors.ts';
 import { EXIT_OF_ERROR } from '../../src/exit-status.ts';
 import { IMAGE, MOUNT, nymph, STATUS, scratch, serve } from './cli-daemon.ts';
@@ -79,16 +80,46 @@ test('status of an image asks for it by its full name or digest', async (t) => {
   const asked: string[] = [];
   const address = await serve(t, {
     calls: {
-      'GET /v1/images/': ({ rest }) => {
+      'GET /v1/activity/': ({ rest }): ImageActivity => {
         asked.push(rest);
-        return IMAGE;
+        const why = 'mounted by EROFS; what is missing comes when it is read';
+        return {
+          reference: IMAGE.reference,
+          laziness: { lazy: true, why },
+          image: IMAGE,
+          faults: 5,
+          failed: 1,
+          bytes: { 'registry.example': 3 * 2 ** 20, dragonfly: 2 ** 20 },
+          slowest: [
+            { blob: 'cd'.repeat(32), offset: 4096, path: '/usr/bin/app', milliseconds: 250, at: 1_700_000_000_000 },
+            { blob: 'cd'.repeat(32), offset: 8192, milliseconds: 90, at: 1_700_000_000_000 },
+          ],
+        };
       },
     },
   });
   const { out } = await nymph(['status', 'app', '--address', address]);
   assert.match(out, /^ready: +33%: 1 MiB of 3 MiB$/m);
+  assert.match(out, /^lazy: +yes: mounted by EROFS; what is missing comes when it is read$/m);
+  assert.match(out, /^fetched: +3 MiB from registry.example \(75%\), 1 MiB from dragonfly \(25%\)$/m);
+  assert.match(out, /^reads that waited: +5, 1 failed$/m);
+  assert.match(out, /^ {2}250 ms: +\/usr\/bin\/app, 2023-11-14 22:13:20Z$/m);
+  assert.match(out, /^ {2}90 ms: +blob cdcdcdcdcdcd at 8,192, /m);
   await nymph(['status', IMAGE.digest, '--address', address]);
   assert.deepEqual(asked, ['docker.io/library/app:latest', IMAGE.digest]);
+});
+
+test('status of an ordinary image says why it is not lazy', async (t) => {
+  const why = '2 of 2 layers are unpacked: it is no Nydus image';
+  const address = await serve(t, {
+    calls: {
+      'GET /v1/activity/': ({ rest }): ImageActivity => ({
+        ...{ reference: rest, laziness: { lazy: false, why }, faults: 0, failed: 0, bytes: {}, slowest: [] },
+      }),
+    },
+  });
+  const { out } = await nymph(['status', 'app', '--address', address]);
+  assert.equal(out, `reference: docker.io/library/app:latest\nlazy:      no: ${why}\n`);
 });
 
 test('pull prints one result; progress does not reach standard output', async (t) => {
@@ -115,7 +146,7 @@ test('every error has its exit status, text and document', async (t) => {
   let code: ErrorCode = 'internal';
   const address = await serve(t, {
     calls: {
-      'GET /v1/images/': () => {
+      'GET /v1/activity/': () => {
         throw new NymphError(code, `no ${code} today`, { hint: 'Come back\ntomorrow.' });
       },
     },

@@ -12,6 +12,7 @@ import {
   isClosed,
   isReady,
   readyBytes,
+  readyCells,
   setMark,
   setReady,
   takeMark,
@@ -173,4 +174,19 @@ test('threads set, clear and mark at the same time without losing a bit', async 
   assert.equal(countReady(map), expected.size);
   for (const { lost } of results) assert.equal(lost, 0);
   assert.ok(countClears(map) > 1000);
+});
+
+test('the cells of a picture say how much of each part is here', () => {
+  const map = createReadyMap(1000 * BLOCK_SIZE);
+  assert.deepEqual([...readyCells(map, 4)], [0, 0, 0, 0]);
+  setReady(map, 0, 250 * BLOCK_SIZE);
+  setReady(map, 500 * BLOCK_SIZE, 125 * BLOCK_SIZE);
+  assert.deepEqual([...readyCells(map, 4)], [255, 0, 128, 0]);
+  setReady(map, 0, 999 * BLOCK_SIZE);
+  assert.deepEqual([...readyCells(map, 4)], [255, 255, 255, 254], 'full means full');
+  assert.equal(readyCells(map, 5000).length, 1000, 'no more cells than blocks');
+  assert.deepEqual([...readyCells(createReadyMap(0), 3)], [255], 'nothing of nothing is missing');
+  const large = createReadyMap(2 ** 20 * BLOCK_SIZE);
+  setReady(large, 0, 2 ** 19 * BLOCK_SIZE);
+  assert.deepEqual([...readyCells(large, 2)], [255, 0]);
 });

@@ -1,4 +1,4 @@
-import type { ImageInfo, SourceStatus, Status } from '../../daemon/api.ts';
+import type { ImageActivity, ImageInfo, SlowRead, SourceStatus, Status } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { SnapshotsStatus } from '../../snapshotter/summary.ts';
 import { isDigest } from '../../sources/digest.ts';
@@ -13,8 +13,9 @@ export async function run(context: Context, name: string | undefined): Promise<u
     const status = await client.status();
     context.print(status, () => statusText(status));
   } else {
-    const image = await client.image(isDigest(name) ? name : canonicalReference(name));
-    context.print(image, () => imageText(image));
+    const activity = await client.activity(isDigest(name) ? name : canonicalReference(name));
+    const { image, ...rest } = activity;
+    context.print({ ...image, ...rest }, () => activityText(activity));
   }
 }
 
@@ -117,24 +118,51 @@ function snapshotRows({ active, layers }: SnapshotsStatus): [string, string][] {
   ];
 }
 
-function imageText(image: ImageInfo): string {
-  const blobs = image.blobs.map((blob): [string, string] => [
-    blob.path ?? blob.id.slice(0, 12),
-    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored${traits(blob.traits)}${checkText(blob)}`,
-  ]);
+function activityText({ reference, laziness, image, faults, failed, bytes, slowest }: ImageActivity): string {
+  const { lazy, why } = laziness;
   return [
     fields([
-      ['reference', image.reference],
-      ['digest', image.digest],
-      ['format', image.format],
-      ['inodes', count(image.inodes)],
-      ['ready', `${percent(image.ready, image.size)}: ${formatSize(image.ready)} of ${formatSize(image.size)}`],
-      ['stored', formatSize(image.storedSize)],
-      ['verifiable', verifiableText(image)],
-      ['mounts', image.mounts.length === 0 ? 'none' : image.mounts.join(', ')],
+      ['reference', reference],
+      ...(image === undefined ? [] : imageRows(image)),
+      ['lazy', `${lazy ? 'yes' : 'no'}: ${why}`],
+      ['fetched', image && sourceShares(bytes)],
+      ['reads that waited', image && `${count(faults)}, ${count(failed)} failed`],
     ]),
-    section('blobs', blobs),
+    ...(slowest.length === 0 ? [] : [section('slowest reads', slowest.map(slowRow))]),
+    ...(image === undefined ? [] : [section('blobs', image.blobs.map(blobRow))]),
   ].join('\n');
+}
+
+function imageRows(image: ImageInfo): [string, string | undefined][] {
+  return [
+    ['digest', image.digest],
+    ['format', image.format],
+    ['inodes', count(image.inodes)],
+    ['ready', `${percent(image.ready, image.size)}: ${formatSize(image.ready)} of ${formatSize(image.size)}`],
+    ['stored', formatSize(image.storedSize)],
+    ['verifiable', verifiableText(image)],
+    ['mounts', image.mounts.length === 0 ? 'none' : image.mounts.join(', ')],
+  ];
+}
+
+/** Since the daemon's start. */
+function sourceShares(bytes: Record<string, number>): string {
+  const all = Object.values(bytes).reduce((sum, value) => sum + value, 0);
+  if (all === 0) return 'nothing since the daemon’s start';
+  const parts = Object.entries(bytes).sort((a, b) => b[1] - a[1]);
+  return parts.map(([name, value]) => `${formatSize(value)} from ${name} (${percent(value, all)})`).join(', ');
+}
+
+function slowRow({ blob, offset, path, milliseconds, at }: SlowRead): [string, string] {
+  const where = path ?? `blob ${blob.slice(0, 12)} at ${count(offset)}`;
+  return [formatDuration(milliseconds), `${where}, ${new Date(at).toISOString().replace('T', ' ').slice(0, 19)}Z`];
+}
+
+function blobRow(blob: ImageInfo['blobs'][number]): [string, string] {
+  return [
+    blob.path ?? blob.id.slice(0, 12),
+    `${percent(blob.ready, blob.size)} of ${formatSize(blob.size)} here, ${formatSize(blob.storedSize)} stored${traits(blob.traits)}${checkText(blob)}`,
+  ];
 }
 
 function verifiableText({ verifiable, blobs }: ImageInfo): string {

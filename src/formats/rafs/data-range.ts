@@ -1,4 +1,4 @@
-import { chunkAddressOffset, type Inode, LAYOUT_CHUNK_BASED } from '../../erofs/inode.ts';
+import { chunkAddressOffset, type Inode, kernelChunkSize, LAYOUT_CHUNK_BASED } from '../../erofs/inode.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
 
@@ -14,4 +14,21 @@ export function dataRange({ view }: Erofs, inode: Inode): BlobRange | undefined 
     offset: view.getUint32(at + 4, true) * BLOCK_SIZE,
     length: inode.size,
   };
+}
+
+/** All ranges that hold the data of a regular file, in its order; neighbours are joined. Checked as for {@link dataRange}. */
+export function dataRanges(erofs: Erofs, inode: Inode): BlobRange[] {
+  const ranges: BlobRange[] = [];
+  if (inode.layout !== LAYOUT_CHUNK_BASED) return ranges;
+  const { view } = erofs;
+  const chunk = kernelChunkSize(inode);
+  for (let done = 0, at = chunkAddressOffset(inode); done < inode.size; done += chunk, at += 8) {
+    const blob = (view.getUint16(at + 2, true) & 0xff) - 1;
+    const offset = view.getUint32(at + 4, true) * BLOCK_SIZE;
+    const length = Math.min(chunk, inode.size - done);
+    const last = ranges.at(-1);
+    if (last !== undefined && last.blob === blob && last.offset + last.length === offset) last.length += length;
+    else if (blob >= 0) ranges.push({ blob, offset, length });
+  }
+  return ranges;
 }
