@@ -7,9 +7,6 @@ import type { Counters } from './reports.ts';
 
 /** Blobs of an image that are told of one by one: a model may have thousands. */
 const MOST_BLOBS = 64;
-/** Watchers together cost no more than one that looks so often, ms. */
-const FRESH_MS = 400;
-
 export interface LiveParts {
   counters: () => Counters;
   mounts: () => readonly ActiveMount[];
@@ -18,18 +15,10 @@ export interface LiveParts {
 
 /** What is served now, out of memory: no file is read. @param cells of the map of each image, 0 for none */
 export function createLive({ counters, mounts, statistics }: LiveParts): (cells: number) => Live {
-  const known = new Map<number, { at: number; live: Live }>();
-
   return (cells) => {
-    const before = known.get(cells);
-    if (before !== undefined && performance.now() - before.at < FRESH_MS) return before.live;
     const byDigest = Map.groupBy(mounts(), ({ stored }) => stored.digest);
     const images = Array.from(byDigest.values(), (group) => liveImage(group, cells, statistics));
-    const live = { time: Date.now(), ...counters(), images };
-    // Of watchers that want different maps the last are remembered.
-    if (known.size > 4) known.clear();
-    known.set(cells, { at: performance.now(), live });
-    return live;
+    return { time: Date.now(), ...counters(), images };
   };
 }
 
