@@ -78,6 +78,8 @@ export interface Cache {
   trace(digest: OciDigest): Promise<string | undefined>;
   /** Rejects with code `busy` while the image is mounted; an image that is not there is removed already. */
   removeImage(digest: OciDigest): Promise<void>;
+  /** Keeps the image and its blobs from being evicted, or no longer. Rejects with code `not-found` if it is not here. */
+  pin(digest: OciDigest, pinned: boolean): Promise<void>;
 
   /**
    * A range of `count` inode numbers from {@link FIRST_RANGE} on, the same each time, never used for another name.
@@ -95,10 +97,13 @@ export interface Cache {
   usage(): CacheUsage;
   /**
    * Evicts blobs that nobody has open, longest unused first, until at most `target` bytes are used, then every image
-   * that has none of its blobs left and is not mounted. Returns what was removed. Also done without being asked, down
-   * to 90 % of the quota, when `changed` finds more than the quota in use.
+   * that has none of its blobs left and is not mounted. What is pinned, or what others still count on (`CacheOptions.needed`),
+   * stays, unless `force`. Returns what was removed.
+   *
+   * Also done without being asked, down to the low-water mark, when `changed` finds more than the quota in use: then the
+   * blobs that others count on go too, if nothing else is left. Their images stay, so that they can be mounted.
    */
-  prune(target: number): Promise<PruneResult>;
+  prune(target: number, force?: boolean): Promise<PruneResult>;
   /** Syncs everything, closes all entries (released or not), gives up the lock. */
   close(): Promise<void>;
 }
@@ -176,6 +181,8 @@ export interface StoredImage {
   verifiable: boolean;
   /** SHA-256 of the bootstrap; earlier versions did not keep it. */
   bootstrapDigest?: OciDigest;
+  /** It is not evicted. Kept by the cache: who puts the image anew need not know. */
+  pinned?: boolean;
 }
 
 /** How an image is made visible: by the kernel's EROFS driver, or as a FUSE tree. */

@@ -3,6 +3,7 @@ import type { OciDigest } from '../image/image.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { PruneResult } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
+import type { EntryRecord } from './entry.ts';
 import { type Log, messageOf } from './health.ts';
 import type { ImageStore } from './image-store.ts';
 
@@ -18,33 +19,48 @@ export interface Evictions {
   bytes: number;
 }
 
+export interface EvictorParts {
+  blobs: BlobStore;
+  images: ImageStore;
+  catalogue: Catalogue;
+  bytesInUse: () => number;
+  quota: number | undefined;
+  /** Part of the quota. */
+  lowWater?: number;
+  /** Digests of images that others count on though they are not mounted. */
+  needed?: () => ReadonlySet<OciDigest>;
+  log: Log;
+}
+
 export interface Evictor {
   readonly evicted: Readonly<Evictions>;
-  prune(target: number): Promise<PruneResult>;
+  prune(target: number, force?: boolean): Promise<PruneResult>;
   /** Looks at the quota; evicts in the background if more is in use. Never throws. */
   look(): void;
   /** Resolves when nothing is being evicted. */
   idle(): Promise<void>;
 }
 
-export function createEvictor(
-  blobs: BlobStore,
-  images: ImageStore,
-  catalogue: Catalogue,
-  bytesInUse: () => number,
-  quota: number | undefined,
-  log: Log,
-): Evictor {
+/**
+ * How far an eviction may go. `asked`: what is pinned or needed stays. `quota`: the quota is a promise, so what is needed
+ * goes last, and its image stays. `forced`: all that nobody has open.
+ */
+type Reach = 'asked' | 'quota' | 'forced';
+
+export function createEvictor(parts: EvictorParts): Evictor {
+  const { blobs, images, catalogue, bytesInUse, quota, lowWater = LOW_WATER, log } = parts;
+  const needed = parts.needed ?? (() => new Set<OciDigest>());
   let queue: Promise<unknown> = Promise.resolve();
   let evicting = false;
+  let lookAgain = false;
   let pausedUntil = 0;
   let warned = false;
   const evicted: Evictions = { blobs: 0, images: 0, bytes: 0 };
 
-  async function pruneNow(target: number): Promise<PruneResult> {
+  async function pruneNow(target: number, reach: Reach): Promise<PruneResult> {
     const result: PruneResult = { freed: 0, blobs: [], images: [] };
-    const idle = [...blobs.records()].filter((record) => !record.open).sort((a, b) => a.lastUsed - b.lastUsed);
-    for (const record of idle) {
+    const keep = reach === 'forced' ? new Set<OciDigest>() : needed();
+    for (const record of candidates(reach, keep)) {
       if (bytesInUse() <= target) break;
       const { bytes } = record;
       if (!(await blobs.evict(record.key))) continue;
@@ -53,6 +69,7 @@ export function createEvictor(
     }
     for (const image of catalogue.images()) {
       if (image.blobs.some((blob) => blobs.has(blob.key))) continue;
+      if (keep.has(image.digest) || (image.pinned && reach !== 'forced')) continue;
       const bytes = images.bytes.get(image.digest) ?? 0;
       if (!(await removeUnused(image.digest))) continue;
       result.freed += bytes;
@@ -64,6 +81,19 @@ export function createEvictor(
     return result;
   }
 
+  /** What may be evicted, in this order. */
+  function candidates(reach: Reach, keep: ReadonlySet<OciDigest>): EntryRecord[] {
+    const pinned = reach === 'forced' ? new Set<string>() : images.pinnedBlobs();
+    const wanted = new Set<string>();
+    if (keep.size > 0)
+      for (const image of catalogue.images())
+        if (keep.has(image.digest)) for (const { key } of image.blobs) wanted.add(key);
+    const rank = ({ key }: EntryRecord) => Number(wanted.has(key));
+    return [...blobs.records()]
+      .filter((record) => !record.open && !pinned.has(record.key) && (reach !== 'asked' || !wanted.has(record.key)))
+      .sort((a, b) => rank(a) - rank(b) || a.lastUsed - b.lastUsed);
+  }
+
   async function removeUnused(digest: OciDigest): Promise<boolean> {
     try {
       return await images.remove(digest);
@@ -73,8 +103,8 @@ export function createEvictor(
     }
   }
 
-  function prune(target: number): Promise<PruneResult> {
-    const result = queue.then(() => pruneNow(target));
+  function prune(target: number, reach: Reach): Promise<PruneResult> {
+    const result = queue.then(() => pruneNow(target, reach));
     queue = result.catch(() => {}); // the caller gets the error; the next in the queue goes on
     return result;
   }
@@ -85,35 +115,46 @@ export function createEvictor(
       warned = false;
       return;
     }
-    if (!warned) log('warn', 'more than the quota is in use, and all of it is open', { bytes, quota });
+    if (!warned) log('warn', 'more than the quota is in use, and all of it is open or pinned', { bytes, quota });
     warned = true;
+  }
+
+  function nothingToEvict(): boolean {
+    const pinned = images.pinnedBlobs();
+    return [...blobs.records()].every((record) => record.open || pinned.has(record.key));
   }
 
   return {
     evicted,
-    prune,
-    look() {
-      if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;
-      // All is in use: the next look that finds something else is that of a release.
-      if (warned && [...blobs.records()].every((record) => record.open)) return;
-      evicting = true;
-      prune(Math.floor(quota * LOW_WATER))
-        .then(
-          (result) => {
-            if (result.blobs.length > 0) log('info', 'evicted to stay within the quota', { ...result });
-            settle(quota);
-          },
-          (error) => {
-            pausedUntil = Date.now() + PAUSE;
-            log('error', 'eviction failed', { error: messageOf(error) });
-          },
-        )
-        .finally(() => {
-          evicting = false;
-        });
-    },
+    prune: (target, force) => prune(target, force ? 'forced' : 'asked'),
+    look,
     async idle() {
       await queue;
     },
   };
+
+  function look(): void {
+    // What is released meanwhile may be what can go.
+    if (evicting) lookAgain = true;
+    if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;
+    // All is in use: the next look that finds something else is that of a release, or after a pin is gone.
+    if (warned && nothingToEvict()) return;
+    evicting = true;
+    lookAgain = false;
+    prune(Math.floor(quota * lowWater), 'quota')
+      .then(
+        (result) => {
+          if (result.blobs.length > 0) log('info', 'evicted to stay within the quota', { ...result });
+          settle(quota);
+        },
+        (error) => {
+          pausedUntil = Date.now() + PAUSE;
+          log('error', 'eviction failed', { error: messageOf(error) });
+        },
+      )
+      .finally(() => {
+        evicting = false;
+        if (lookAgain) look();
+      });
+  }
 }

@@ -19,6 +19,10 @@ export interface ImageStore {
   put(image: StoredImage, bootstrap: Uint8Array): Promise<string>;
   /** False if it is not there. */
   remove(digest: OciDigest): Promise<boolean>;
+  /** Rejects with code `not-found` if it is not there. */
+  pin(digest: OciDigest, pinned: boolean): Promise<void>;
+  /** Keys of the blobs of pinned images. */
+  pinnedBlobs(): ReadonlySet<string>;
   bootstrapPath(digest: OciDigest): string;
   /** Bytes on disk of each image. */
   readonly bytes: ReadonlyMap<OciDigest, number>;
@@ -32,7 +36,19 @@ export function createImageStore(
 ): ImageStore {
   const { disk, layout, health } = place;
   const tasks = createSerialTasks();
+  /** Keys of its blobs, by pinned image. */
+  const pins = new Map<OciDigest, string[]>();
+  for (const image of catalogue.images()) notePin(image);
   let made = 0;
+
+  function notePin({ digest, pinned, blobs }: StoredImage): void {
+    if (pinned)
+      pins.set(
+        digest,
+        blobs.map(({ key }) => key),
+      );
+    else pins.delete(digest);
+  }
 
   function bootstrapPath(digest: OciDigest): string {
     if (!OCI_DIGEST.test(digest)) throw new NymphError('usage', `${JSON.stringify(digest)} is not an OCI digest`);
@@ -61,13 +77,15 @@ export function createImageStore(
     bootstrapPath,
     async put(image, bootstrap) {
       const path = bootstrapPath(image.digest);
-      const description = Buffer.from(JSON.stringify(image));
       await tasks.run(image.digest, async () => {
+        const kept = withPin(image, pins.has(image.digest));
+        const description = Buffer.from(JSON.stringify(kept));
         try {
           // The digest names the bootstrap, so another content is damage.
           if (await holds(path, bootstrap)) await replaceWhole(disk, `${path.slice(0, -9)}image.json`, description);
           else await make(image, bootstrap, description);
-          catalogue.putImage(image);
+          catalogue.putImage(kept);
+          notePin(kept);
           bytes.set(image.digest, await bytesOnDisk(path, `${path.slice(0, -9)}image.json`));
         } catch (error) {
           health.failed(`image ${image.digest}`, error);
@@ -85,6 +103,7 @@ export function createImageStore(
         try {
           await trash.discard(join(path, '..'));
           bytes.delete(digest);
+          pins.delete(digest);
           catalogue.removeImage(digest);
         } catch (error) {
           throw cacheError(`cannot remove the image ${digest}`, error);
@@ -92,7 +111,28 @@ export function createImageStore(
         return true;
       });
     },
+    async pin(digest, pinned) {
+      const description = join(bootstrapPath(digest), '..', 'image.json');
+      await tasks.run(digest, async () => {
+        const image = catalogue.image(digest);
+        if (image === undefined) throw new NymphError('not-found', `no image ${digest} is here`);
+        const kept = withPin(image, pinned);
+        try {
+          await replaceWhole(disk, description, Buffer.from(JSON.stringify(kept)));
+          catalogue.putImage(kept);
+        } catch (error) {
+          health.failed(`image ${digest}`, error);
+          throw cacheError(`cannot ${pinned ? 'pin' : 'unpin'} the image ${image.reference}`, error);
+        }
+        notePin(kept);
+      });
+    },
+    pinnedBlobs: () => new Set([...pins.values()].flat()),
   };
+}
+
+function withPin({ pinned: _, ...image }: StoredImage, pinned: boolean): StoredImage {
+  return pinned ? { ...image, pinned } : image;
 }
 
 /** True if the file exists and holds exactly these bytes. Read and compared in slices. */

@@ -21,6 +21,10 @@ import { createTrash, type Trash } from './trash.ts';
 export interface CacheOptions {
   /** Bytes that the cache may use on disk; no limit by default. */
   quota?: number;
+  /** Part of the quota that automatic eviction goes down to; 0.9 by default. */
+  lowWater?: number;
+  /** Digests of images that others count on though they are not mounted: asked at each eviction. */
+  needed?: () => ReadonlySet<OciDigest>;
   /** Changes with each start of the machine; the kernel's boot id by default. */
   bootId?: string;
   log?: Log;
@@ -38,7 +42,7 @@ const RANGES = 2 ** 40;
  * @throws NymphError `busy` if another process uses it, `cache` if it cannot be used
  */
 export async function openCache(root: string, options: CacheOptions = {}): Promise<Cache> {
-  const { quota, log = () => {}, disk = localDisk } = options;
+  const { log = () => {}, disk = localDisk } = options;
   const layout = layoutOf(resolve(root));
   let unlock: (() => void) | undefined;
   let catalogue: Catalogue | undefined;
@@ -55,7 +59,7 @@ export async function openCache(root: string, options: CacheOptions = {}): Promi
     const place: Place = { layout, disk, log, health: createHealth(log, () => probe(layout, disk)), bootId };
     const traces = createTraceStore(place);
     await traces.trim();
-    return assemble(place, stored, traces, trash, reserved, quota, unlock);
+    return assemble(place, stored, traces, trash, reserved, options, unlock);
   } catch (error) {
     await catalogue?.close();
     unlock?.();
@@ -70,12 +74,12 @@ function assemble(
   traces: TraceStore,
   trash: Trash,
   reserved: number,
-  quota: number | undefined,
+  { quota, lowWater, needed }: CacheOptions,
   unlock: () => void,
 ): Cache {
   const images = createImageStore(place, catalogue, trash, sizes);
   const blobs = createBlobStore(place, catalogue, trash, records, () => evictor.look());
-  const evictor = createEvictor(blobs, images, catalogue, bytesInUse, quota, place.log);
+  const evictor = createEvictor({ blobs, images, catalogue, bytesInUse, quota, lowWater, needed, log: place.log });
   let closing: Promise<void> | undefined;
 
   function bytesInUse(): number {
@@ -110,6 +114,10 @@ function assemble(
     putTrace: traces.put,
     trace: traces.get,
     removeImage: async (digest) => void (await images.remove(digest)),
+    async pin(digest, pinned) {
+      await images.pin(digest, pinned);
+      evictor.look();
+    },
     inodeRange: (name, count) => inCatalogue(`inode numbers of ${name}`, () => catalogue.inodeRange(name, count)),
     openFiles: catalogue.openFiles,
     mounts: catalogue.mounts,
@@ -127,8 +135,8 @@ function assemble(
         evicted: { ...evictor.evicted },
       };
     },
-    async prune(target) {
-      const result = await evictor.prune(target);
+    async prune(target, force) {
+      const result = await evictor.prune(target, force);
       await trash.settled();
       return result;
     },

@@ -274,8 +274,23 @@ export function buildProgram(chosen: Chosen): Command {
     .description('remove what is not in use from the cache, longest unused first, down to the quota')
     .addOption(new Option('--all', 'remove everything that is not in use').conflicts('to'))
     .option('--to <size>', 'remove until this much is left, for example 10GiB', sizeArgument)
+    .option('--force', 'also what is pinned, and what containerd has images of that no container runs from')
     .addHelpText('after', examples(['nymph prune --all', 'nymph prune --to 10GiB']))
     .action((options) => run(async (context) => (await import('./commands/prune.ts')).run(context, options)));
+
+  program
+    .command('pin')
+    .description('keep an image in the cache: neither the quota nor `prune` evicts it')
+    .argument('<image>', 'reference or digest of an image that is here')
+    .addHelpText('after', examples(['nymph pin registry.example/app:nydus']))
+    .action((image) => run(async (context) => (await import('./commands/pin.ts')).run(context, image, true)));
+
+  program
+    .command('unpin')
+    .description('let an image be evicted again')
+    .argument('<image>', 'reference or digest of an image that is pinned')
+    .addHelpText('after', examples(['nymph unpin registry.example/app:nydus']))
+    .action((image) => run(async (context) => (await import('./commands/pin.ts')).run(context, image, false)));
 
   program
     .command('doctor')

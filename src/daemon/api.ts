@@ -18,6 +18,8 @@
  *   POST   /v1/preheat   PreheatRequest           stream of Progress, done: PreheatResult
  *   POST   /v1/prefetch  PrefetchRequest           stream of Progress, done: PrefetchResult
  *   POST   /v1/verify    VerifyRequest             stream of Progress, done: VerifyResult
+ *   PUT    /v1/pins/<reference or digest>          ImageInfo: the image is not evicted any more
+ *   DELETE /v1/pins/<reference or digest>          ImageInfo
  *   POST   /v1/prune     PruneRequest              stream, done: PruneResult (cache/cache.ts)
  *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
  *
@@ -173,6 +175,8 @@ export interface VerifyResult {
 export interface PruneRequest {
   /** Bytes that may stay; 0 removes all that is not in use. Default: the quota. */
   target?: number;
+  /** Also what is pinned, and images that containerd has though no container runs. */
+  force?: boolean;
 }
 
 export interface MountInfo {
@@ -200,6 +204,8 @@ export interface ImageInfo {
   /** Stored (compressed) bytes in the registry. */
   storedSize: number;
   mounts: string[];
+  /** It is not evicted. */
+  pinned: boolean;
   /** `traits`: `zran` (chunks are in a gzip layer), `encrypted`, `batch` (small chunks are stored together). */
   blobs: {
     id: string;

@@ -89,6 +89,11 @@ export const SETTINGS = {
       (bytes) => bytes === 0,
       'Bytes a second that may come by requests, from all registries together. Readers wait for it only while a stream from Dragonfly may bring what they want, 5 s at most; what they take without waiting, prefetch and `pull` do without. Streams do not count. Without it there is no limit.',
     ),
+    prefetch_bandwidth: optional(
+      size('0', '1TiB', { default: 0, doc: '' }),
+      (bytes) => bytes === 0,
+      'Bytes a second that prefetch, background fills and `pull` may take, from all registries together. What readers wait for, what is fetched ahead of them, and what a start is known to need first is never held back, and does not count; nor do streams from Dragonfly, which has limits of its own. Without it there is no limit.',
+    ),
     prefetch: choice(['none', 'image', 'all'], {
       default: 'image',
       doc: 'Fetched after a mount that does not say: nothing, what the image lists and what starts of it read before, or all.',
@@ -104,6 +109,10 @@ export const SETTINGS = {
       (bytes) => bytes === 0,
       'Bytes that the cache may use on disk. Without it, or with `"0"`, there is no limit but the disk.',
     ),
+    low_water: integer(1, 100, {
+      default: 90,
+      doc: 'Percent of the quota that an eviction goes down to, so that it does not begin anew with the next chunk.',
+    }),
   },
   registry: {
     config_dirs: list('paths', absolutePath, {

@@ -53,6 +53,8 @@ export interface ControlClient {
   preheat(request: PreheatRequest, onProgress?: OnProgress): Promise<PreheatResult>;
   prefetch(request: PrefetchRequest, onProgress?: OnProgress): Promise<PrefetchResult>;
   verify(request: VerifyRequest, onProgress?: OnProgress): Promise<VerifyResult>;
+  /** @param name reference or digest */
+  pin(name: string, pinned: boolean): Promise<ImageInfo>;
   prune(request: PruneRequest, onProgress?: OnProgress): Promise<PruneResult>;
   stop(): Promise<void>;
 }
@@ -87,6 +89,7 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
     preheat: (body, onProgress) => work('/v1/preheat', body, onProgress),
     prefetch: (body, onProgress) => work('/v1/prefetch', body, onProgress),
     verify: (body, onProgress) => work('/v1/verify', body, onProgress),
+    pin: (name, pinned) => call(pinned ? 'PUT' : 'DELETE', `/v1/pins/${encodeURIComponent(name)}`),
     prune: (body, onProgress) => work('/v1/prune', body, onProgress),
     stop: async () => {
       await call('POST', '/v1/stop');

@@ -5,10 +5,11 @@ import type { ImageServiceProxy } from '../cri/proxy.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { createGate } from '../fetch/gate.ts';
-import { DEFAULT_POLICY } from '../fetch/policy.ts';
+import { DEFAULT_POLICY, prefetchRequestFor } from '../fetch/policy.ts';
 import { createRace } from '../fetch/race.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { STORE } from '../fetch/store-flights.ts';
+import type { OciDigest } from '../image/image.ts';
 import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
 import { refuseServed } from '../mount/fuse.ts';
@@ -73,7 +74,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { config, logger, inherited, fuseFd } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
   if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
-  const [cache, swarm] = await Promise.all([openRoot(options, log), openSwarm(config, logger)]);
+  let snapshots: Snapshots | undefined;
+  const needed = () => snapshots?.needed() ?? new Set<OciDigest>();
+  const [cache, swarm] = await Promise.all([openRoot(options, needed, log), openSwarm(config, logger)]);
   const pool = createThreadPool();
   const context: FetchContext = {
     policy: {
@@ -82,6 +85,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       attempts: config.fetch.attempts,
       amplify: config.fetch.amplify,
       windowMax: config.fetch.windowMax,
+      prefetchRequest: prefetchRequestFor(config.fetch.prefetchBandwidth),
     },
     pool,
     gates: {
@@ -89,7 +93,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       prefetch: createGate(DEFAULT_POLICY.prefetchRequests),
     },
     statistics: createFetchStatistics(),
-    race: createRace(swarm, config.fetch.budget),
+    race: createRace(swarm, config.fetch.budget, config.fetch.prefetchBandwidth),
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
@@ -138,7 +142,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
   /** Why it is not ready, once it serves. */
   const problems: string[] = [];
-  let snapshots: Snapshots | undefined;
   let mounted = false;
   try {
     await connection.open();
@@ -212,10 +215,19 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
  * Opens the cache. Who inherits a connection is the heir: another daemon that has the root in the meantime finds out that
  * the FUSE mount is alive, and gives up.
  */
-async function openRoot({ config, inherited }: DaemonOptions, log: FetchContext['log']): Promise<Cache> {
+async function openRoot(
+  { config, inherited }: DaemonOptions,
+  needed: () => ReadonlySet<OciDigest>,
+  log: FetchContext['log'],
+): Promise<Cache> {
   for (const end = Date.now() + HEIR_MS; ; await sleep(100)) {
     try {
-      return await openCache(config.root, { quota: config.cache.quota, log });
+      return await openCache(config.root, {
+        quota: config.cache.quota,
+        lowWater: config.cache.lowWater / 100,
+        needed,
+        log,
+      });
     } catch (error) {
       const isBusy = error instanceof NymphError && error.code === 'busy';
       if (!inherited || !isBusy || Date.now() > end) throw error;

@@ -64,6 +64,7 @@ export function createReports({ cache, driver, mounts, opener, context, health }
         .list()
         .filter((m) => m.stored.digest === stored.digest)
         .map((m) => m.stored.directory),
+      pinned: cache.image(stored.digest)?.pinned === true,
       blobs: sizes,
       verifiable: stored.verifiable,
     };

@@ -64,10 +64,11 @@ export function verifyRequest(body: unknown): VerifyRequest {
 }
 
 export function pruneRequest(body: unknown): PruneRequest {
-  const { target } = fields(body);
-  if (target === undefined) return {};
-  if (!Number.isSafeInteger(target) || (target as number) < 0) throw wrong('target', 'a number of bytes');
-  return { target: target as number };
+  const { target, force } = fields(body);
+  if (target !== undefined && (!Number.isSafeInteger(target) || (target as number) < 0))
+    throw wrong('target', 'a number of bytes');
+  if (force !== undefined && typeof force !== 'boolean') throw wrong('force', 'true or false');
+  return { ...(target !== undefined && { target: target as number }), ...(force !== undefined && { force }) };
 }
 
 function mountOptions(value: unknown): MountOptions {

@@ -35,6 +35,8 @@ export function createRoutes({ service, preheat, health, ready, reading, onStop 
       'GET /v1/images': () => service.images(),
       'GET /v1/images/': ({ rest }) => service.image(rest),
       'GET /v1/traces/': ({ rest }) => service.trace(rest),
+      'PUT /v1/pins/': ({ rest }) => service.pin(rest, true),
+      'DELETE /v1/pins/': ({ rest }) => service.pin(rest, false),
       'DELETE /v1/mounts': ({ query }) => service.umount(query.get('directory') ?? '', query.get('force') === 'true'),
       'POST /v1/stop': () => onStop(),
     },

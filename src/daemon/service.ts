@@ -54,6 +54,8 @@ export interface Service {
   prefetch: Prefetching;
   verify(request: VerifyRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<VerifyResult>;
   prune(request: PruneRequest): ReturnType<Cache['prune']>;
+  /** @param name reference or digest of an image that is here */
+  pin(name: string, pinned: boolean): Promise<ImageInfo>;
   status(): Promise<Status>;
   /** Takes up the mounts of an earlier daemon; what it returns mounts again what is gone, once FUSE is served. */
   restore(alive: boolean): Promise<() => Promise<void>>;
@@ -205,7 +207,12 @@ export function createService(parts: Parts): Service {
     pull,
     prefetch: createPrefetching({ cache, blobs, mounts, opener, context, open }),
     verify,
-    prune: (request) => cache.prune(request.target ?? cache.usage().quota ?? Number.MAX_SAFE_INTEGER),
+    prune: ({ target, force }) => cache.prune(target ?? cache.usage().quota ?? Number.MAX_SAFE_INTEGER, force),
+    async pin(name, pinned) {
+      const stored = reports.stored(name);
+      await cache.pin(stored.digest, pinned);
+      return reports.image(stored);
+    },
     status: async () => ({ ...(await reports.status()), snapshots: await parts.snapshots() }),
     restore,
   };

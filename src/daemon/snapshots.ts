@@ -8,11 +8,12 @@ import { findOrigin, namespaceOf } from '../containerd/find-origin.ts';
 import { readChainIds } from '../containerd/image.ts';
 import { unpackOnto } from '../containerd/layer.ts';
 import { NymphError } from '../errors.ts';
+import type { OciDigest } from '../image/image.ts';
 import { createAlternatives } from '../snapshotter/alternatives.ts';
 import { createDoor } from '../snapshotter/door.ts';
 import { overlayOptions } from '../snapshotter/kernel-options.ts';
 import type { Layer } from '../snapshotter/lazy.ts';
-import { createLazyImages, pieceOf } from '../snapshotter/lazy-images.ts';
+import { createLazyImages, type LazyImages, pieceOf } from '../snapshotter/lazy-images.ts';
 import { openSnapshotter } from '../snapshotter/open.ts';
 import { digestOf, type Origin } from '../snapshotter/origin.ts';
 import { createPieces } from '../snapshotter/pieces.ts';
@@ -34,6 +35,8 @@ export interface Snapshots {
   /** Calls so far. */
   readonly calls: number;
   status(): Promise<SnapshotsStatus>;
+  /** Digests of the images that containerd has, whether a container runs or not. */
+  needed(): ReadonlySet<OciDigest>;
   close(): Promise<void>;
 }
 
@@ -63,8 +66,9 @@ export async function serveSnapshots(
     return async (digest, signal) => (namespace === undefined ? undefined : content.read(namespace, digest, signal));
   };
   const alternative = config.snapshotter.alternatives ? images.alternative : async () => undefined;
-  const snapshotter = await openSnapshotter(config.root, pool, log, (directories) =>
-    createLazyImages({
+  let lazy: LazyImages | undefined;
+  const snapshotter = await openSnapshotter(config.root, pool, log, (directories) => {
+    lazy = createLazyImages({
       ...images,
       directories,
       mount: (origin, directory, signal) => images.mount(origin, directory, nearby(origin), signal),
@@ -79,8 +83,9 @@ export async function serveSnapshots(
       alternatives: createAlternatives(alternative, log),
       pieces: createPieces({ directories, overlayOptions: overlayOptions(), unpack, log }),
       log,
-    }),
-  );
+    });
+    return lazy;
+  });
   const door = createDoor(snapshotter, snapshotter.used || existsSync(config.containerd.address), log);
   const server = createServer((socket) => door.connect(socket));
   try {
@@ -94,6 +99,7 @@ export async function serveSnapshots(
       return door.calls;
     },
     status: () => summary(snapshotter),
+    needed: () => lazy!.needed(),
     async close() {
       server.close();
       ending.abort();

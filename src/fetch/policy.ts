@@ -25,6 +25,17 @@ export interface FetchPolicy {
   backlog: number;
 }
 
+/** Background requests are smaller where they are limited, so that they come evenly. */
+const SMALLEST_PREFETCH = 256 << 10;
+
+/** Stored bytes of one background request, of which four are under way at once. @param rate bytes a second, if there is a limit */
+export function prefetchRequestFor(rate: number | undefined): number {
+  const { prefetchRequest, prefetchRequests } = DEFAULT_POLICY;
+  return rate === undefined
+    ? prefetchRequest
+    : Math.min(prefetchRequest, Math.max(SMALLEST_PREFETCH, Math.floor(rate / prefetchRequests)));
+}
+
 export const DEFAULT_POLICY: FetchPolicy = {
   deadline: 60_000,
   attempts: 6,

@@ -22,6 +22,8 @@ export interface Race {
   readonly start: Latencies;
   readonly gap: Latencies;
   readonly budget: Budget;
+  /** Of what nobody waits for; within `budget`. */
+  readonly background: Budget;
 }
 
 /** Each holds two pieces of up to 64 MiB. */
@@ -29,8 +31,11 @@ const STREAMS = 4;
 /** Requests of so many bytes say how fast the source is; smaller ones how soon it answers. */
 export const LARGE = 1 << 20;
 
-/** @param budget bytes a second that may come by requests; without one there is no limit */
-export function createRace(swarm?: Swarm, budget?: number): Race {
+/**
+ * @param budget bytes a second that may come by requests; without one there is no limit
+ * @param background the same for what nobody waits for
+ */
+export function createRace(swarm?: Swarm, budget?: number, background?: number): Race {
   return {
     swarm,
     requests: createMeter(),
@@ -40,6 +45,7 @@ export function createRace(swarm?: Swarm, budget?: number): Race {
     start: createLatencies(),
     gap: createLatencies(),
     budget: createBudget(budget),
+    background: createBudget(background),
   };
 }
 

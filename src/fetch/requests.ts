@@ -61,7 +61,7 @@ export function createRequests(
   async function travelAll(run: Run): Promise<void> {
     let leave: () => void;
     try {
-      leave = await enter(run.priority);
+      leave = await enter(run);
     } catch (error) {
       for (const flight of run.flights) flight.fail(error);
       return;
@@ -74,7 +74,9 @@ export function createRequests(
     ending.addEventListener('abort', run.cancel, { once: true });
     let outcome: Outcome = { bad: [] };
     try {
-      race.budget.charge(list.reduce((sum, { frame }) => sum + frame.size, 0));
+      const bytes = list.reduce((sum, { frame }) => sum + frame.size, 0);
+      race.budget.charge(bytes);
+      if (run.patient) race.background.charge(bytes);
       outcome = await carry(
         {
           blob,
@@ -105,15 +107,16 @@ export function createRequests(
     }
     context.changed(blob);
     const left = list.filter((flight) => !flight.settled && flight.run === run);
-    if (left.length > 0) await recover(left, list.length, outcome);
+    if (left.length > 0) await recover(left, list.length, outcome, run.patient);
   }
 
   /** Waits for a run's turn. It has not started until then: a reader that meets one of its flights takes it out and sends for it. */
-  async function enter(priority: Priority): Promise<() => void> {
+  async function enter({ priority, patient }: Run): Promise<() => void> {
     const leave = await gates[priority].enter(source.name, ending);
     if (priority === 'demand') return leave;
     try {
       await race.budget.free(ending);
+      if (patient) await race.background.free(ending);
       return leave;
     } catch (error) {
       leave();
@@ -122,7 +125,7 @@ export function createRequests(
   }
 
   /** Flights that did not arrive, or arrived wrong: another try after a pause, or the end. */
-  async function recover(left: Flight[], carried: number, outcome: Outcome): Promise<void> {
+  async function recover(left: Flight[], carried: number, outcome: Outcome, patient: boolean): Promise<void> {
     const error = outcome.error ?? wrongBytes(outcome.badReason);
     const progressed = left.length < carried;
     const again: Flight[] = [];
@@ -150,7 +153,10 @@ export function createRequests(
       () => undefined,
     );
     if (ending.aborted) for (const flight of again) flight.fail(cancelled());
-    distribute(again.filter((flight) => !flight.settled));
+    distribute(
+      again.filter((flight) => !flight.settled),
+      patient,
+    );
   }
 
   function distribute(list: Flight[], patient = false): void {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../cache/health.ts';
 import { NymphError } from '../errors.ts';
+import type { OciDigest } from '../image/image.ts';
 import { orCancelled } from '../sources/retry.ts';
 import type { Alternatives } from './alternatives.ts';
 import type { Directories } from './directories.ts';
@@ -63,7 +64,12 @@ export interface LazyImagesOptions {
   log: Log;
 }
 
-export function createLazyImages(options: LazyImagesOptions): LazyLayers {
+export interface LazyImages extends LazyLayers {
+  /** Digests of the images that committed layers stand for: containerd counts on them, whether a container runs or not. */
+  needed(): ReadonlySet<OciDigest>;
+}
+
+export function createLazyImages(options: LazyImagesOptions): LazyImages {
   const { directories: places, log } = options;
   const home = join(places.root, 'images');
   const holders = createHolders({ open, shut });
@@ -210,6 +216,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
     if (said !== undefined) await requireLayer(said, base.labels[LABEL_TARGET] ?? '', signal);
     const found = said ?? (await options.find(base, signal));
     await writeFile(join(places.place(base.id), ORIGIN_FILE), found);
+    if (bootstraps.has(base.id)) bootstraps.set(base.id, found);
     return found;
   }
 
@@ -259,6 +266,8 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
 
   async function restore(layers: readonly Layer[]): Promise<void> {
     const byId = new Map(layers.map((layer) => [layer.id, layer]));
+    for (const layer of layers)
+      if (isBootstrap(layer)) bootstraps.set(layer.id, layer.labels[LABEL_IMAGE] ?? (await remembered(layer.id)));
     for (const layer of layers) {
       const base = layer.kind === 'committed' ? undefined : baseOf(layer, byId);
       if (base === undefined) continue;
@@ -271,7 +280,11 @@ export function createLazyImages(options: LazyImagesOptions): LazyLayers {
       if (!holders.isHeld(join(home, name))) await rmdir(join(home, name)).catch(() => undefined);
   }
 
-  return { claim, lowers, committed, release, restore };
+  function needed(): ReadonlySet<OciDigest> {
+    return new Set([...bootstraps.values()].flatMap((origin) => (origin === undefined ? [] : [digestOf(origin)])));
+  }
+
+  return { claim, lowers, committed, release, restore, needed };
 }
 
 const holderOf = (origin: Origin) => `pull of ${origin}`;

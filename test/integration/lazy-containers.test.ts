@@ -144,9 +144,13 @@ describe('lazy images through containerd', { skip }, () => {
         for (const name of readdirSync(daemon.root))
           if (name !== 'snapshots') rmSync(join(daemon.root, name), { recursive: true });
         await daemon.start();
-        // containerd tries a connection that was refused again after some seconds.
+        await reached();
+      }
+
+      /** containerd tries a connection that was refused again after some seconds. */
+      async function reached(): Promise<void> {
         const of = ['snapshots', '--snapshotter', 'nymph'];
-        await until(30_000, 'containerd does not come back', () => containerd.good(...of, 'prepare', 'probe'));
+        await until(120_000, 'containerd does not come back', () => containerd.good(...of, 'prepare', 'probe'));
         await containerd.good(...of, 'rm', 'probe');
       }
 
@@ -181,6 +185,41 @@ describe('lazy images through containerd', { skip }, () => {
         assert.equal(wrote.out, 'written\n/etc/new\n', wrote.err);
         await pod.remove();
         await removeAll();
+      });
+
+      /** A daemon that starts holds no image for a container that may follow a pull. */
+      async function unusedImages(): Promise<void> {
+        await until(120_000, 'containerd keeps the snapshot of a container that is gone', async () =>
+          (await snapshots.list()).every(({ kind }) => kind === 'COMMITTED') ? true : undefined,
+        );
+        const { pid } = await daemon.supervised();
+        await daemon.kill('daemon');
+        await daemon.another(pid);
+        await until(120_000, 'images stay mounted', async () =>
+          (await daemon.client.mounts()).length === 0 ? true : undefined,
+        );
+        await reached();
+      }
+
+      test('what containerd has is not pruned though no container runs, and goes once containerd has removed it', async () => {
+        await pods.pull(image());
+        const first = await pods.run('kept-once', image(), PAUSE);
+        assert.equal((await first.exec('/bin/sh', '-ec', TELL)).out, truth);
+        await first.remove();
+        await unusedImages();
+        const { digest } = (await daemon.client.images()).find(({ reference }) => reference.startsWith(image()))!;
+        assert.deepEqual(await daemon.client.prune({ target: 0 }), { freed: 0, blobs: [], images: [] });
+
+        const before = registry.stats.blobs;
+        const second = await pods.run('kept-twice', image(), PAUSE);
+        assert.equal((await second.exec('/bin/sh', '-ec', TELL)).out, truth);
+        assert.equal(registry.stats.blobs, before, 'all of it was here');
+        await second.remove();
+        await unusedImages();
+        await removeAll();
+        const pruned = await daemon.client.prune({ target: 0 });
+        assert.deepEqual(pruned.images, [digest]);
+        assert.ok(pruned.blobs.length > 0);
       });
 
       test('a pod of an image that nymph rpull brought', async () => {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
-import type { CachedBlob } from '../../src/cache/cache.ts';
+import type { Cache, CachedBlob, StoredImage } from '../../src/cache/cache.ts';
 import { openCache } from '../../src/cache/open.ts';
 import { clearReady, countReady, isClosed, isReady, setReady } from '../../src/cache/ready-map.ts';
 import { durableDisk } from '../fault/cache-disk.ts';
@@ -515,5 +515,78 @@ test('an empty blob and a blob without chunks', async (t) => {
   await cache.close();
   cache = await openCache(root);
   for (const one of [blob, hole]) assert.equal((await cache.reopen(one.id))?.size, one.size);
+  await cache.close();
+});
+
+/** A closed entry that is filled, and an image of it. */
+async function cachedImage(cache: Cache, name: string): Promise<StoredImage> {
+  const sample = makeSample(name, 40, 20_000);
+  const entry = await cache.open(sample.blob);
+  for (let chunk = 0; chunk < 40; chunk++) store(cache, entry, sample, chunk);
+  const image = storedImage(name, [entry]);
+  await cache.putImage(image, Buffer.alloc(5000, 1));
+  await cache.release(entry);
+  return image;
+}
+
+test('a pinned image outlives prune and a restart, and a rebuilt catalogue knows of it', async (t) => {
+  const root = temporaryDirectory(t);
+  let cache = await openCache(root);
+  const [kept, other] = [await cachedImage(cache, 'kept'), await cachedImage(cache, 'other')];
+  await cache.pin(kept.digest, true);
+  // Who opens the image again does not know of the pin.
+  await cache.putImage(kept, Buffer.alloc(5000, 1));
+  assert.deepEqual((await cache.prune(0)).images, [other.digest]);
+  await cache.close();
+  for (const name of ['catalogue.db', 'catalogue.db-wal', 'catalogue.db-shm'])
+    rmSync(join(root, name), { force: true });
+  cache = await openCache(root);
+  assert.deepEqual(await cache.prune(0), { freed: 0, blobs: [], images: [] });
+  await cache.pin(kept.digest, false);
+  await cache.pin(kept.digest, true);
+  assert.deepEqual((await cache.prune(0, true)).images, [kept.digest]);
+  await assert.rejects(cache.pin(kept.digest, true), { code: 'not-found' });
+  // It was removed with its pin.
+  await cachedImage(cache, 'kept');
+  assert.deepEqual((await cache.prune(0)).images, [kept.digest]);
+  await cache.close();
+});
+
+test('what others count on is not pruned; the quota takes its blobs last, never the image, nor what is pinned', async (t) => {
+  const root = temporaryDirectory(t);
+  let cache = await openCache(root);
+  const images: StoredImage[] = [];
+  for (const name of ['pinned', 'needed', 'idle']) images.push(await cachedImage(cache, name));
+  const [pinned, needed, idle] = images;
+  await cache.pin(pinned.digest, true);
+  await cache.close();
+
+  cache = await openCache(root, { needed: () => new Set([needed.digest]) });
+  assert.deepEqual(
+    (await cache.prune(0)).blobs,
+    idle.blobs.map(({ key }) => key),
+  );
+  const { bytes } = cache.usage();
+  await cache.close();
+
+  cache = await openCache(root, { quota: bytes - 250_000, lowWater: 0.01, needed: () => new Set([needed.digest]) });
+  const again = await cachedImage(cache, 'idle');
+  const here = (image: StoredImage) => existsSync(join(root, 'blobs', image.blobs[0].key));
+  await until(() => !here(needed) && !here(again));
+  assert.ok(here(pinned));
+  await until(() => cache.images().length === 2);
+  const digests = cache.images().map(({ digest }) => digest);
+  await cache.close();
+  assert.deepEqual(digests.sort(), [pinned.digest, needed.digest].sort());
+});
+
+test('eviction for the quota goes down to the low-water mark', async (t) => {
+  const quota = 2_400_000;
+  const cache = await openCache(temporaryDirectory(t), { quota, lowWater: 0.5 });
+  for (let i = 0; i < 8; i++) {
+    await cachedImage(cache, `low ${i}`);
+    if (cache.usage().bytes > quota) await until(() => cache.usage().bytes <= quota / 2);
+  }
+  assert.ok(cache.usage().blobs < 8);
   await cache.close();
 });

@@ -78,6 +78,7 @@ export const IMAGE: ImageInfo = {
   ready: 2 ** 20,
   storedSize: 2 ** 20,
   mounts: ['/mnt/app'],
+  pinned: false,
   blobs: [
     {
       id: 'cd'.repeat(32),

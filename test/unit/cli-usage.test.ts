@@ -31,6 +31,8 @@ test('every command has a description and an example of itself', () => {
     'convert',
     'verify',
     'prune',
+    'pin',
+    'unpin',
     'doctor',
     'setup',
     'plugin',

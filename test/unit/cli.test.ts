@@ -213,7 +213,23 @@ test('prune: all, a size, or the quota', async (t) => {
   assert.equal((await nymph(['prune', '--address', address])).out, 'freed 2 GiB: removed 2 blobs and 1 image\n');
   await nymph(['prune', '--all', '--address', address]);
   await nymph(['prune', '--to', '10GiB', '--address', address]);
-  assert.deepEqual(bodies, [{}, { target: 0 }, { target: 10 * 2 ** 30 }]);
+  await nymph(['prune', '--all', '--force', '--address', address]);
+  assert.deepEqual(bodies, [{}, { target: 0 }, { target: 10 * 2 ** 30 }, { target: 0, force: true }]);
+});
+
+test('pin and unpin name an image in full, and say what it is then', async (t) => {
+  const asked: string[] = [];
+  const pin =
+    (pinned: boolean) =>
+    async ({ rest }: { rest: string }) => {
+      asked.push(`${pinned} ${rest}`);
+      return { ...IMAGE, pinned };
+    };
+  const address = await serve(t, { calls: { 'PUT /v1/pins/': pin(true), 'DELETE /v1/pins/': pin(false) } });
+  const outcome = await nymph(['pin', 'registry.example/app', '--address', address]);
+  assert.equal(outcome.out, 'registry.example/app:nydus is pinned\n', outcome.err);
+  assert.match((await nymph(['unpin', IMAGE.digest, '--address', address])).out, /is not pinned/);
+  assert.deepEqual(asked, ['true registry.example/app:latest', `false ${IMAGE.digest}`]);
 });
 
 test('mount makes the directory and names everything absolutely', async (t) => {

@@ -21,7 +21,7 @@ const never = new AbortController().signal;
 /** Chunks of 30,000 bytes: most pieces of 100,000 begin and end within one. */
 function stage(
   options: MemorySwarmOptions = {},
-  more: { data?: string; budget?: number; policy?: Partial<FetchPolicy>; calm?: boolean } = {},
+  more: { data?: string; budget?: number; background?: number; policy?: Partial<FetchPolicy>; calm?: boolean } = {},
 ) {
   const blob = makeBlob(
     Array.from({ length: 200 }, (_, i) => 20_000 + ((i * 7919) % 20_000)),
@@ -30,7 +30,7 @@ function stage(
   const swarm = memorySwarm(blob.stored, options);
   const made = {
     ...fetchContext(pool, { amplify: 0, prefetchRequest: 256 << 10, ...more.policy }),
-    race: createRace(swarm, more.budget),
+    race: createRace(swarm, more.budget, more.background),
   };
   // On a busy machine a pause is no stall.
   if (more.calm) for (let i = 0; i < 8; i++) for (const usual of [made.race.start, made.race.gap]) usual.add(500);
@@ -347,6 +347,40 @@ test('background requests keep to the budget, and readers do not wait for it', a
   assert.equal(budget.wait(), 0);
   budget.charge(1_000);
   assert.ok(budget.wait() > 0, 'no more than a second is saved up');
+});
+
+test('a limit of background fetching holds up neither readers nor what is fetched ahead of them', async () => {
+  const { blob, start, made, swarm, right } = stage({}, { background: 1_000, policy: { deadline: 5_000 } });
+  swarm.present = false;
+  made.race.background.charge(1_000_000);
+  const fetcher = start(scriptedSource(blob.stored));
+  const ending = new AbortController();
+  const fill = fetcher.fill(0, blob.cached.size, ending.signal);
+  fill.catch(() => {});
+  // In order: the window ahead of the reader opens, and all of it comes though the fill may send for nothing.
+  for (let at = 0; at < blob.cached.size; at += 100_000)
+    await fetcher.need(at, Math.min(100_000, blob.cached.size - at), never);
+  right();
+  await fill;
+  assert.ok(made.race.background.wait() > 500_000, 'readers were not charged');
+  await fetcher.close();
+  blob.close();
+});
+
+test('background fetching keeps to its own limit', async () => {
+  const { blob, start, made, swarm, right } = stage({}, { background: 1 << 20 });
+  swarm.present = false;
+  const begun = performance.now();
+  const fetcher = start(scriptedSource(blob.stored));
+  await fetcher.fill(0, blob.cached.size, never);
+  right();
+  // A second's worth is saved up, and four requests of 256 KiB are owed at the most.
+  const least = ((blob.stored.length - (1 << 20) - 4 * (256 << 10)) / (1 << 20)) * 1000;
+  assert.ok(performance.now() - begun >= least, `${performance.now() - begun} ms, ${least} at least`);
+  assert.ok(least > 100);
+  await fetcher.close();
+  blob.close();
+  assert.equal(made.race.budget.wait(), 0);
 });
 
 test('a reader does not wait with a background request that waits for the budget', async () => {

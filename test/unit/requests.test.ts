@@ -12,6 +12,8 @@ test('what a client sends becomes a request', () => {
   assert.deepEqual(verifyRequest({ target: '/m', cachedOnly: true }).cachedOnly, true);
   assert.deepEqual(pruneRequest({ target: 0 }), { target: 0 });
   assert.deepEqual(pruneRequest({}), {});
+  assert.deepEqual(pruneRequest({ force: true, more: 1 }), { force: true });
+  assert.throws(() => pruneRequest({ force: 'yes' }), { code: 'usage' });
 });
 
 test('what is of the wrong type is a usage error, and evicts nothing', () => {

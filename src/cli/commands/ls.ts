@@ -17,15 +17,24 @@ function listText(mounts: readonly MountInfo[], images: readonly ImageInfo[]): s
   const byDigest = new Map(images.map((image) => [image.digest, image]));
   const mounted = new Set(mounts.map((mount) => mount.digest));
   const rows = mounts.map((mount) =>
-    row(mount.reference, mount.digest, byDigest.get(mount.digest), mount.directory, mount.kind, stateText(mount)),
+    row(
+      mount.reference,
+      mount.digest,
+      byDigest.get(mount.digest),
+      mount.directory,
+      mount.kind,
+      stateText(mount, byDigest.get(mount.digest)),
+    ),
   );
   for (const image of images)
-    if (!mounted.has(image.digest)) rows.push(row(image.reference, image.digest, image, '-', '-', '-'));
+    if (!mounted.has(image.digest))
+      rows.push(row(image.reference, image.digest, image, '-', '-', image.pinned ? 'pinned' : '-'));
   return table([HEADING, ...rows.sort((a, b) => (a[0] + a[1] < b[0] + b[1] ? -1 : 1))], [3, 4]);
 }
 
-function stateText({ state, reason }: MountInfo): string {
-  return reason === undefined ? state : `${state} (${reason})`;
+function stateText({ state, reason }: MountInfo, image: ImageInfo | undefined): string {
+  const text = reason === undefined ? state : `${state} (${reason})`;
+  return image?.pinned ? `${text}, pinned` : text;
 }
 
 function row(

@@ -4,11 +4,14 @@ import { progressView } from '../progress.ts';
 import { plural } from '../text.ts';
 
 /** `nymph prune` */
-export async function run(context: Context, options: { all?: boolean; to?: number }): Promise<undefined> {
+export async function run(
+  context: Context,
+  options: { all?: boolean; to?: number; force?: boolean },
+): Promise<undefined> {
   const client = await context.daemon();
   const view = progressView();
   try {
-    const result = await client.prune({ target: options.all ? 0 : options.to }, view.update);
+    const result = await client.prune({ target: options.all ? 0 : options.to, force: options.force }, view.update);
     view.clear();
     context.print(result, () => {
       const removed = `${plural(result.blobs.length, 'blob')} and ${plural(result.images.length, 'image')}`;

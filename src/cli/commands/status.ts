@@ -37,7 +37,10 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
         reason === undefined ? [] : [['FUSE tree', `${directory}: ${reason}`]],
       ),
       ...broken.map((mount): [string, string] => ['failing', `${mount.directory}: ${mount.state}`]),
-      ['images', `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here`],
+      [
+        'images',
+        `${plural(images.length, 'image')}, ${formatSize(ready)} of ${formatSize(size)} here${pinnedText(images)}`,
+      ],
     ]),
     ...(isUsed(snapshots) ? [section('containerd', snapshotRows(snapshots))] : []),
     section('cache', [
@@ -59,6 +62,11 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
+}
+
+function pinnedText(images: readonly ImageInfo[]): string {
+  const pinned = images.filter((image) => image.pinned).length;
+  return pinned === 0 ? '' : `, ${count(pinned)} pinned`;
 }
 
 /** How much came from where. */
@@ -142,6 +150,7 @@ function imageRows(image: ImageInfo): [string, string | undefined][] {
     ['stored', formatSize(image.storedSize)],
     ['verifiable', verifiableText(image)],
     ['mounts', image.mounts.length === 0 ? 'none' : image.mounts.join(', ')],
+    ['pinned', image.pinned ? 'yes: it is not evicted' : undefined],
   ];
 }
 
