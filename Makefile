@@ -1,10 +1,16 @@
 # nymph: `make help` lists the targets. Everything works on a Debian 12 with git, make and any Node 18 or later with npm.
 SHELL := /bin/sh
 NODE := node_modules/node/bin/node
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION = $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' package.json)
+NAME = nymph-$(VERSION)-linux-$(shell uname -m | sed 's/x86_64/x64/;s/aarch64/arm64/')
+# Of the last commit: the same sources make the same archive, whenever that is.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps
+.PHONY: stage help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps install uninstall dist
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +43,20 @@ check: deps ## Types, lint and format
 bench: build system-deps ## Paired measurements against ext4, curl and a full download: a table of ratios
 	@$(NODE) bench/main.ts
 
+install: stage ## Installs into PREFIX (/usr/local), below DESTDIR; needs no npm where it runs
+	@sh build/$(NAME)/deploy/install.sh --prefix "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
+
+uninstall: ## Takes that away again; configuration and cache are left
+	@sh deploy/install.sh --uninstall --prefix "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
+
+dist: stage ## build/nymph-VERSION-linux-ARCH.tar.gz: runs, and installs, on a machine without npm
+	@tar -C build --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner -cf - $(NAME) | gzip -n >build/$(NAME).tar.gz
+	@cd build && sha256sum $(NAME).tar.gz >$(NAME).tar.gz.sha256 && cat $(NAME).tar.gz.sha256
+
+stage: build
+	@rm -rf build/$(NAME)
+	@$(NODE) --disable-warning=ExperimentalWarning deploy/stage.ts build/$(NAME)
+
 deps: node_modules/.installed
 
 node_modules/.installed: package.json package-lock.json
@@ -57,4 +77,4 @@ system-deps:
 	@sh test/system-deps.sh
 
 clean: ## Removes what was built and installed
-	rm -rf dist plugins/built node_modules
+	rm -rf dist build plugins/built node_modules

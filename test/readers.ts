@@ -38,17 +38,19 @@ interface Task {
 
 /**
  * @param truth directory with the same regular files as `mounted`
- * @param options `readers` (default 8); `maxRead` longest read in bytes (default 256 KiB)
+ * @param options `readers` (default 8); `maxRead` longest read in bytes (default 256 KiB); `through` a command that runs
+ * them elsewhere
  */
 export function startReaders(
   t: { after(clean: () => void): void },
   truth: string,
   mounted: string,
-  options: { readers?: number; seed?: number; maxRead?: number } = {},
+  options: { readers?: number; seed?: number; maxRead?: number; through?: readonly string[] } = {},
 ): Readers {
-  const { readers = 8, seed = 1, maxRead = 256 << 10 } = options;
+  const { readers = 8, seed = 1, maxRead = 256 << 10, through = [] } = options;
   const args = [truth, mounted, readers, seed, maxRead].map(String);
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...args], {
+  const [program, ...rest] = [...through, process.execPath, fileURLToPath(import.meta.url), ...args];
+  const child = spawn(program, rest, {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.after(() => void child.kill('SIGKILL'));

@@ -8,6 +8,8 @@ import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
+import { serviceManager } from './service-manager.ts';
+import { connectionName } from './stored-descriptor.ts';
 import { FUSE_FD, INHERITED_ENV, PAUSE_ENV } from './supervisor.ts';
 import { startSupervisor, supervisorLink } from './supervisor-link.ts';
 
@@ -37,14 +39,20 @@ if (fuseFd !== undefined) closeOnExec(fuseFd);
 const log = { level: config.log.level, format: config.log.format };
 const logger = createLogger(log);
 const [script, ...args] = process.argv.slice(1);
+const manager = serviceManager(process.env, (message) => logger.warn(message));
+const keep = () => {
+  if (fuseFd !== undefined) manager.keep(fuseFd, connectionName(config.root, config.fuse.mountpoint));
+};
 /** Readers depend on us, not on the supervisor: without it we serve on, and have another one watch us. */
 const supervisor = supervisorLink({
   next: (told) => startSupervisor(fuseFd, { told, script, arguments: args, log }),
+  onWatching: manager.main,
   onGone: (pause) => logger.warn({ pause }, 'the supervisor is gone; starting another one'),
 });
 
-process.on('SIGTERM', () => void stop(0, 'asked to stop'));
-process.on('SIGINT', () => void stop(0, 'asked to stop'));
+// A service manager may start the next daemon on the connection that it keeps.
+process.on('SIGTERM', () => void stop(0, 'asked to stop', !manager.present));
+process.on('SIGINT', () => void stop(0, 'asked to stop', !manager.present));
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
@@ -60,7 +68,10 @@ try {
     supervisor: supervisor.pid,
     standIn: supervisor.standIn,
     lookUp: supervisor.lookUp,
-    onMounted: () => supervisor.tell({ type: 'mounted' }),
+    onMounted: () => {
+      supervisor.tell({ type: 'mounted' });
+      keep();
+    },
     onServing: () => {
       supervisor.tell({ type: 'ready' });
       supervisor.tell({ type: 'listening', path: config.snapshotter.address });
@@ -71,15 +82,18 @@ try {
     },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
+  manager.serving();
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
   leave(exitStatus(error));
 }
 
-async function stop(status: number, reason: string): Promise<void> {
+/** @param final the FUSE mount goes, too */
+async function stop(status: number, reason: string, final = status === 0): Promise<void> {
   if (stopping) return;
   stopping = true;
+  if (status === 0) manager.stopping();
   logger.info({ reason }, 'stopping');
   setTimeout(() => {
     logger.error('stopping took too long');
@@ -87,7 +101,7 @@ async function stop(status: number, reason: string): Promise<void> {
     leave(status);
   }, STOP_MS).unref();
   try {
-    await daemon?.stop(status === 0);
+    await daemon?.stop(final);
   } catch (error) {
     logger.error({ error }, 'stopping failed');
   }

@@ -28,6 +28,8 @@ export interface SupervisorLink {
 export interface SupervisorLinkOptions {
   /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}); `told` it must know. */
   next: (told: DaemonMessage[]) => ChildProcess;
+  /** This process is our supervisor from now on. */
+  onWatching: (pid: number) => void;
   /** The supervisor is gone, and another is started in `pause` ms. */
   onGone: (pause: number) => void;
 }
@@ -40,7 +42,7 @@ const PATIENCE_MS = 5_000;
 const FIRST_PAUSE_MS = 50;
 const LAST_PAUSE_MS = 5_000;
 
-export function supervisorLink({ next, onGone }: SupervisorLinkOptions): SupervisorLink {
+export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptions): SupervisorLink {
   const waiting = new Map<number, { message: DaemonMessage; answered: () => void }>();
   /** What the next supervisor must know. */
   const state: DaemonMessage[] = [];
@@ -80,7 +82,11 @@ export function supervisorLink({ next, onGone }: SupervisorLinkOptions): Supervi
     const emitter = end as NodeJS.EventEmitter;
     emitter.on('message', (message: SupervisorMessage) => {
       if (message.type === 'looked-up') waiting.get(message.id)?.answered();
-      else Object.assign(watched, { pid: end === process ? process.ppid : end.pid, standIn: message.standIn });
+      else {
+        const pid = end === process ? process.ppid : end.pid;
+        Object.assign(watched, { pid, standIn: message.standIn });
+        if (pid !== undefined) onWatching(pid);
+      }
     });
     emitter.once('disconnect', gone);
     // It could not be started.

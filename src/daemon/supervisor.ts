@@ -46,6 +46,8 @@ export interface SupervisorOptions {
   arguments: string[];
   /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
   fuse?: boolean;
+  /** A descriptor of /dev/fuse with a connection on which another daemon has served, kept by the service manager. */
+  stored?: number;
   /**
    * The daemon that started this process: it is watched first, and /dev/fuse is {@link FUSE_FD} already. `told` is what it
    * told the supervisor before.
@@ -82,8 +84,8 @@ export const LIVED_MS = 30_000;
 export async function supervise(options: SupervisorOptions): Promise<number> {
   const { firstPause = 50, lastPause = 5_000, grace = 15_000, adopt } = options;
   const open = () => (options.fuse === false ? undefined : openSync('/dev/fuse', 'r+'));
-  let fuse = adopt && options.fuse !== false ? FUSE_FD : open();
-  let inherited = false;
+  let fuse = adopt && options.fuse !== false ? FUSE_FD : (options.stored ?? open());
+  let inherited = options.stored !== undefined;
   let lost = false;
   let served = adopt !== undefined;
   let stopping = false;

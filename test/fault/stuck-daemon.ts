@@ -18,6 +18,7 @@ const supervisor = supervisorLink({
   next: () => {
     throw new Error('the supervisor lives');
   },
+  onWatching: () => {},
   onGone: () => exitNow(1),
 });
 const fileSystem: FileSystem = {

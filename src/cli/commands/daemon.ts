@@ -2,6 +2,7 @@ import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Health } from '../../daemon/api.ts';
+import { connectionName, takeStored } from '../../daemon/stored-descriptor.ts';
 import { supervise } from '../../daemon/supervisor.ts';
 import { NymphError } from '../../errors.ts';
 import type { Context } from '../context.ts';
@@ -19,12 +20,15 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
     await stopDaemon(context);
     return undefined;
   }
+  const { root, fuse } = context.config;
+  const stored = takeStored(process.env, connectionName(root, fuse.mountpoint));
   if (await attend(context)) return undefined;
   try {
     return await supervise({
       script: daemonScript(),
       arguments: daemonArguments(context),
-      fuse: context.config.fuse.driver === 'kernel',
+      fuse: fuse.driver === 'kernel',
+      stored: fuse.driver === 'kernel' ? stored : undefined,
       log: logger(context),
     });
   } catch (error) {
