@@ -40,12 +40,12 @@ export async function checkReads(
   place: string,
   manifest: string,
 ): Promise<void> {
+  const opens = async () => (await daemon.client.status()).fuse.requests.open ?? 0;
+  const before = await opens();
   const readers = startReaders(t, truth, place, { readers: 16, maxRead: 3 << 20 });
   assert.equal((await sums(place)).out.toString(), (await sums(truth)).out.toString());
   // On a busy machine they take a while to begin.
-  await until(60_000, 'nobody reads', async () => {
-    return ((await daemon.client.status()).fuse.requests.open ?? 0) > 40 || undefined;
-  });
+  await until(60_000, 'nobody reads', async () => (await opens()) > before + 40 || undefined);
   const seen = await readers.stop();
   assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
   assert.ok(seen.reads > 0);

@@ -1,6 +1,6 @@
 import { corrupt, NymphError } from '../errors.ts';
 import { BLOCK_SIZE, type Blob } from '../image/image.ts';
-import type { CachedBlob, Readiness, Standing } from './cache.ts';
+import type { CachedBlob, Readiness, Scratch, Standing } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
 import {
   closeEntry,
@@ -26,7 +26,7 @@ import type { Trash } from './trash.ts';
 const MAX_BLOB_SIZE = 2 ** 31 * BLOCK_SIZE;
 
 export interface BlobStore {
-  open(blob: Blob): Promise<CachedBlob>;
+  open(blob: Blob, data?: Scratch): Promise<CachedBlob>;
   reopen(key: string): Promise<CachedBlob | undefined>;
   peek(key: string): Promise<Readiness | undefined>;
   release(blob: CachedBlob): Promise<void>;
@@ -130,14 +130,14 @@ export function createBlobStore(
     }
   }
 
-  async function create(id: string, variant: number, ledger: Ledger): Promise<CachedBlob> {
+  async function create(id: string, variant: number, ledger: Ledger, data?: Scratch): Promise<CachedBlob> {
     const key = keyOf(id, variant);
     let ino: number | undefined;
     try {
       clock = Math.max(Date.now(), clock + 1);
       ino = catalogue.addBlob(key, clock);
       const record: EntryRecord = { key, id, variant, ino, lastUsed: clock, bytes: 0 };
-      const entry = await createEntry(place, record, ledger, counted);
+      const entry = await createEntry(place, record, ledger, counted, data);
       entry.references = 1;
       record.open = entry;
       records.set(key, record);
@@ -166,7 +166,7 @@ export function createBlobStore(
   }
 
   return {
-    async open(blob) {
+    async open(blob, data) {
       assertOpen();
       checkIdentity(blob);
       const wanted = ledgerOf(blob);
@@ -179,7 +179,7 @@ export function createBlobStore(
         }
         const taken = new Set(variantsOf(blob.id).map((record) => record.variant));
         for (let variant = 1; variant <= MAX_VARIANTS; variant++) {
-          if (!taken.has(variant)) return create(blob.id, variant, wanted);
+          if (!taken.has(variant)) return create(blob.id, variant, wanted, data);
         }
         throw new NymphError('cache', `more than ${MAX_VARIANTS} images contradict each other about blob ${blob.id}`, {
           hint: 'Remove the images that are not in use with `nymph prune`.',

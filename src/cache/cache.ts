@@ -8,6 +8,7 @@ import type {
   FrameTable,
   Guarantee,
   OciDigest,
+  StreamCodec,
   WholeDigest,
 } from '../image/image.ts';
 import type { ReadyMap } from './ready-map.ts';
@@ -45,8 +46,11 @@ export interface Cache {
    * Opens the entry for a blob, made if need be, and adds the blob's tables to its ledger. Each open needs one
    * `release`. Entries that are open already are shared. Chunks whose bits cannot be trusted are verified in the
    * background. Rejects with code `cache` if the entry cannot be made or its ledger not be written (a full disk).
+   * @param data all bytes of the blob, verified: a new entry takes the file over
    */
-  open(blob: Blob): Promise<CachedBlob>;
+  open(blob: Blob, data?: Scratch): Promise<CachedBlob>;
+  /** A file for the bytes of a blob whose tables are not known yet. Rejects with code `cache`. */
+  scratch(): Promise<Scratch>;
   /** Opens an entry that exists, by key (a daemon that starts again). `undefined` if it is gone or damaged. */
   reopen(key: string): Promise<CachedBlob | undefined>;
   /**
@@ -106,6 +110,14 @@ export interface Cache {
   prune(target: number, force?: boolean): Promise<PruneResult>;
   /** Syncs everything, closes all entries (released or not), gives up the lock. */
   close(): Promise<void>;
+}
+
+export interface Scratch {
+  readonly path: string;
+  /** Open for writing. */
+  readonly fd: number;
+  /** Ends the use of it; the file goes, unless an entry has taken it over. */
+  discard(): Promise<void>;
 }
 
 /** Inode numbers below are those of blobs, and of the file system itself. */
@@ -171,6 +183,7 @@ export interface StoredImage {
     guarantee?: Guarantee;
     /** As in Blob. */
     location?: string;
+    unpacked?: StreamCodec;
     /** A file that it holds, of files as they stand. */
     path?: string;
     /** Where its files lie, if it is a tar of files. */
@@ -179,6 +192,8 @@ export interface StoredImage {
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';
   verifiable: boolean;
+  /** Where files lie in tars was read from bytes that nothing vouches for yet. */
+  unvouched?: boolean;
   /** SHA-256 of the bootstrap; earlier versions did not keep it. */
   bootstrapDigest?: OciDigest;
   /** It is not evicted. Kept by the cache: who puts the image anew need not know. */

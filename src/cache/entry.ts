@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { corrupt } from '../errors.ts';
-import type { CachedBlob, Readiness, Standing } from './cache.ts';
+import type { CachedBlob, Readiness, Scratch, Standing } from './cache.ts';
 import { growDictionaries, makeDictionaries, openDictionaries } from './dictionaries.ts';
 import { type Disk, replaceWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
@@ -65,19 +65,22 @@ export interface OpenEntry {
 /**
  * Makes a new entry: whole and synced under a temporary name, then renamed.
  * @param counted called when the record's `bytes` changed
+ * @param given holds all bytes already, verified: it becomes the entry's file
  */
 export async function createEntry(
   place: Place,
   record: EntryRecord,
   ledger: Ledger,
   counted: () => void,
+  given?: Scratch,
 ): Promise<OpenEntry> {
   const { disk, layout, bootId } = place;
   const temporary = join(layout.temporary, String(record.ino));
   const handles: FileHandle[] = [];
   try {
     await disk.mkdir(temporary);
-    const data = await disk.open(join(temporary, 'data'), 'wx+');
+    if (given !== undefined) await disk.rename(given.path, join(temporary, 'data'));
+    const data = await disk.open(join(temporary, 'data'), given === undefined ? 'wx+' : 'r+');
     handles.push(data);
     await disk.truncate(data, ledger.size);
     const readyFile = await disk.open(join(temporary, 'ready'), 'wx+');
@@ -94,6 +97,10 @@ export async function createEntry(
     const entry = assemble(place, record, ledger, encoded.length, files, ready, map, counted);
     await count(record, entry);
     await disk.rename(temporary, entryDirectory(place, record));
+    if (given !== undefined) {
+      addReadyBytes(map, coverage(ledger));
+      entry.persister.changed();
+    }
     return entry;
   } catch (error) {
     for (const handle of handles) await handle.close();

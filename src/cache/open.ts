@@ -15,6 +15,7 @@ import { type Layout, layoutOf } from './layout.ts';
 import { lockDirectory } from './lock.ts';
 import { recoverBlobs, recoverImages } from './recover.ts';
 import { holdReserve, releaseReserve } from './reserve.ts';
+import { createScratch } from './scratch.ts';
 import { createTraceStore, type TraceStore } from './trace-store.ts';
 import { createTrash, type Trash } from './trash.ts';
 
@@ -101,6 +102,7 @@ function assemble(
   return {
     root: place.layout.root,
     open: blobs.open,
+    scratch: () => createScratch(place),
     reopen: blobs.reopen,
     peek: blobs.peek,
     release: blobs.release,

@@ -41,7 +41,7 @@ export type StreamLine<Result> =
   | ({ type: 'error' } & ApiError);
 
 export interface Progress {
-  /** What is being done, for a person: `resolving`, `reading bootstrap`, `fetching`, `verifying`. */
+  /** What is being done, for a person: `resolving`, `reading bootstrap`, `unpacking`, `fetching`, `verifying`. */
   stage: string;
   /** Bytes done and in all, where they are known. */
   done?: number;

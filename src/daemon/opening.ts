@@ -6,6 +6,7 @@ import { type AttachedImage, attach, reattach } from '../mount/attach.ts';
 import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import { STARTUP_FILES, type Startup } from '../mount/startup.ts';
+import { createUnpackedLayers } from '../mount/unpacked-layers.ts';
 import type { Nearby } from '../sources/nearby.ts';
 import type { Choice, Progress } from './api.ts';
 
@@ -42,6 +43,7 @@ export interface OpeningParts {
 
 export function createOpening({ cache, blobs, opener, startup, context }: OpeningParts): Opening {
   const { log } = context;
+  const layers = createUnpackedLayers(cache);
 
   async function open(
     reference: string,
@@ -59,10 +61,15 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     const cached = await openCached(found.digest, found.reference, () => found.source, strict);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };
-    const opened = await found.open(progress, signal);
-    if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);
-    for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
-    const image = await attach(opened, cache, blobs, strict);
+    const opened = await found.open(progress, signal, { strict, layers });
+    let image: AttachedImage;
+    try {
+      if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);
+      for (const why of opened.warnings ?? []) log('warn', 'an image is odd', { image: opened.reference, why });
+      image = await attach(opened, cache, blobs, strict);
+    } finally {
+      for (const scratch of opened.data?.values() ?? []) await scratch.discard();
+    }
     if (opened.files === undefined)
       startup.watch(image, context.pool.run(STARTUP_FILES, { bootstrap: image.bootstrap }));
     return { image, choice, trace: opened.trace };
@@ -76,7 +83,7 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     strict: boolean,
   ): Promise<AttachedImage | undefined> {
     const known = cache.image(digest);
-    if (known === undefined) return undefined;
+    if (known === undefined || (strict && known.unvouched)) return undefined;
     if (strict)
       requireDigests(
         known.blobs.map(({ guarantee }) => guarantee ?? 'chunk'),

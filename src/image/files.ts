@@ -22,11 +22,26 @@ export interface StoredObject {
   /** By which the source knows it, unless it has a location. */
   readonly digest: OciDigest;
   readonly size: number;
+  /** Where it is another: bytes in the source. */
+  readonly storedSize?: number;
   readonly whole?: WholeDigest;
   /** As in Blob. */
   readonly origin: string;
   readonly location?: string;
+  /** All of it was read once: `size` and places are those of what it unpacks to. */
+  readonly unpacked?: Unpacked;
 }
+
+/** What is known of a layer that was read from its first byte to its last, and found to have its digest. */
+export interface Unpacked {
+  readonly codec: StreamCodec;
+  /** Bytes of what it unpacks to. */
+  readonly size: number;
+  /** SHA-256 of each {@link UNPACKED_CHUNK} of that, 32 bytes side by side. */
+  readonly digests: Uint8Array;
+}
+
+export const UNPACKED_CHUNK = 1 << 20;
 
 /** Files begin at multiples of this in their objects: what tars are made of. */
 export const SECTOR = 512;
@@ -114,6 +129,12 @@ export function objectOf(file: {
     ...(whole && { whole }),
     ...(location !== undefined && { location }),
   };
+}
+
+/** What a layer unpacks to, as an object. @param layer that has its digest */
+export function unpackedObject({ digest, size }: Layer, unpacked: Unpacked, place: string): StoredObject {
+  const id = hexOf(`unpacked ${unpacked.codec} ${digest}`);
+  return { id, digest, size: unpacked.size, storedSize: size, origin: hexOf(place), unpacked };
 }
 
 function hexOf(text: string): string {

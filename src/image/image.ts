@@ -114,6 +114,8 @@ export interface Blob {
   readonly origin?: string;
   /** How the source finds the object, where its digest does not say: opaque to all others, without secrets. */
   readonly location?: string;
+  /** The blob is what the object unpacks to, which was read whole once: frames are pieces of that, and have places there. */
+  readonly unpacked?: StreamCodec;
 }
 
 /** AES-128-XTS; the unit is a whole frame. */

@@ -34,7 +34,8 @@ export async function attach(
 ): Promise<AttachedImage> {
   const { image } = opened;
   const blobs = await serveAll(image.blobs, served, async (blob) => {
-    return served.serve(await cache.open(blob), opened.source(blob), strict);
+    const data = blob.unpacked === undefined ? undefined : opened.data?.get(blob.digest);
+    return served.serve(await cache.open(blob, data), opened.source(blob), strict);
   });
   try {
     const stored: StoredImage = {
@@ -52,11 +53,13 @@ export async function attach(
         traits: blobTraits(blob),
         guarantee: guaranteeOf(blob),
         ...(blob.location !== undefined && { location: blob.location }),
+        ...(blob.unpacked !== undefined && { unpacked: blob.unpacked }),
         ...(opened.paths && { path: opened.paths[i] }),
         ...(opened.extents?.[i] && { files: opened.extents[i] }),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
+      ...(opened.unvouched && { unvouched: true }),
       bootstrapDigest: opened.bootstrapDigest,
     };
     return attached(stored, blobs, await cache.putImage(stored, opened.bootstrap), served);

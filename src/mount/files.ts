@@ -6,10 +6,10 @@ import { isModelPack, modelPlans } from '../formats/modelpack/manifest.ts';
 import type { LayerPlan } from '../image/files.ts';
 import { isObject, parseJsonObject } from '../sources/descriptor.ts';
 import { parseReference, placeOf } from '../sources/reference.ts';
-import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
+import type { Descriptor, Manifest } from '../sources/source.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { FilesRequest, LoadedFiles } from './files-job.ts';
-import { readTars } from './tar-layers.ts';
+import { readTars, type TarLayers, type TarLayersOptions } from './tar-layers.ts';
 
 /** Makes an image of a list of files. */
 export const FILES = jobBeside<FilesRequest, LoadedFiles>(import.meta.url, 'files-job');
@@ -41,23 +41,29 @@ export function plansOf(kind: ArtifactKind, layers: readonly Descriptor[]): Laye
   return PLANS[kind](layers);
 }
 
+/** What the image of an artifact or a listing is made of, and what was read of it on the way. */
+export interface FoundFiles {
+  request: FilesRequest;
+  tars?: TarLayers;
+}
+
 /**
- * What the image of an artifact or a listing is made of. Tars among its layers are looked into.
+ * Finds out what files an artifact or a listing has. Tars among its layers are looked into.
  * @throws NymphError `unsupported` for an artifact without files; as {@link readTars}
  */
-export async function filesRequest(
+export async function findFiles(
   kind: FilesKind,
   manifest: Manifest,
   layers: readonly Descriptor[],
-  from: Repository,
-  signal: AbortSignal,
-): Promise<FilesRequest> {
-  const name = from.reference;
+  options: TarLayersOptions,
+): Promise<FoundFiles> {
+  const name = options.from.reference;
   const place = placeOf(parseReference(name));
   // It may list many thousands: that is read where the image is made of it.
-  if (kind === 'hub') return { list: { listing: manifest.bytes, place }, name };
+  if (kind === 'hub') return { request: { list: { listing: manifest.bytes, place }, name } };
   const plans = plansOf(kind, layers);
-  const list = listOfLayers(kind, plans, await readTars(plans, from, signal), place);
+  const tars = await readTars(plans, options);
+  const list = listOfLayers(kind, plans, tars.held, place);
   if (list.files.length === 0) throw new NymphError('unsupported', `${name} is a model without files`);
-  return { list, name };
+  return { request: { list, name }, tars };
 }

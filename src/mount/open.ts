@@ -5,7 +5,7 @@ import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
 import type { FileExtent } from '../image/files.ts';
-import type { Image, OciDigest } from '../image/image.ts';
+import type { Blob, Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { type Nearby, withNearby } from '../sources/nearby.ts';
 import { openRepository } from '../sources/open.ts';
@@ -15,10 +15,12 @@ import type { Descriptor, Manifest, Repository, Source } from '../sources/source
 import { findTrace } from '../sources/trace-artifact.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { chooseImage } from './choose.ts';
-import { FILES, type FilesKind, filesRequest } from './files.ts';
+import { FILES, type FilesKind, findFiles } from './files.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
 import { STARTUP_FILES } from './startup.ts';
+import type { TarLayers, TarLayersOptions } from './tar-layers.ts';
+import { unpackedSource } from './unpacked-source.ts';
 
 /** From a reference to a checked image: manifest, platform, bootstrap, tables. Every byte is verified on the way. */
 export interface ImageOpener {
@@ -47,7 +49,9 @@ export interface ImageOpener {
 type Report = (progress: Progress) => void;
 
 /** Where the blobs of an image come from. */
-export type OpenSource = (blob: { digest: OciDigest; location?: string }) => Source;
+export type OpenSource = (
+  blob: { digest: OciDigest } & Partial<Pick<Blob, 'location' | 'unpacked' | 'storedSize'>>,
+) => Source;
 
 export interface FoundImage {
   /** In full form. */
@@ -63,10 +67,13 @@ export interface FoundImage {
   source: OpenSource;
   /**
    * Reads and checks the bootstrap.
+   * @param options as for {@link readTars}
    * @throws NymphError `unsupported` with what the image is, if it is none that can be mounted lazily
    */
-  open(progress: Report, signal: AbortSignal): Promise<OpenedImage>;
+  open(progress: Report, signal: AbortSignal, options?: OpenOptions): Promise<OpenedImage>;
 }
+
+export type OpenOptions = Partial<Pick<TarLayersOptions, 'strict' | 'layers'>>;
 
 export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   image: Image;
@@ -77,6 +84,9 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   /** Of files as they stand, for each blob: a path, and where its files lie if it is a tar; and what is odd. */
   paths?: string[];
   extents?: (FileExtent[] | undefined)[];
+  unvouched?: TarLayers['unvouched'];
+  /** Whoever opens the image discards it in the end. */
+  data?: TarLayers['data'];
   warnings?: string[];
   /** Of a Nydus image: text of what others read first of it, where the registry has that. Never rejects. */
   trace?: Promise<string | undefined>;
@@ -112,10 +122,17 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
     return {
       ...base,
       digest: manifest.descriptor.digest,
-      async open(report, openSignal) {
+      async open(report, openSignal, { strict = false, layers: unpacked } = {}) {
         if (chosen.files !== undefined) {
-          const request = await filesRequest(chosen.files, manifest, layers, from, openSignal);
-          return { ...base, ...(await pool.run(FILES, request)) };
+          const options = { from, strict, layers: unpacked, progress: report, signal: openSignal };
+          const { request, tars } = await findFiles(chosen.files, manifest, layers, options);
+          try {
+            const { unvouched, data } = tars ?? {};
+            return { ...base, ...(await pool.run(FILES, request)), unvouched, data };
+          } catch (error) {
+            for (const scratch of tars?.data.values() ?? []) await scratch.discard();
+            throw error;
+          }
         }
         report({ stage: 'reading bootstrap' });
         // It is waited for, so it takes the connection that is there.
@@ -159,9 +176,12 @@ function connectAhead(from: Repository, layers: Descriptor[], signal: AbortSigna
     })().catch(() => {});
 }
 
-/** Without the size: that of a blob from a chunk dictionary is its builder's guess. */
 function sourceOf(from: Repository): OpenSource {
-  return ({ digest, location }) => from.open({ digest, ...(location !== undefined && { location }) });
+  return ({ digest, location, unpacked = 'none', storedSize = 0 }) => {
+    // Without the size: that of a blob from a chunk dictionary is its builder's guess.
+    const source = from.open({ digest, ...(location !== undefined && { location }) });
+    return unpacked === 'none' ? source : unpackedSource(source, storedSize, unpacked);
+  };
 }
 
 async function bootstrapInput(from: Repository, layers: Descriptor[], signal: AbortSignal): Promise<LoadInput> {

@@ -1,4 +1,4 @@
-import type { StoredObject } from '../../image/files.ts';
+import { type StoredObject, UNPACKED_CHUNK } from '../../image/files.ts';
 import { type Blob, CODECS } from '../../image/image.ts';
 
 /**
@@ -10,10 +10,16 @@ const ONE_CHUNK = 4 << 20;
 /** Larger files have larger frames: tables are made of what somebody claims. */
 const MOST_FRAMES = 2 ** 16;
 
-/** The blob of an object that is one file, as it stands. @param object of at least one byte */
+/** The blob of an object: a file or a tar, as it stands or unpacked. @param object of at least one byte */
 export function blobOf(object: StoredObject): Blob {
-  const { id, digest, size, whole, origin, location } = object;
-  const base = { id, digest, size, storedSize: size, ...(location !== undefined && { location }) };
+  const { id, digest, size, storedSize = size, whole, origin, location, unpacked } = object;
+  const base = { id, digest, size, storedSize, ...(location !== undefined && { location }) };
+  if (unpacked !== undefined) {
+    const { codec, digests } = unpacked;
+    const tables = cut(size, UNPACKED_CHUNK);
+    const chunks = { ...tables.chunks, digest: digests };
+    return { ...base, ...tables, chunks, digestAlgorithm: 'sha256', unpacked: codec };
+  }
   if (whole?.algorithm === 'sha256' && size <= ONE_CHUNK)
     return {
       ...base,
@@ -25,8 +31,8 @@ export function blobOf(object: StoredObject): Blob {
 }
 
 /** Frames of the blob of an object. */
-export function frameCount({ size }: StoredObject): number {
-  return Math.ceil(size / frameSizeOf(size));
+export function frameCount({ size, unpacked }: StoredObject): number {
+  return Math.ceil(size / (unpacked === undefined ? frameSizeOf(size) : UNPACKED_CHUNK));
 }
 
 function frameSizeOf(size: number): number {

@@ -6,6 +6,8 @@ import {
   type LayerPlan,
   objectOf,
   type StoredObject,
+  type Unpacked,
+  unpackedObject,
 } from '../../image/files.ts';
 import type { OciDigest } from '../../image/image.ts';
 import type { TarMember } from '../tar/members.ts';
@@ -13,6 +15,8 @@ import type { TarMember } from '../tar/members.ts';
 /** What a tar layer was found to hold. */
 export interface HeldTar {
   readonly members: readonly TarMember[];
+  /** If all of it was read for that: files then lie in what it unpacks to. */
+  readonly unpacked?: Unpacked;
 }
 
 /**
@@ -32,9 +36,9 @@ export function listOfLayers(
     const { layer, holds } = plan;
     const { size } = layer;
     if (holds.kind === 'tar') {
-      const { members } = tars.get(plan)!;
+      const { members, unpacked } = tars.get(plan)!;
       // What holds nothing is not fetched.
-      const object = members.some(hasBytes) ? objectAt(layer) : -1;
+      const object = members.some(hasBytes) ? objectAt(layer, unpacked) : -1;
       return members.map((member) => nodeOf(member, object, holds.folder));
     }
     if (holds.kind === 'directory') return [{ ...holds.node, content: { kind: 'directory' } }];
@@ -56,27 +60,33 @@ function nodeOf(member: TarMember, object: number, folder: string | undefined): 
 }
 
 /** Collects the objects of layers; layers with the same bytes are one. */
-function objectList(place: string): { objects: StoredObject[]; objectAt(layer: Layer): number } {
+function objectList(place: string): {
+  objects: StoredObject[];
+  /** @returns its position; -1 for an empty one */
+  objectAt(layer: Layer, unpacked?: Unpacked): number;
+} {
   const objects: StoredObject[] = [];
-  const positions = new Map<OciDigest, number>();
+  const positions = new Map<string, number>();
+  const sizes = new Map<OciDigest, number>();
   return {
     objects,
-    /** @returns its position; -1 for an empty one */
-    objectAt({ digest, size }) {
+    objectAt(layer, unpacked) {
+      const { digest, size } = layer;
       if (size === 0) return -1;
-      const known = positions.get(digest);
-      if (known !== undefined) {
-        if (objects[known].size === size) return known;
+      if ((sizes.get(digest) ?? size) !== size)
         throw corrupt(
           'manifest',
           'size',
           0,
-          `${digest} has ${objects[known].size} bytes in one layer, ${size} in another`,
+          `${digest} has ${sizes.get(digest)} bytes in one layer, ${size} in another`,
         );
-      }
-      positions.set(digest, objects.length);
-      objects.push(objectOf({ size, whole: { algorithm: 'sha256', hex: digest.slice('sha256:'.length) }, place }));
-      return objects.length - 1;
+      sizes.set(digest, size);
+      const whole = { algorithm: 'sha256', hex: digest.slice('sha256:'.length) } as const;
+      const object = unpacked ? unpackedObject(layer, unpacked, place) : objectOf({ size, whole, place });
+      const known = positions.get(object.id);
+      if (known !== undefined) return known;
+      positions.set(object.id, objects.length);
+      return objects.push(object) - 1;
     },
   };
 }
