@@ -3,7 +3,8 @@ import type { FetchContext } from '../fetch/context.ts';
 import { isOfFiles } from '../image/image.ts';
 import { parseTrace } from '../image/trace.ts';
 import type { AttachedImage } from '../mount/attach.ts';
-import { fetchHeaders, fetchModel } from '../mount/fill.ts';
+import { fetchModel } from '../mount/fill.ts';
+import { fetchHeaders } from '../mount/headers.ts';
 import type { Mounts } from '../mount/mounts.ts';
 import type { OpenedImage } from '../mount/open.ts';
 import { fetchAll, fetchListed, fetchRanges } from '../mount/pull.ts';
@@ -44,7 +45,7 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
     try {
       if (isOfFiles(image.stored)) {
         if (prefetch === 'image') await fetchHeaders(image, blobs, strict, signal);
-        else if (prefetch === 'all') await fetchModel(image, blobs, strict, log, signal);
+        else if (prefetch === 'all') await fetchModel(image, blobs, strict, context, signal);
       } else if (prefetch === 'image') await fetchListed(image, signal);
       else if (prefetch === 'all') await fetchAll(image, () => {}, signal);
     } catch (error) {

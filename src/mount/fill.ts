@@ -1,124 +1,98 @@
 import { dirname } from 'node:path/posix';
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import { isReady } from '../cache/ready-map.ts';
 import type { FetchContext } from '../fetch/context.ts';
-import { headerRanges, indexOrder } from '../formats/files/headers.ts';
+import { jobBeside } from '../threads/job.ts';
 import type { AttachedImage } from './attach.ts';
-import type { ServedBlob, ServedBlobs } from './served.ts';
+import { fetchHeaders, filesOf, MOST_INDEX, type ModelFile } from './headers.ts';
+import type { ServedBlobs } from './served.ts';
 
 /**
- * Brings a model here in the order in which it is used: small files (configuration, tokenizer, indexes), the headers of
- * the large ones, then what readers are at, then the rest, file by file as the safetensors index has them.
+ * Brings all of a model here in the order in which it is used: what is read before the first tensor (`headers.ts`), then
+ * what readers are at, then the rest, file by file as the index of its shards has them.
  */
 
-/** Files up to this are worth to be there before anybody asks. */
-const SMALL = 4 << 20;
-const HEAD = 1 << 20;
-const INDEX = '.safetensors.index.json';
+const INDEX = '.index.json';
+const INDEX_ORDER = jobBeside<Uint8Array, string[]>(import.meta.url, 'index-order-job');
 /** One step of the fill, after which it is looked where readers are: 0.13 s at 2 Gbit/s. */
 const SLICE = 32 << 20;
-/** Files that are sent for at once: readers stand in the same line, and a repository may have many thousands of small ones. */
-const AT_ONCE = 32;
+/** Steps under way: the next one is begun before the last bytes of one are here. */
+const AT_ONCE = 2;
 /** A reader that was not seen for so long, ms, has gone or has what it needs. */
 const READER_MS = 5_000;
+/** Steps over what is here already before others have their turn: 8 GiB, 0.3 ms. */
+const PASSED = 256;
 
-/** A file, and where it is in its blob: from 0 on, unless the blob is a tar. */
-interface File {
-  path: string;
-  blob: ServedBlob;
-  start: number;
-  size: number;
+interface File extends ModelFile {
   /** How far the fill has come by itself. */
   filled: number;
 }
 
-/** Small files, and the headers of large ones. @param strict large files cannot be looked into before they are complete */
-export async function fetchHeaders(
-  image: AttachedImage,
-  blobs: ServedBlobs,
-  strict: boolean,
-  signal: AbortSignal,
-): Promise<void> {
-  const files = filesOf(image);
-  await together(files.filter(isSmall), signal, ({ blob, start, size }) =>
-    blob.fetcher.gather([{ offset: start, length: size }], signal),
-  );
-  const large = files.filter((file) => !isSmall(file));
-  await together(large, signal, async ({ path, blob, start, size }) => {
-    await blob.fetcher.gather([{ offset: start, length: Math.min(HEAD, size) }], signal);
-    if (strict) return;
-    const head = Buffer.concat(await blobs.read(blob, start, Math.min(16, size), signal));
-    const ranges = headerRanges(path, head, size).map(({ offset, length }) => ({ offset: start + offset, length }));
-    await blob.fetcher.gather(ranges, signal);
-  });
+interface Step {
+  file: File;
+  offset: number;
+  length: number;
 }
 
-/** All of it, the headers first. */
+/** All of it, the headers first; a file that cannot be had is said once all others are here. */
 export async function fetchModel(
   image: AttachedImage,
   blobs: ServedBlobs,
   strict: boolean,
-  log: FetchContext['log'],
+  { log, pool }: Pick<FetchContext, 'log' | 'pool'>,
   signal: AbortSignal,
-): Promise<void> {
-  await fetchHeaders(image, blobs, strict, signal);
-  const files = await ordered(filesOf(image), blobs, signal);
-  while (!signal.aborted) {
-    const step = next(files, Date.now());
-    if (step === undefined) break;
-    log('debug', 'filling', { path: step.file.path, offset: step.offset });
-    await step.file.blob.fetcher.fill(step.offset, step.length, signal);
-  }
-  // What stands between the files of tars belongs to what is checked.
-  for (const blob of image.blobs) if (!signal.aborted) await blob.fetcher.fill(0, blob.cached.size, signal);
-}
-
-function filesOf(image: AttachedImage): File[] {
-  return image.blobs.flatMap((blob, i): File[] => {
-    const { path = '', files } = image.stored.blobs[i];
-    if (files === undefined) return [{ path, blob, start: 0, size: blob.cached.size, filled: 0 }];
-    return files.map(({ path: name, offset, size }) => ({ path: name, blob, start: offset, size, filled: 0 }));
-  });
-}
-
-const isSmall = ({ size }: File) => size <= SMALL;
-
-/** Does all, some at a time, up to the end of `signal`; what fails is said once all others are done. */
-async function together(
-  files: readonly File[],
-  signal: AbortSignal,
-  work: (file: File) => Promise<void>,
 ): Promise<void> {
   const failed: unknown[] = [];
-  const left = files.values();
+  await fetchHeaders(image, blobs, strict, signal).catch((error) => failed.push(error));
+  const left = await ordered(image, blobs, pool, signal);
+  let passed = 0;
   const worker = async () => {
-    for (const file of left) {
+    for (let step = next(left, Date.now()); step !== undefined; step = next(left, Date.now())) {
       if (signal.aborted) return;
-      await work(file).catch((error) => failed.push(error));
+      const { file, offset, length } = step;
+      if (isReady(file.blob.cached.ready, offset, length)) {
+        if (++passed % PASSED === 0) await othersTurn();
+        continue;
+      }
+      log('debug', 'filling', { path: file.path, offset });
+      await file.blob.fetcher.fill(offset, length, signal).catch((error) => {
+        failed.push(error);
+        drop(left, file);
+      });
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  // What stands between the files of tars belongs to what is checked.
+  const tars = image.blobs.filter((_, i) => image.stored.blobs[i].files !== undefined);
+  for (const { fetcher, cached } of tars)
+    await fetcher.fill(0, cached.size, signal).catch((error) => failed.push(error));
   if (failed.length > 0) throw failed[0];
 }
 
 /** Shards as their index names them, then all others by path. */
-async function ordered(files: File[], blobs: ServedBlobs, signal: AbortSignal): Promise<File[]> {
+async function ordered(
+  image: AttachedImage,
+  blobs: ServedBlobs,
+  pool: FetchContext['pool'],
+  signal: AbortSignal,
+): Promise<File[]> {
+  const files = filesOf(image);
   const rank = new Map<string, number>();
   for (const { path, blob, start, size } of files) {
-    if (!path.endsWith(INDEX) || size > SMALL) continue;
-    const text = Buffer.concat(await blobs.read(blob, start, size, signal)).toString();
+    if (!path.endsWith(INDEX) || size > MOST_INDEX) continue;
+    const text = Buffer.concat(await blobs.read(blob, start, size, signal));
     const folder = dirname(path);
-    for (const name of indexOrder(text)) rank.set(folder === '.' ? name : `${folder}/${name}`, rank.size);
+    for (const name of await pool.run(INDEX_ORDER, text, { priority: 'prefetch' }))
+      rank.set(folder === '.' ? name : `${folder}/${name}`, rank.size);
   }
-  const rankOf = ({ path }: File) => rank.get(path) ?? rank.size;
-  return [...files].sort((a, b) => rankOf(a) - rankOf(b) || (a.path < b.path ? -1 : 1));
+  const rankOf = ({ path }: ModelFile) => rank.get(path) ?? rank.size;
+  const { compare } = new Intl.Collator('en', { numeric: true });
+  return files.sort((a, b) => rankOf(a) - rankOf(b) || compare(a.path, b.path)).map((file) => ({ ...file, filled: 0 }));
 }
 
-/** Where a reader was last, if there is one; else the first file that is not complete. */
-function next(files: readonly File[], now: number): { file: File; offset: number; length: number } | undefined {
-  const missing = files.filter(
-    ({ blob, start, size, filled }) => filled < size && !isReady(blob.cached.ready, start, size),
-  );
-  const read = missing
+/** Where a reader was last, if there is one; else where the first file goes on. What is returned may be here already. */
+function next(left: File[], now: number): Step | undefined {
+  const read = left
     .filter(({ blob }) => blob.reader !== undefined && now - blob.reader.at < READER_MS)
     .sort((a, b) => b.blob.reader!.at - a.blob.reader!.at);
   for (const file of read) {
@@ -131,10 +105,17 @@ function next(files: readonly File[], now: number): { file: File; offset: number
       if (offset < size) return { file, offset, length: Math.min(SLICE, size - offset) };
     }
   }
-  const [file] = missing;
+  // One that was found wrong has nothing to come.
+  while (left.length > 0 && (left[0].filled >= left[0].size || left[0].blob.cached.standing === 'wrong')) left.shift();
+  const [file] = left;
   if (file === undefined) return undefined;
   const offset = file.start + file.filled;
   const length = Math.min(SLICE, file.size - file.filled);
   file.filled += SLICE;
   return { file, offset, length };
+}
+
+function drop(left: File[], file: File): void {
+  const at = left.indexOf(file);
+  if (at >= 0) left.splice(at, 1);
 }
