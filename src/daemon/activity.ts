@@ -8,6 +8,8 @@ import type { ImageActivity, ImageInfo, SlowRead } from './api.ts';
 import { countsOf } from './live.ts';
 
 const MOST_SLOW = 10;
+/** Of reads whose files are looked for. */
+const MOST_NAMED = 64;
 
 export interface ActivityParts {
   cache: Cache;
@@ -28,14 +30,17 @@ export function createActivity(parts: ActivityParts): (name: string) => Promise<
     const found = stored.blobs.flatMap(({ key, id, path }, blob) =>
       (context.statistics.blobs.get(key)?.slowest ?? []).map((slow) => ({ ...slow, blob, id, path })),
     );
-    const worst = found.sort((a, b) => b.milliseconds - a.milliseconds).slice(0, MOST_SLOW);
+    const worst = found.sort((a, b) => b.milliseconds - a.milliseconds).slice(0, MOST_NAMED);
     const unnamed = worst.filter(({ path }) => path === undefined);
     const paths =
       unnamed.length === 0
         ? []
         : await context.pool.run(PLACES, { bootstrap: cache.bootstrapPath(stored.digest), places: unnamed });
     for (const [i, slow] of unnamed.entries()) slow.path = paths[i];
-    return worst.map(({ id, offset, path, milliseconds, at }) => ({
+    // The kernel reads on in a file in pieces, which wait together.
+    const names = worst.map(({ id, offset, path }) => path ?? `${id}:${offset}`);
+    const each = worst.filter((_, i) => names.indexOf(names[i]) === i).slice(0, MOST_SLOW);
+    return each.map(({ id, offset, path, milliseconds, at }) => ({
       blob: id,
       offset,
       ...(path !== undefined && { path }),

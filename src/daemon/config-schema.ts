@@ -40,6 +40,18 @@ export const SETTINGS = {
       doc: `Unix socket of the control API, at most ${MAX_SOCKET_PATH} bytes long.`,
     }),
   },
+  control: {
+    listen: optional(
+      listenAddress({ default: '', doc: '' }),
+      (address) => address === '',
+      'Address `host:port` on which metrics, health and the page are served over TCP, too; nothing can be changed there. Without it, only on the unix socket.',
+    ),
+    token: optional(
+      path({ default: '', doc: '' }),
+      (file) => file === '',
+      'File with the token that the page, and all else on `listen` but metrics and health, asks for. Without it, these are refused there.',
+    ),
+  },
   log: {
     level: choice(['debug', 'info', 'warn', 'error'], { default: 'info', doc: 'Least level that is logged.' }),
     format: choice(['auto', 'json', 'text'], {
@@ -286,6 +298,14 @@ function endpoint(row: Row<string>): Setting<string> {
       ? value
       : { wrong: '`unix:///path`, `host:port` or `none`' },
   );
+}
+
+function listenAddress(row: Row<string>): Setting<string> {
+  return setting('address', row, (value) => {
+    const match = typeof value === 'string' ? /^(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})$/.exec(value) : null;
+    const isPort = match !== null && Number(match[1]) >= 1 && Number(match[1]) <= 65535;
+    return value === '' || isPort ? (value as string) : { wrong: '`host:port`, for example `127.0.0.1:9470`' };
+  });
 }
 
 function proxy(row: Row<string>): Setting<string> {

@@ -25,7 +25,7 @@ import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
-import { serveControl } from './control-server.ts';
+import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
@@ -36,6 +36,7 @@ import { createService } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 import { openSwarm } from './swarm.ts';
+import type { WebServer } from './web-server.ts';
 
 /** How long an heir waits for the root, ms: more than another daemon takes to see that it has no business there. */
 const HEIR_MS = 15_000;
@@ -163,19 +164,25 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       return undefined;
     });
     const parts = { version: options.version, driver, cache, mounts, pool, context, snapshots, service };
-    const server = await serveControl(
-      config.address,
-      createRoutes({
-        service,
-        preheat: { config: config.dragonfly, swarm, opener },
-        health,
-        ready: () => ({ ready: problems.length === 0, problems }),
-        reading: createReading(parts),
-        onStop: options.onStop,
-      }),
-      (message, fields) => log('error', message, fields),
-      options.onServing,
-    );
+    let web: WebServer | undefined;
+    const routes = createRoutes({
+      service,
+      preheat: { config: config.dragonfly, swarm, opener },
+      health,
+      ready: () => {
+        const all = [...problems, ...(web?.problem === undefined ? [] : [web.problem])];
+        return { ready: all.length === 0, problems: all };
+      },
+      reading: createReading(parts),
+      onStop: options.onStop,
+    });
+    const failed = (message: string, fields: object) => log('error', message, fields);
+    web = await serveListen(config.control, routes, failed).catch((error) => {
+      problems.push((error as Error).message);
+      failed('metrics and the page are not served over TCP', { error });
+      return undefined;
+    });
+    const server = await serveControl(config.address, routes, failed, options.onServing);
     pool.warm(STORE, LOAD, STARTUP_FILES, IMPORTS);
     if (!(await warmHttp(config.address, '/v1/health')))
       throw new NymphError('internal', `the control API on ${config.address} does not answer`);
@@ -193,6 +200,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         stopReleasing();
         await imageService?.close();
         await captured?.flushed();
+        web?.close();
         server.close();
         server.closeAllConnections();
         await snapshots?.close();
@@ -233,6 +241,16 @@ async function openRoot(
       if (!inherited || !isBusy || Date.now() > end) throw error;
     }
   }
+}
+
+async function serveListen(
+  { listen, token }: Config['control'],
+  routes: Routes,
+  log: (message: string, fields: object) => void,
+): Promise<WebServer | undefined> {
+  if (listen === undefined) return undefined;
+  const { serveWeb } = await import('./web-server.ts');
+  return serveWeb({ listen, token }, routes, log);
 }
 
 async function serveCri(

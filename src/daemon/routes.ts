@@ -52,6 +52,7 @@ export function createRoutes({ service, preheat, health, ready, reading, onStop 
       'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
     },
     pages: {
+      'GET /': async () => (await import('./page.ts')).webPage(),
       'GET /v1/ready': async () => readyAnswer(ready()),
       'GET /metrics': async () => {
         const [{ metricsOf }, { EXPOSITION_TYPE, formatMetrics }] = await Promise.all([

@@ -17,7 +17,7 @@ export interface SlowFault {
   at: number;
 }
 
-const MOST_SLOW = 8;
+const MOST_SLOW = 32;
 /** A hub's repository may have a blob for each of its files. */
 const MOST_BLOBS = 4096;
 
