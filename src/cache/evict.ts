@@ -136,7 +136,7 @@ export function createEvictor(parts: EvictorParts): Evictor {
   function look(): void {
     // What is released meanwhile may be what can go.
     if (evicting) lookAgain = true;
-    if (quota === undefined || evicting || bytesInUse() <= quota || Date.now() < pausedUntil) return;
+    if (quota === undefined || evicting || bytesInUse() <= quota || performance.now() < pausedUntil) return;
     // All is in use: the next look that finds something else is that of a release, or after a pin is gone.
     if (warned && nothingToEvict()) return;
     evicting = true;
@@ -148,7 +148,7 @@ export function createEvictor(parts: EvictorParts): Evictor {
           settle(quota);
         },
         (error) => {
-          pausedUntil = Date.now() + PAUSE;
+          pausedUntil = performance.now() + PAUSE;
           log('error', 'eviction failed', { error: messageOf(error) });
         },
       )

@@ -25,7 +25,7 @@ export async function startDaemon(context: Context): Promise<void> {
   const client = await context.daemon();
   if (await answers(client)) return;
   const file = join(context.config.root, 'daemon.log');
-  const begin = Date.now();
+  const begin = performance.now();
   const { child, logged } = await spawnDaemon(context, file);
   let died: string | undefined;
   let busy = false;
@@ -38,8 +38,8 @@ export async function startDaemon(context: Context): Promise<void> {
   try {
     while (!(await answers(client))) {
       if (died !== undefined) throw await failedStart(`the daemon ended at once: ${died}`, file, logged);
-      if (busy && Date.now() - begin > START_LIMIT) throw otherDaemon(context);
-      if (Date.now() - begin > START_LIMIT)
+      if (busy && performance.now() - begin > START_LIMIT) throw otherDaemon(context);
+      if (performance.now() - begin > START_LIMIT)
         throw await failedStart(`the daemon did not answer within ${START_LIMIT / 1000} s`, file, logged);
       await sleep(POLL);
     }

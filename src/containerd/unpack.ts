@@ -105,12 +105,12 @@ async function ask<Answer>(
   method: string,
   request: object,
 ): Promise<Answer> {
-  for (const begun = Date.now(); ; ) {
+  for (const begun = performance.now(); ; ) {
     try {
       return await session.call<Answer>('snapshots', method, { snapshotter: snapshotter.name, ...request });
     } catch (error) {
       if (!snapshotter.remote || !isUnconnected(error)) throw error;
-      if (Date.now() - begun > CONNECT_LIMIT)
+      if (performance.now() - begun > CONNECT_LIMIT)
         throw new NymphError('daemon', `containerd cannot reach the snapshotter ${snapshotter.name}`, {
           hint: 'See whether it runs, on the address that `ctr plugins ls -d` says.',
           cause: error,

@@ -118,13 +118,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     config.fetch.traces,
   );
   const mounts = createMounts(cache, connection.ways, log);
-  const begun = Date.now();
+  const begun = performance.now();
   const health = (): Health => ({
     version: options.version,
     pid: process.pid,
     supervisor: options.supervisor(),
     ...(options.standIn() ? { standIn: true } : {}),
-    uptime: (Date.now() - begun) / 1000,
+    uptime: (performance.now() - begun) / 1000,
     root: config.root,
   });
   const service = createService({
@@ -228,7 +228,7 @@ async function openRoot(
   needed: () => ReadonlySet<OciDigest>,
   log: FetchContext['log'],
 ): Promise<Cache> {
-  for (const end = Date.now() + HEIR_MS; ; await sleep(100)) {
+  for (const end = performance.now() + HEIR_MS; ; await sleep(100)) {
     try {
       return await openCache(config.root, {
         quota: config.cache.quota,
@@ -238,7 +238,7 @@ async function openRoot(
       });
     } catch (error) {
       const isBusy = error instanceof NymphError && error.code === 'busy';
-      if (!inherited || !isBusy || Date.now() > end) throw error;
+      if (!inherited || !isBusy || performance.now() > end) throw error;
     }
   }
 }

@@ -69,7 +69,7 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
   }
 
   function watch(end: End): void {
-    const begun = Date.now();
+    const begun = performance.now();
     const watched: typeof supervisor = { end, standIn: false };
     supervisor = watched;
     const gone = () => {
@@ -77,7 +77,7 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
       supervisor = undefined;
       bereft = true;
       if (leaving) return;
-      retry(Date.now() - begun);
+      retry(performance.now() - begun);
     };
     const emitter = end as NodeJS.EventEmitter;
     emitter.on('message', (message: SupervisorMessage) => {

@@ -113,7 +113,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 
   try {
     for (let pause = 0, next = firstPause, first = true; ; first = false) {
-      const begun = Date.now();
+      const begun = performance.now();
       daemon = first && adopt ? adopted(adopt, listen) : started(options, { fuse, inherited, pause, listen });
       daemon.send({ type: 'watching', standIn: adopt !== undefined });
       const end = await daemon.ended;
@@ -126,7 +126,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
         fuse = open();
         inherited = lost = false;
       }
-      const lived = Date.now() - begun;
+      const lived = performance.now() - begun;
       // One that ended in its pause has not got far enough to wait.
       const rest = Math.max(pause - lived, 0);
       pause = lived > LIVED_MS ? firstPause : next;

@@ -47,7 +47,7 @@ export async function fetchModel(
   const left = await ordered(image, blobs, pool, signal);
   let passed = 0;
   const worker = async () => {
-    for (let step = next(left, Date.now()); step !== undefined; step = next(left, Date.now())) {
+    for (let step = next(left, performance.now()); step !== undefined; step = next(left, performance.now())) {
       if (signal.aborted) return;
       const { file, offset, length } = step;
       if (isReady(file.blob.cached.ready, offset, length)) {

@@ -179,7 +179,7 @@ export function createServedBlobs(
 function noteReader(entry: Entry, offset: number): void {
   const { reader } = entry;
   const goesOn = reader !== undefined && offset >= reader.offset && offset <= reader.filled;
-  entry.reader = { offset, at: Date.now(), filled: goesOn ? reader.filled : offset };
+  entry.reader = { offset, at: performance.now(), filled: goesOn ? reader.filled : offset };
 }
 
 /** True if chunks that are in memory alone hold all of a range that the file could not give. */

@@ -94,10 +94,11 @@ export function treeWay(
       // Who reads through this one is served by the others, until the last of them is asked.
       if (trees.isShared(first)) return false;
       const known = used.get(first);
-      if (known !== undefined && Date.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuse.fd, known.ino)) return true;
+      if (known !== undefined && performance.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuse.fd, known.ino))
+        return true;
       const ino = await pool.run(TREE_USE, { fuseFd: fuse.fd, first, bootstrap: cache.bootstrapPath(digest) });
       if (ino === undefined) used.delete(first);
-      else used.set(first, { ino, at: Date.now() });
+      else used.set(first, { ino, at: performance.now() });
       return ino !== undefined;
     },
   };

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../../src/errors.ts';
 import { createHealthBook } from '../../src/sources/http/health.ts';
 import { proxyFromEnvironment } from '../../src/sources/http/proxy.ts';
@@ -162,9 +163,9 @@ test('health: rests grow with failures, are cut short by success, and end', () =
   for (let i = 0; i < 9; i++) {
     book.failed('m', error);
     book.failed('m', error);
-    rests.push(book.report()[0].restingUntil! - now);
+    rests.push(book.report()[0].restingFor!);
     assert.equal(book.isResting('m'), true);
-    now = book.report()[0].restingUntil!;
+    now += book.report()[0].restingFor!;
     assert.equal(book.isResting('m'), false);
   }
   assert.deepEqual(
@@ -178,7 +179,19 @@ test('health: rests grow with failures, are cut short by success, and end', () =
   book.succeeded('m');
   assert.equal(book.report()[0].failures, 0);
   book.failed('m', new NymphError('source', 'busy', { retryable: true, retryAfter: 120_000 }));
-  assert.equal(book.report()[0].restingUntil, now + 120_000);
+  assert.equal(book.report()[0].restingFor, 120_000);
+});
+
+test('health: a rest ends though the clock was set back meanwhile', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
+  const book = createHealthBook();
+  book.failed('a', new NymphError('source', 'refused'));
+  t.mock.timers.setTime(Date.now() - 86_400_000);
+  assert.ok(book.isResting('a'));
+  for (let tries = 0; book.isResting('a'); tries++) {
+    assert.ok(tries < 1_000, 'it rests as long as the clock was set back');
+    await sleep(20);
+  }
 });
 
 test('health: chance shortens a rest by up to half', () => {
@@ -187,7 +200,7 @@ test('health: chance shortens a rest by up to half', () => {
     () => 0,
   );
   book.failed('m', new NymphError('source', 'x'));
-  assert.equal(book.report()[0].restingUntil, 500);
+  assert.equal(book.report()[0].restingFor, 500);
 });
 
 test('proxies of the environment', () => {

@@ -63,10 +63,14 @@ async function attend(context: Context): Promise<boolean> {
   };
   process.on('SIGTERM', stop).on('SIGINT', stop);
   // Each of the two starts the other again, under another number, and needs a while for it.
-  for (let last = health, since = Date.now(); Date.now() - since < GONE_MS || isThere(last); last = health ?? last) {
+  for (
+    let last = health, since = performance.now();
+    performance.now() - since < GONE_MS || isThere(last);
+    last = health ?? last
+  ) {
     await sleep(ATTEND_MS);
     health = await ask();
-    if (health !== undefined) since = Date.now();
+    if (health !== undefined) since = performance.now();
     else if (stopped && !isThere(last)) break;
   }
   process.off('SIGTERM', stop).off('SIGINT', stop);
@@ -78,9 +82,9 @@ async function stopDaemon(context: Context): Promise<void> {
   const client = await context.daemon();
   const { pid, supervisor } = await client.health();
   await client.stop();
-  const begin = Date.now();
+  const begin = performance.now();
   while (isAlive(pid) || (supervisor !== undefined && isAlive(supervisor))) {
-    if (Date.now() - begin > STOP_LIMIT)
+    if (performance.now() - begin > STOP_LIMIT)
       throw new NymphError('timeout', `the daemon (process ${pid}) did not end within ${STOP_LIMIT / 1000} s`, {
         hint: 'Look at its log.',
       });

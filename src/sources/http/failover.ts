@@ -47,7 +47,7 @@ export async function firstOf<E extends Endpoint, T>(
 export function noteFailure(book: HostBook, endpoint: Endpoint, error: NymphError, avoided: Avoided): void {
   const key = endpointKey(endpoint);
   const objectOnly = ['not-found', 'denied', 'unsupported', 'corrupt'].includes(error.code);
-  if (objectOnly) avoided.set(key, Date.now() + AVOID);
+  if (objectOnly) avoided.set(key, performance.now() + AVOID);
   else book.health.failed(key, error);
   const fields = { host: endpoint.url.host, error: error.message };
   if (endpoint.upstream || error.code === 'not-found') book.log.debug(fields, 'a registry failed');
@@ -56,7 +56,7 @@ export function noteFailure(book: HostBook, endpoint: Endpoint, error: NymphErro
 
 function order<E extends Endpoint>(book: HostBook, endpoints: readonly E[], avoided: Avoided): E[] {
   const usable = endpoints.filter((endpoint) => endpoint.upstream || !book.health.isResting(endpointKey(endpoint)));
-  const last = (endpoint: E) => (avoided.get(endpointKey(endpoint)) ?? 0) > Date.now();
+  const last = (endpoint: E) => (avoided.get(endpointKey(endpoint)) ?? 0) > performance.now();
   return [...usable.filter((endpoint) => !last(endpoint)), ...usable.filter(last)];
 }
 

@@ -6,8 +6,8 @@ export interface HostHealth {
   readonly url: string;
   /** Failures since the last success. */
   readonly failures: number;
-  /** Unix time in ms until which the host is left alone; absent if it is in use. */
-  readonly restingUntil?: number;
+  /** How long the host is left alone still, ms; absent if it is in use. */
+  readonly restingFor?: number;
   readonly lastError?: string;
   readonly requests: number;
   /** Body bytes of blobs and manifests. */
@@ -42,7 +42,10 @@ const MAX_HOSTS = 1024;
  * Circuit breakers, one a host: after a failure a host rests for 1 s, doubled with each further failure up to 60 s, less
  * up to half by chance, so that the nodes of a cluster do not come back at once. After the rest it is tried again.
  */
-export function createHealthBook(now: () => number = Date.now, random: () => number = Math.random): HealthBook {
+export function createHealthBook(
+  now: () => number = performance.now.bind(performance),
+  random: () => number = Math.random,
+): HealthBook {
   const entries = new Map<string, Entry>();
 
   const entryOf = (url: string) => {
@@ -80,7 +83,7 @@ export function createHealthBook(now: () => number = Date.now, random: () => num
       [...entries].map(([url, { failures, restingUntil, lastError, requests, bytes }]) => ({
         url,
         failures,
-        ...(restingUntil > now() ? { restingUntil } : {}),
+        ...(restingUntil > now() ? { restingFor: restingUntil - now() } : {}),
         ...(lastError ? { lastError } : {}),
         requests,
         bytes,

@@ -42,10 +42,10 @@ export function openRanged<E extends Endpoint>(book: HostBook, object: RangedObj
   const readAt = async (endpoint: E, offset: number, length: number, signal: AbortSignal) => {
     const key = endpointKey(endpoint);
     const range: RangeRequest = { offset, length, what, host: endpoint.url.host, errors };
-    if (offset > MAX_SKIP && (withoutRanges.get(key) ?? 0) > Date.now()) throw noRanges(range);
+    if (offset > MAX_SKIP && (withoutRanges.get(key) ?? 0) > performance.now()) throw noRanges(range);
     const headers = { range: rangeHeader(range), accept: '*/*', 'accept-encoding': 'identity' };
     const response = await object.request(endpoint, headers, signal);
-    if (response.status === 200 && !isWhole(response, range)) withoutRanges.set(key, Date.now() + NO_RANGES);
+    if (response.status === 200 && !isWhole(response, range)) withoutRanges.set(key, performance.now() + NO_RANGES);
     const skip = await checkRange(response, range);
     const stream = exactly(
       response,

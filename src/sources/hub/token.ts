@@ -33,8 +33,8 @@ export function createToken(given: string | undefined, files: readonly string[],
   }
 
   return async () => {
-    if (known === undefined || Date.now() - known.readAt > LIFETIME)
-      known = { token: await read(), readAt: Date.now() };
+    if (known === undefined || performance.now() - known.readAt > LIFETIME)
+      known = { token: await read(), readAt: performance.now() };
     return known.token;
   };
 }

@@ -37,7 +37,7 @@ export function followConfig(path: string, log: Log): ConfigFile {
       if (known === undefined || !(error instanceof NymphError)) throw error;
       log.warn({ file: path, error: error.message }, 'the nydusd configuration is wrong: going on with the former one');
     }
-    lookedAt = Date.now();
+    lookedAt = performance.now();
     return known.config;
   }
 
@@ -54,7 +54,7 @@ export function followConfig(path: string, log: Log): ConfigFile {
     },
     refreshed,
     async current() {
-      if (known !== undefined && Date.now() - lookedAt < LIFETIME) return known.config;
+      if (known !== undefined && performance.now() - lookedAt < LIFETIME) return known.config;
       return refreshed();
     },
   };

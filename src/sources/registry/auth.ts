@@ -87,7 +87,7 @@ const NONE: ReadonlySet<string> = new Set();
 
 export function createAuthorizer(parts: AuthorizerParts): Authorizer {
   const grants = new Map<string, Grant>();
-  const now = parts.now ?? Date.now;
+  const now = parts.now ?? performance.now.bind(performance);
   const keyOf = (endpoint: RegistryEndpoint, { repository, access }: Scope) =>
     `${endpoint.url.href} ${repository} ${access}`;
 

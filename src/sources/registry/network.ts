@@ -70,13 +70,13 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
     const known = hosts.get(host);
     try {
       const endpoints = await readEndpoints(host, configDirs, plainHttp);
-      hosts.set(host, { endpoints, readAt: Date.now() });
+      hosts.set(host, { endpoints, readAt: performance.now() });
       return endpoints;
     } catch (error) {
       if (!known || !(error instanceof NymphError)) throw error;
       // Mounted images must not fail because somebody is editing a file.
       log.warn({ host, error: error.message }, 'the registry configuration is wrong: going on with the former one');
-      hosts.set(host, { endpoints: known.endpoints, readAt: Date.now() });
+      hosts.set(host, { endpoints: known.endpoints, readAt: performance.now() });
       return known.endpoints;
     }
   };
@@ -89,7 +89,7 @@ export function createRegistryNetwork(options: NetworkOptions = {}): RegistryNet
     log,
     async endpoints(host) {
       const known = hosts.get(host);
-      if (known && Date.now() - known.readAt < CONFIG_LIFETIME) return known.endpoints;
+      if (known && performance.now() - known.readAt < CONFIG_LIFETIME) return known.endpoints;
       return read(host);
     },
     report: () => health.report(),
