@@ -10,7 +10,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: stage help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos demo bench clean system-deps install uninstall dist
+.PHONY: stage help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos soak demo bench clean system-deps install uninstall dist
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-dragonfly: build ## Images through a real Dragonfly: needs `scheduler` and 
 
 chaos: build system-deps ## Kills and stops daemon, supervisor, containerd and registry under running containers, MINUTES=10 long
 	@$(NODE) test/chaos/main.ts --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+soak: build system-deps ## A node works while all around it fails, MINUTES=10 long: registry, Dragonfly, disk, clock, memory, processes; JSON=1
+	@$(NODE) test/soak/main.ts --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(JSON),--json)
 
 fuzz: deps ## Looks for inputs that readers cannot stand: TIME=10 seconds for each, or RUNS=10000000; TARGET=…, SEED=…, KEEP=1
 	@$(NODE) --disable-warning=ExperimentalWarning test/fuzz/main.ts

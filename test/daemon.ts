@@ -72,10 +72,10 @@ export function cannotMount(): string | false {
   return false;
 }
 
-/** @param toml configuration besides `root` and `address` */
+/** @param options `toml`: configuration besides `root` and `address`; `env`: of the daemon and its supervisor */
 export async function testDaemon(
   t: Cleaner,
-  options: { toml?: string; root?: string; start?: boolean } = {},
+  options: { toml?: string; root?: string; start?: boolean; env?: Record<string, string> } = {},
 ): Promise<TestDaemon> {
   const directory = realpathSync(mkdtempSync('/tmp/nymph-'));
   const root = options.root ?? join(directory, 'r');
@@ -99,6 +99,7 @@ export async function testDaemon(
       if (before !== undefined) return before;
       const child = spawn('/bin/sh', ['-c', `exec "$0" "$@" >>"${log}" 2>&1`, NYMPH, '--config', config, 'daemon'], {
         stdio: 'ignore',
+        env: { ...process.env, ...options.env },
       });
       supervisor = child;
       return until(60_000, 'the daemon does not answer', async () => {

@@ -6,6 +6,8 @@ for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2 ' || missing="$missing libfuse2"
+# Sets the clock of one process, for the soak.
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 # A real S3 server, built where there is a Go that can (1.24 or later).
 versitygw=v1.8.0
 built=node_modules/.cache/go

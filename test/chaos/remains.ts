@@ -3,10 +3,13 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountsBelow, processesWith, until } from '../daemon.ts';
 import { snapshotsClient } from '../snapshots.ts';
-import type { World } from './world.ts';
+import type { Containers } from './work.ts';
 
 /** Sockets come and go: so many more than before are no leak. */
 const SOCKETS = 12;
+
+/** What is looked at. */
+export type Node = Pick<Containers, 'daemon'> & Partial<Pick<Containers, 'containerd'>> & { directory: string };
 
 export interface Remains {
   snapshots: string[];
@@ -25,7 +28,7 @@ export interface Remains {
  * @returns how many containers of killed containerds were ended: one that dies between making a task and noting it forgets
  * it, and its shim and container stay
  */
-export async function removeAll(world: World): Promise<number> {
+export async function removeAll(world: Containers): Promise<number> {
   await until(180_000, 'pods or images cannot be removed', async () => {
     await world.pods.removeAll();
     return true;
@@ -44,14 +47,15 @@ export async function removeAll(world: World): Promise<number> {
   return forgotten.length;
 }
 
-function shims({ containerd }: World): number[] {
+function shims({ containerd }: Pick<Containers, 'containerd'>): number[] {
   const containerds = processesWith(containerd.config);
   return processesWith(containerd.directory).filter((pid) => !containerds.includes(pid));
 }
 
-export async function remains(world: World): Promise<Remains> {
+/** @param world `directory`: of what else belongs to it */
+export async function remains(world: Node): Promise<Remains> {
   const { daemon } = world;
-  await daemon.client.prune({ target: 0 });
+  await daemon.client.prune({ target: 0, force: true });
   const client = snapshotsClient(join(daemon.directory, 'snapshotter.sock'));
   const snapshots = (await client.list()).map(({ name }) => name);
   client.close();
@@ -72,7 +76,7 @@ export async function remains(world: World): Promise<Remains> {
     snapshots,
     mounts: mounts.map(({ type, directory }) => `${type} ${directory}`).sort(),
     processes: [
-      ...shims(world),
+      ...(world.containerd ? shims({ containerd: world.containerd }) : []),
       // One stands for the daemon in the foreground if its supervisor is not there.
       ...waiting.slice(1),
     ].map(String),
@@ -95,7 +99,7 @@ function filesBelow(directory: string): string[] {
 }
 
 /** What is there now and was not before. Waits for what is on its way out. */
-export async function leaks(world: World, before: Remains): Promise<string[]> {
+export async function leaks(world: Node, before: Remains): Promise<string[]> {
   let found: string[] = [];
   await until(90_000, 'something is left', async () => {
     const now = await remains(world);

@@ -9,7 +9,10 @@ export interface Losses {
   count: number;
 }
 
-interface Living {
+/** What it works on. */
+export type Containers = Pick<World, 'pods' | 'images' | 'daemon' | 'containerd'>;
+
+export interface Living {
   pod: Pod;
   image: ChaosImage;
   /** Losses when it was started. */
@@ -23,7 +26,7 @@ const TRIES = 5;
 
 /** Works until `signal`; returns the containers that still run. */
 export async function work(
-  world: World,
+  world: Containers,
   tally: Tally,
   losses: Losses,
   { name, random, signal }: { name: string; random: () => number; signal: AbortSignal },

@@ -52,12 +52,7 @@ export async function createWorld(t: { after(clean: () => Promise<void>): void }
   const directory = mkdtempSync('/tmp/nymph-chaos-');
   t.after(async () => rmSync(directory, { recursive: true, force: true }));
   const layouts = join(directory, 'layouts');
-  const truths = makeImages(layouts, seed);
-  for (let i = 0; i < VARIANTS; i++)
-    for (const options of [[`oci:${layouts}/app:nydus${i}`], ['--index', `oci:${layouts}/app:both${i}`]]) {
-      const converted = await run(NYMPH, ['convert', `oci:${layouts}/plain:v${i}`, ...options]);
-      if (converted.status !== 0) throw new Error(`convert: ${converted.err}`);
-    }
+  const truths = await makeImages(layouts, seed);
 
   const port = await freePort();
   const host = `127.0.0.1:${port}`;
@@ -101,9 +96,7 @@ export async function createWorld(t: { after(clean: () => Promise<void>): void }
   const containerdUp = async () => {
     if (!(await answers(containerd.address))) await containerd.start();
   };
-  const images = ['app:nydus', 'app:nydus', 'app:both', 'plain:v'].flatMap((name) =>
-    truths.map((truth, i) => ({ reference: `${host}/${name}${i}`, truth })),
-  );
+  const images = imagesOf(host, truths);
   return {
     directory,
     daemon,
@@ -130,8 +123,25 @@ export async function createWorld(t: { after(clean: () => Promise<void>): void }
   };
 }
 
-/** Images that share their first layer, in `layouts/plain`; returns what is in them. */
-function makeImages(layouts: string, seed: number): Map<string, string>[] {
+/** The images that a registry serves from these layouts, the lazy ones more often. */
+export function imagesOf(host: string, truths: readonly ReadonlyMap<string, string>[]): ChaosImage[] {
+  return ['app:nydus', 'app:nydus', 'app:both', 'plain:v'].flatMap((name) =>
+    truths.map((truth, i) => ({ reference: `${host}/${name}${i}`, truth })),
+  );
+}
+
+/** Images that share their first layer, in `layouts/plain`, and Nydus images of them in `layouts/app`; returns what is in them. */
+export async function makeImages(layouts: string, seed: number): Promise<Map<string, string>[]> {
+  const truths = makePlainImages(layouts, seed);
+  for (let i = 0; i < VARIANTS; i++)
+    for (const options of [[`oci:${layouts}/app:nydus${i}`], ['--index', `oci:${layouts}/app:both${i}`]]) {
+      const converted = await run(NYMPH, ['convert', `oci:${layouts}/plain:v${i}`, ...options]);
+      if (converted.status !== 0) throw new Error(`convert: ${converted.err}`);
+    }
+  return truths;
+}
+
+function makePlainImages(layouts: string, seed: number): Map<string, string>[] {
   const random = randomSeries(seed);
   const bytes = (size: number) => Buffer.from(Uint8Array.from({ length: size }, () => random() * 256));
   const base = files('/etc/base', 60, () => bytes(200 + random() * 9000));

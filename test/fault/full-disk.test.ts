@@ -1,13 +1,14 @@
 /** A root on a disk that is too small, and a quota that is: reads stay right, and nothing that is mounted goes. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, type TestContext, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NymphError } from '../../src/errors.ts';
-import { cannotMount, clearMounts, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
+import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { startReaders } from '../readers.ts';
+import { smallDisk } from '../small-disk.ts';
 import { makeBigFile, makeManyFiles } from '../tree.ts';
 
 const MIB = 1 << 20;
@@ -37,8 +38,9 @@ describe('too little space', { skip: cannotMount() }, () => {
   };
 
   test('a full disk: reads go on and are right; with space again the cache grows again', async (t) => {
-    const disk = await smallDisk(t, 40 * MIB);
-    if (disk === undefined) return;
+    const made = await smallDisk(t, 40 * MIB);
+    if ('why' in made) return t.skip(made.why);
+    const disk = made.point;
     // A file of somebody else: 12 MiB are left, of which an image takes 24.
     const { bavail, bsize } = statfsSync(disk);
     writeFileSync(join(disk, 'ballast'), Buffer.alloc(Math.max(0, bavail * bsize - 12 * MIB), 1));
@@ -119,22 +121,3 @@ describe('too little space', { skip: cannotMount() }, () => {
     });
   });
 });
-
-/** A file system of its own, because a full one must not be that of the machine. EROFS takes no files of tmpfs. */
-async function smallDisk(t: TestContext, size: number): Promise<string | undefined> {
-  const scratch = mkdtempSync('/tmp/nymph-');
-  const point = join(scratch, 'disk');
-  mkdirSync(point);
-  writeFileSync(join(scratch, 'image'), '');
-  truncateSync(join(scratch, 'image'), size);
-  const made = await run('sh', ['-c', `mkfs.ext4 -q -m 0 ${scratch}/image && mount -o loop ${scratch}/image ${point}`]);
-  t.after(async () => {
-    // The daemon may hold files of the disk still: it ends after this.
-    await run('umount', ['-l', point]);
-    await clearMounts(scratch);
-    rmSync(scratch, { recursive: true, force: true });
-  });
-  if (made.status === 0) return point;
-  t.skip(`no loop device with ext4 here: ${made.err.trim()}`);
-  return undefined;
-}
