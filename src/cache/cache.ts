@@ -163,8 +163,10 @@ export interface Readiness {
 
 /** What the catalogue knows of an image; JSON-safe. */
 export interface StoredImage {
-  /** Digest of the image manifest (after platform selection). */
+  /** Digest of the image manifest (after platform selection); with a subset, of both. */
   digest: OciDigest;
+  /** Kinds and patterns of the files that it has, where those are not all of the artifact. */
+  subset?: readonly string[];
   /** The reference by which it was last opened. */
   reference: string;
   format: string;

@@ -1,4 +1,5 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { parseSubset } from '../daemon/subset.ts';
 import { parseSize } from '../daemon/units.ts';
 import { formatPlatform, parsePlatform } from '../sources/platform.ts';
 import { VERSION } from '../version.ts';
@@ -66,6 +67,7 @@ export function buildProgram(chosen: Chosen): Command {
       ).choices(['auto', 'erofs', 'fuse']),
     )
     .option('--strict', 'of models: let a file be read only after all of it was checked')
+    .addOption(subset())
     .option('--bootstrap <file>', 'mount this bootstrap; --config is then that of nydusd, and says where the blobs are')
     .option('--nydusd-config <file>', 'configuration of nydusd, where --config is that of nymph, or for a reference')
     .addHelpText(
@@ -103,7 +105,14 @@ export function buildProgram(chosen: Chosen): Command {
     .description('fetch all of an image into the cache, verified')
     .argument('<reference>', 'image, for example registry.example/app:nydus')
     .addOption(platform())
-    .addHelpText('after', examples(['nymph pull registry.example/app:nydus']))
+    .addOption(subset())
+    .addHelpText(
+      'after',
+      examples([
+        'nymph pull registry.example/app:nydus',
+        'nymph pull --subset config,tokenizer hf://Qwen/Qwen2.5-0.5B',
+      ]),
+    )
     .action((reference, options) =>
       run(async (context) => (await import('./commands/pull.ts')).run(context, reference, options)),
     );
@@ -360,6 +369,11 @@ function platform(): Option {
   return new Option('--platform <platform>', 'os/architecture[/variant] (default: that of this machine)').argParser(
     (text: string) => formatPlatform(parsePlatform(text)),
   );
+}
+
+function subset(): Option {
+  const help = 'of models: only files of these kinds (config, tokenizer, weights, doc, code, dataset) or patterns';
+  return new Option('--subset <kinds>', help).argParser(parseSubset);
 }
 
 function intervalArgument(text: string): number {

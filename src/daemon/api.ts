@@ -76,6 +76,8 @@ export interface MountOptions {
   via?: 'auto' | 'erofs' | 'fuse';
   /** Files without digests of chunks are read only after they were checked as a whole. */
   strict?: boolean;
+  /** Of a model: kinds and patterns of files (`daemon/subset.ts`); all by default. */
+  subset?: string[];
 }
 
 export interface MountRequest {
@@ -87,6 +89,8 @@ export interface MountRequest {
 export interface PullRequest {
   reference: string;
   platform?: string;
+  /** As in MountOptions. */
+  subset?: string[];
 }
 
 /** How a reference led to a Nydus image that it does not name itself. */
@@ -182,7 +186,9 @@ export interface PruneRequest {
 export interface MountInfo {
   directory: string;
   reference: string;
+  /** Of the image manifest; with a subset, of both. */
   digest: string;
+  subset?: readonly string[];
   kind: 'erofs' | 'fuse';
   /** Why it is not `erofs`, where nobody asked for that. */
   reason?: string;
@@ -195,7 +201,9 @@ export interface MountInfo {
 
 export interface ImageInfo {
   reference: string;
+  /** As in MountInfo. */
   digest: string;
+  subset?: readonly string[];
   format: string;
   inodes: number;
   /** Uncompressed bytes of chunks in all, and of those that are here. */

@@ -6,6 +6,7 @@ import { type AttachedImage, attach, reattach } from '../mount/attach.ts';
 import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import { STARTUP_FILES, type Startup } from '../mount/startup.ts';
+import { subsetDigest } from '../mount/subset.ts';
 import { createUnpackedLayers } from '../mount/unpacked-layers.ts';
 import type { Nearby } from '../sources/nearby.ts';
 import type { Choice, Progress } from './api.ts';
@@ -24,6 +25,8 @@ export interface OpeningOptions {
   nearby?: Nearby;
   /** Nothing of it is read before it was compared with a digest. */
   strict?: boolean;
+  /** Of a model: kinds and patterns of files. Others are not there. */
+  subset?: readonly string[];
 }
 
 export interface OpenImage {
@@ -50,18 +53,24 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     platform: string | undefined,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-    { nearby, strict = false }: OpeningOptions = {},
+    { nearby, strict = false, subset }: OpeningOptions = {},
   ): Promise<OpenImage> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
     const here =
-      pinned && (await openCached(pinned, opener.canonical(reference), () => opener.sources(reference), strict));
+      pinned &&
+      (await openCached(
+        subsetDigest(pinned, subset),
+        opener.canonical(reference),
+        () => opener.sources(reference),
+        strict,
+      ));
     if (here !== undefined) return { image: here };
     const found = await opener.resolve(reference, platform, progress, signal, nearby);
-    const cached = await openCached(found.digest, found.reference, () => found.source, strict);
+    const cached = await openCached(subsetDigest(found.digest, subset), found.reference, () => found.source, strict);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };
-    const opened = await found.open(progress, signal, { strict, layers });
+    const opened = await found.open(progress, signal, { strict, layers, subset });
     let image: AttachedImage;
     try {
       if (strict) requireDigests(opened.image.blobs.map(guaranteeOf), opened.reference);

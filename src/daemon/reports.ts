@@ -55,6 +55,7 @@ export function createReports({ cache, driver, mounts, opener, context, health }
     return {
       reference: stored.reference,
       digest: stored.digest,
+      ...(stored.subset && { subset: stored.subset }),
       format: stored.format,
       inodes: stored.inodes,
       size: sum((blob) => blob.size),
@@ -74,7 +75,9 @@ export function createReports({ cache, driver, mounts, opener, context, health }
 
   function find(name: string): StoredImage | undefined {
     const reference = name.startsWith('sha256:') ? undefined : opener.canonical(name);
-    return cache.images().find((candidate) => candidate.digest === name || candidate.reference === reference);
+    const named = cache.images().filter(({ digest, reference: other }) => digest === name || other === reference);
+    // A reference means all of it, where all of it is here.
+    return named.find(({ subset }) => subset === undefined) ?? named[0];
   }
 
   function storedImage(name: string): StoredImage {
@@ -141,7 +144,8 @@ function latencyHistogram({ counts, sum }: Latencies): LatencyHistogram {
   return { bounds: LATENCY_BOUNDS, counts, sum };
 }
 
-export function mountInfo({ stored }: ActiveMount, state: string): MountInfo {
+export function mountInfo({ stored, image }: ActiveMount, state: string): MountInfo {
   const { directory, reference, digest, kind, reason, since } = stored;
-  return { directory, reference, digest, kind, reason, since, state };
+  const { subset } = image.stored;
+  return { directory, reference, digest, ...(subset && { subset }), kind, reason, since, state };
 }

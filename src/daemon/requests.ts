@@ -10,6 +10,7 @@ import type {
   PullRequest,
   VerifyRequest,
 } from './api.ts';
+import { parseSubset } from './subset.ts';
 
 /** What clients send, checked: JSON of any shape becomes a request or an error `usage`. Fields that we do not know are left out. */
 
@@ -23,8 +24,12 @@ export function mountRequest(body: unknown): MountRequest {
 }
 
 export function pullRequest(body: unknown): PullRequest {
-  const { reference, platform } = fields(body);
-  return { reference: text(reference, 'reference'), platform: optionalText(platform, 'platform') };
+  const { reference, platform, subset } = fields(body);
+  return {
+    reference: text(reference, 'reference'),
+    platform: optionalText(platform, 'platform'),
+    ...optionalSubset(subset),
+  };
 }
 
 export function prefetchRequest(body: unknown): PrefetchRequest {
@@ -72,14 +77,21 @@ export function pruneRequest(body: unknown): PruneRequest {
 }
 
 function mountOptions(value: unknown): MountOptions {
-  const { platform, prefetch, via, strict } = value === undefined ? {} : fields(value, 'options');
+  const { platform, prefetch, via, strict, subset } = value === undefined ? {} : fields(value, 'options');
   if (strict !== undefined && typeof strict !== 'boolean') throw wrong('strict', 'true or false');
   return {
     platform: optionalText(platform, 'platform'),
     prefetch: oneOf(PREFETCH, prefetch, 'prefetch'),
     via: oneOf(VIA, via, 'via'),
     ...(strict !== undefined && { strict }),
+    ...optionalSubset(subset),
   };
+}
+
+function optionalSubset(value: unknown): { subset?: string[] } {
+  if (value === undefined) return {};
+  if (!Array.isArray(value)) throw wrong('subset', 'a list of texts');
+  return { subset: parseSubset(value.map((word) => text(word, 'each of subset')).join(',')) };
 }
 
 function oneOf<T extends string>(choices: readonly T[], value: unknown, name: string): T | undefined {

@@ -94,9 +94,9 @@ export function createService(parts: Parts): Service {
   ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
-    const { platform, strict } = request.options ?? {};
+    const { platform, strict, subset } = request.options ?? {};
     const nearby = container?.nearby;
-    const { image, choice, trace } = await open(reference, platform, progress, signal, { nearby, strict });
+    const { image, choice, trace } = await open(reference, platform, progress, signal, { nearby, strict, subset });
     const there = await mounts.find(directory);
     const isFiles = isOfFiles(image.stored);
     const via = request.options?.via ?? (isFiles ? 'fuse' : 'auto');
@@ -136,7 +136,9 @@ export function createService(parts: Parts): Service {
     const { reference } = request;
     const begun = performance.now();
     const before = fetchedBytes();
-    const { image: attached, choice } = await open(reference, request.platform, progress, signal);
+    const { image: attached, choice } = await open(reference, request.platform, progress, signal, {
+      subset: request.subset,
+    });
     try {
       await fetchAll(attached, progress, signal);
       await Promise.all(attached.blobs.map((blob) => blobs.checked(blob, signal)));

@@ -49,6 +49,8 @@ export const SECTOR = 512;
 export interface FileNode {
   /** Relative, `/` between names, UTF-8. Not checked yet. */
   readonly path: string;
+  /** What it is for, as a manifest says, in the words of ModelPack: `weight`, `weight.config`, `doc`, … */
+  readonly kind?: string;
   /** Permission bits. */
   readonly mode: number;
   readonly uid: number;
@@ -98,6 +100,8 @@ export interface ManifestKind {
 /** What a manifest says of one of its layers. */
 export interface LayerPlan {
   readonly layer: Layer;
+  /** As in FileNode. */
+  readonly kind?: string;
   readonly holds: /** The layer is the file, or stands for a directory. */
     | { readonly kind: 'file' | 'directory'; readonly node: Omit<FileNode, 'content'> }
     /** A tar of files, whose names lie in `folder` where there is one. */

@@ -7,6 +7,7 @@ import type { ThreadPool } from '../threads/pool.ts';
 import { checkBootstrap } from './bootstrap.ts';
 import type { OpenedImage, OpenSource } from './open.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
+import { subsetDigest } from './subset.ts';
 
 /** An image whose blobs are open: what a mount, a pull and a verification hold while they last. */
 export interface AttachedImage {
@@ -39,7 +40,8 @@ export async function attach(
   });
   try {
     const stored: StoredImage = {
-      digest: opened.manifest.descriptor.digest,
+      digest: subsetDigest(opened.manifest.descriptor.digest, opened.subset),
+      ...(opened.subset && { subset: opened.subset }),
       reference: opened.reference,
       format: image.format,
       inodes: image.inodes,

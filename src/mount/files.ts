@@ -1,6 +1,7 @@
 import { NymphError } from '../errors.ts';
 import { artifactPlans, isFilesArtifact } from '../formats/artifact/manifest.ts';
 import { listOfLayers } from '../formats/files/layers.ts';
+import { mayHoldChosen } from '../formats/files/subset.ts';
 import { isModelKit, kitPlans } from '../formats/modelkit/manifest.ts';
 import { isModelPack, modelPlans } from '../formats/modelpack/manifest.ts';
 import type { LayerPlan } from '../image/files.ts';
@@ -55,15 +56,17 @@ export async function findFiles(
   kind: FilesKind,
   manifest: Manifest,
   layers: readonly Descriptor[],
-  options: TarLayersOptions,
+  options: TarLayersOptions & { subset?: readonly string[] },
 ): Promise<FoundFiles> {
+  const { subset } = options;
   const name = options.from.reference;
   const place = placeOf(parseReference(name));
   // It may list many thousands: that is read where the image is made of it.
-  if (kind === 'hub') return { request: { list: { listing: manifest.bytes, place }, name } };
-  const plans = plansOf(kind, layers);
+  if (kind === 'hub') return { request: { list: { listing: manifest.bytes, place }, name, subset } };
+  const plans = plansOf(kind, layers).filter((plan) => subset === undefined || mayHoldChosen(subset, plan));
   const tars = await readTars(plans, options);
   const list = listOfLayers(kind, plans, tars.held, place);
-  if (list.files.length === 0) throw new NymphError('unsupported', `${name} is a model without files`);
-  return { request: { list, name }, tars };
+  if (list.files.length === 0 && subset === undefined)
+    throw new NymphError('unsupported', `${name} is a model without files`);
+  return { request: { list, name, subset }, tars };
 }

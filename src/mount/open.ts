@@ -73,7 +73,10 @@ export interface FoundImage {
   open(progress: Report, signal: AbortSignal, options?: OpenOptions): Promise<OpenedImage>;
 }
 
-export type OpenOptions = Partial<Pick<TarLayersOptions, 'strict' | 'layers'>>;
+export type OpenOptions = Partial<Pick<TarLayersOptions, 'strict' | 'layers'>> & {
+  /** Kinds and patterns of files: of others nothing is there. */
+  subset?: readonly string[];
+};
 
 export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   image: Image;
@@ -85,6 +88,7 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   paths?: string[];
   extents?: (FileExtent[] | undefined)[];
   unvouched?: TarLayers['unvouched'];
+  subset?: readonly string[];
   /** Whoever opens the image discards it in the end. */
   data?: TarLayers['data'];
   warnings?: string[];
@@ -122,18 +126,22 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
     return {
       ...base,
       digest: manifest.descriptor.digest,
-      async open(report, openSignal, { strict = false, layers: unpacked } = {}) {
+      async open(report, openSignal, { strict = false, layers: unpacked, subset } = {}) {
         if (chosen.files !== undefined) {
-          const options = { from, strict, layers: unpacked, progress: report, signal: openSignal };
+          const options = { from, strict, layers: unpacked, subset, progress: report, signal: openSignal };
           const { request, tars } = await findFiles(chosen.files, manifest, layers, options);
           try {
             const { unvouched, data } = tars ?? {};
-            return { ...base, ...(await pool.run(FILES, request)), unvouched, data };
+            return { ...base, ...(await pool.run(FILES, request)), unvouched, data, subset };
           } catch (error) {
             for (const scratch of tars?.data.values() ?? []) await scratch.discard();
             throw error;
           }
         }
+        if (subset !== undefined)
+          throw new NymphError('unsupported', `${from.reference} is no model, of which a subset could be chosen`, {
+            hint: 'Leave out --subset: only what is read of an image is fetched.',
+          });
         report({ stage: 'reading bootstrap' });
         // It is waited for, so it takes the connection that is there.
         const reading = bootstrapInput(from, layers, openSignal);

@@ -126,6 +126,32 @@ describe('models', { skip: cannotMount() }, () => {
     assert.deepEqual([verified.verified, verified.chunks, verified.bad], [5, 5, []]);
   });
 
+  test('a subset is mounted or pulled alone, beside all of it, also after a restart', async (t) => {
+    const { registry } = await served(t);
+    const daemon = await testDaemon(t);
+    const reference = `${registry.host}/models/tiny:v1`;
+    const wrong = await daemon.nymph('mount', '--subset', 'wieghts', reference, daemon.place('wrong'));
+    assert.equal(wrong.status, 2);
+    assert.match(wrong.out.toString() + wrong.err, /Is `weights` meant/);
+    const pulled = (await daemon.nymph('pull', '--subset', 'config,tokenizer', reference)).json as { fetched: number };
+    assert.ok(pulled.fetched < 100_000, `${pulled.fetched} bytes`);
+    const [some, all] = [daemon.place('some'), daemon.place('all')];
+    await mount(daemon, reference, some, '--subset', 'config,tokenizer,run.*', '--prefetch', 'none');
+    await mount(daemon, reference, all, '--prefetch', 'none');
+    const names = async (place: string) =>
+      (await run('sh', ['-c', 'cd "$0" && find . -type f | sort', place])).out.toString().split('\n').filter(Boolean);
+    assert.deepEqual(await names(some), ['./config.json', './run.sh', './tokenizer/vocab.txt']);
+    assert.equal((await names(all)).length, FILES.length);
+    const { mounts } = (await daemon.nymph('ls')).json as { mounts: { directory: string; subset?: string[] }[] };
+    assert.deepEqual(mounts.map(({ subset }) => subset).sort(), [['config', 'run.*', 'tokenizer'], undefined]);
+    await daemon.stop();
+    await daemon.start();
+    assert.deepEqual(await names(some), ['./config.json', './run.sh', './tokenizer/vocab.txt']);
+    assert.equal((await run('cat', [join(some, 'run.sh')])).out.toString(), '#!/bin/sh\n');
+    const image = await daemon.nymph('mount', '--subset', 'config', `oci:${APP_LAYOUT}`, daemon.place('image'));
+    assert.equal(image.status, 6, image.err);
+  });
+
   test('a cached file that the disk has damaged is found by verify and fetched again', async (t) => {
     const { registry } = await served(t);
     const daemon = await testDaemon(t);

@@ -18,7 +18,7 @@ function listText(mounts: readonly MountInfo[], images: readonly ImageInfo[]): s
   const mounted = new Set(mounts.map((mount) => mount.digest));
   const rows = mounts.map((mount) =>
     row(
-      mount.reference,
+      nameOf(mount),
       mount.digest,
       byDigest.get(mount.digest),
       mount.directory,
@@ -28,8 +28,12 @@ function listText(mounts: readonly MountInfo[], images: readonly ImageInfo[]): s
   );
   for (const image of images)
     if (!mounted.has(image.digest))
-      rows.push(row(image.reference, image.digest, image, '-', '-', image.pinned ? 'pinned' : '-'));
+      rows.push(row(nameOf(image), image.digest, image, '-', '-', image.pinned ? 'pinned' : '-'));
   return table([HEADING, ...rows.sort((a, b) => (a[0] + a[1] < b[0] + b[1] ? -1 : 1))], [3, 4]);
+}
+
+function nameOf({ reference, subset }: MountInfo | ImageInfo): string {
+  return subset === undefined ? reference : `${reference} (${subset.join(',')})`;
 }
 
 function stateText({ state, reason }: MountInfo, image: ImageInfo | undefined): string {

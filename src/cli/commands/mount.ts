@@ -25,8 +25,8 @@ export async function run(context: Context, image: MountArguments, options: Moun
   const view = progressView();
   const made = await makeDirectory(directory);
   try {
-    const { platform, via, strict } = options;
-    const request = { platform, prefetch: options.prefetch ?? prefetch, via, strict };
+    const { platform, via, strict, subset } = options;
+    const request = { platform, prefetch: options.prefetch ?? prefetch, via, strict, subset };
     const ask = () => client.mount({ reference, directory: made.path, options: request }, view.update);
     const mount = await ask().catch(async (error) => {
       if (!isDaemonAbsent(error)) throw error;

@@ -5,19 +5,22 @@ import { canonicalReference } from '../reference.ts';
 import { choiceText, printable } from '../text.ts';
 
 /** `nymph pull` */
-export async function run(context: Context, reference: string, options: { platform?: string }): Promise<undefined> {
+export async function run(
+  context: Context,
+  reference: string,
+  options: { platform?: string; subset?: string[] },
+): Promise<undefined> {
   const client = await context.daemon();
   const view = progressView();
   try {
-    const result = await client.pull(
-      { reference: canonicalReference(reference), platform: options.platform },
-      view.update,
-    );
+    const { platform, subset } = options;
+    const result = await client.pull({ reference: canonicalReference(reference), platform, subset }, view.update);
     view.clear();
     context.print(result, () => {
-      const name = `${printable(result.image.reference)}@${result.image.digest}`;
-      const whole = `${formatSize(result.image.size)} in the cache, ${formatSize(result.fetched)} fetched`;
-      return `pulled ${name}: ${whole} in ${formatDuration(result.milliseconds)}${choiceText(result.choice, result.image.digest)}`;
+      const { reference: name, digest, size } = result.image;
+      const what = subset === undefined ? `@${digest}` : ` (${printable(subset.join(','))})`;
+      const whole = `${formatSize(size)} in the cache, ${formatSize(result.fetched)} fetched`;
+      return `pulled ${printable(name)}${what}: ${whole} in ${formatDuration(result.milliseconds)}${choiceText(result.choice, digest)}`;
     });
   } catch (error) {
     view.clear();

@@ -33,16 +33,17 @@ export function listOfLayers(
 ): FileList {
   const { objects, objectAt } = objectList(place);
   const files = plans.flatMap((plan): FileNode[] => {
-    const { layer, holds } = plan;
+    const { layer, holds, kind } = plan;
+    const said = kind === undefined ? {} : { kind };
     const { size } = layer;
     if (holds.kind === 'tar') {
       const { members, unpacked } = tars.get(plan)!;
       // What holds nothing is not fetched.
       const object = members.some(hasBytes) ? objectAt(layer, unpacked) : -1;
-      return members.map((member) => nodeOf(member, object, holds.folder));
+      return members.map((member) => ({ ...nodeOf(member, object, holds.folder), ...said }));
     }
-    if (holds.kind === 'directory') return [{ ...holds.node, content: { kind: 'directory' } }];
-    return [{ ...holds.node, content: { kind: 'file', size, object: objectAt(layer), offset: 0 } }];
+    if (holds.kind === 'directory') return [{ ...holds.node, ...said, content: { kind: 'directory' } }];
+    return [{ ...holds.node, ...said, content: { kind: 'file', size, object: objectAt(layer), offset: 0 } }];
   });
   return { format, objects, files, warnings: [] };
 }

@@ -8,6 +8,8 @@ import { encodingOf } from '../modelpack/media-types.ts';
  */
 const PREFIX = 'application/vnd.kitops.modelkit.';
 const CONFIG = `${PREFIX}config.v1+json`;
+/** In the words of ModelPack. `model` is a folder with all that belongs to it, so its files have to say what they are for. */
+const KINDS: Record<string, string | undefined> = { dataset: 'dataset', code: 'code', docs: 'doc' };
 
 export function isModelKit({ configType, layers }: ManifestKind): boolean {
   return configType === CONFIG || (layers.length > 0 && layers[0].mediaType.startsWith(PREFIX));
@@ -20,8 +22,13 @@ export function kitPlans(layers: readonly Layer[]): LayerPlan[] {
     .map((layer) => {
       const { annotations = {}, digest, mediaType } = layer;
       const encoding = encodingOf(mediaType);
-      if (encoding !== 'raw') return { layer, holds: { kind: 'tar', codec: encoding } };
+      const kind = KINDS[mediaType.slice(PREFIX.length).split('.')[0]];
+      if (encoding !== 'raw') return { layer, kind, holds: { kind: 'tar', codec: encoding } };
       const path = pathOf(annotations) ?? digest.slice('sha256:'.length);
-      return { layer, holds: { kind: 'file', node: { path, mode: 0o644, uid: 0, gid: 0, mtime: 0, mtimeNs: 0 } } };
+      return {
+        layer,
+        kind,
+        holds: { kind: 'file', node: { path, mode: 0o644, uid: 0, gid: 0, mtime: 0, mtimeNs: 0 } },
+      };
     });
 }

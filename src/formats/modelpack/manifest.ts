@@ -1,5 +1,5 @@
 import type { Layer, LayerPlan, ManifestKind } from '../../image/files.ts';
-import { encodingOf, isModelType, MODEL_CONFIG, MODEL_MANIFEST, modernType } from './media-types.ts';
+import { encodingOf, isModelType, kindOf, MODEL_CONFIG, MODEL_MANIFEST, modernType } from './media-types.ts';
 import { fileMetadata } from './metadata.ts';
 
 /** Where a layer's path stands, the newest key first; the last is that of OCI artifacts in general. */
@@ -26,14 +26,15 @@ export function modelPlans(layers: readonly Layer[]): LayerPlan[] {
 
 function planOf(layer: Layer): LayerPlan {
   const { annotations = {}, digest, size, mediaType } = layer;
+  const kind = kindOf(mediaType);
   const encoding = encodingOf(mediaType);
   // Names and attributes are those of the tar: modctl unpacks it without a look at the annotations.
-  if (encoding !== 'raw') return { layer, holds: { kind: 'tar', codec: encoding } };
+  if (encoding !== 'raw') return { layer, kind, holds: { kind: 'tar', codec: encoding } };
   const { name, mode = DEFAULT_MODE, mtime = 0, mtimeNs = 0, type } = fileMetadata(annotations);
   const path = pathOf(annotations) ?? name ?? digest.slice('sha256:'.length);
   const node = { path, mode, uid: 0, gid: 0, mtime, mtimeNs };
   // Of a symlink the layer would hold what it leads to: modctl follows them, and writes a file.
-  return { layer, holds: { kind: type === 'directory' && size === 0 ? 'directory' : 'file', node } };
+  return { layer, kind, holds: { kind: type === 'directory' && size === 0 ? 'directory' : 'file', node } };
 }
 
 /** The path that annotations give to a layer that is a file. */
