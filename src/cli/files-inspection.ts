@@ -1,4 +1,5 @@
 import { formatSize } from '../daemon/units.ts';
+import type { ModelDescription } from '../formats/modelpack/description.ts';
 import { type Guarantee, guaranteeOf } from '../image/image.ts';
 import type { OpenedImage } from '../mount/open.ts';
 import { coloured, count, fields, table } from './text.ts';
@@ -13,6 +14,9 @@ export interface FilesInspection {
   format: string;
   /** The commit of a hub's repository. */
   revision?: string;
+  /** What its configuration says: nobody checks whether it is so. */
+  model?: ModelDescription;
+  /** `guarantee`: what is sure of what a reader gets. */
   files: (TreeFile & { guarantee?: Guarantee })[];
   totals: { files: number; size: number };
   integrity: { chunk: number; file: number; none: number; statement: string };
@@ -34,7 +38,7 @@ export function inspectFiles(opened: OpenedImage): FilesInspection {
     ...file,
     ...(blob !== undefined && { guarantee: guarantees[blob] }),
   }));
-  const by = (wanted: Guarantee) => guarantees.filter((guarantee) => guarantee === wanted).length;
+  const by = (wanted: Guarantee) => files.filter(({ guarantee }) => guarantee === wanted).length;
   const counts = { chunk: by('chunk'), file: by('file'), none: by('none') };
   const regular = files.filter(({ type }) => type === 'file');
   return {
@@ -44,6 +48,7 @@ export function inspectFiles(opened: OpenedImage): FilesInspection {
     mediaType: manifest.descriptor.mediaType,
     format: image.format,
     ...(opened.revision !== undefined && { revision: opened.revision }),
+    ...(opened.model !== undefined && { model: opened.model }),
     files,
     totals: { files: regular.length, size: regular.reduce((sum, { size }) => sum + size, 0) },
     integrity: { ...counts, statement: statementOf(counts) },
@@ -53,10 +58,10 @@ export function inspectFiles(opened: OpenedImage): FilesInspection {
 
 function statementOf({ chunk, file, none }: { chunk: number; file: number; none: number }): string {
   const parts: string[] = [];
-  if (chunk > 0) parts.push(`${count(chunk)} small: verified against their digest before a byte is served.`);
+  if (chunk > 0) parts.push(`${count(chunk)} small or unpacked: verified against a digest before a byte is served.`);
   if (file > 0)
     parts.push(
-      `${count(file)} large: served as they come, and checked against their digest as soon as they are complete; a wrong one is removed, and reads of it fail from then on. With --strict nothing is read before the check.`,
+      `${count(file)} large: served as they come, and checked against the digest of their layer as soon as it is complete; a wrong one is removed, and reads of it fail from then on. With --strict nothing is read before the check.`,
     );
   if (none > 0) parts.push(`${count(none)} without a digest: never checked.`);
   return parts.length === 0 ? 'There is nothing to check.' : `Files: ${parts.join(' ')}`;
@@ -72,6 +77,7 @@ export function filesText(inspection: FilesInspection): string {
       ['media type', inspection.mediaType],
       ['format', FILES_FORMAT[inspection.format] ?? inspection.format],
       ['revision', inspection.revision],
+      ...modelFields(inspection.model),
       ['files', `${count(totals.files)}; ${formatSize(totals.size)}`],
       ['integrity', inspection.integrity.statement],
       ...warnings.map((warning): [string, string] => ['odd', warning]),
@@ -85,6 +91,25 @@ export function filesText(inspection: FilesInspection): string {
       [0],
     ),
   ].join('\n');
+}
+
+function modelFields(model: ModelDescription = {}): [string, string | undefined][] {
+  const { title, version, parameters } = model;
+  const named = [title ?? model.name, version].filter((part) => part !== undefined).join(' ');
+  return [
+    ['model', named === '' ? undefined : named],
+    ['description', model.description],
+    ['family', model.family],
+    ['architecture', model.architecture],
+    ['weights', model.format],
+    ['parameters', parameters],
+    ['precision', model.precision],
+    ['quantization', model.quantization],
+    ['licence', model.licenses?.join(', ')],
+    ['by', [model.vendor, ...(model.authors ?? [])].filter((part) => part !== undefined).join(', ') || undefined],
+    ['source', model.source],
+    ['created', model.created],
+  ];
 }
 
 function whenChecked(guarantee: Guarantee | undefined): string {

@@ -9,9 +9,15 @@ export type { OpenedImage };
 
 /**
  * Reads an image's manifest and bootstrap in this process, without a daemon: every byte is verified, no data is fetched.
+ * @param describe the configuration of a model is read as well
  * @throws NymphError `unsupported` if the image cannot be mounted lazily
  */
-export async function openImage(context: Context, reference: string, platform?: string): Promise<OpenedImage> {
+export async function openImage(
+  context: Context,
+  reference: string,
+  platform?: string,
+  describe = false,
+): Promise<OpenedImage> {
   const name = canonicalReference(reference);
   const signal = context.interruption();
   const view = progressView();
@@ -25,7 +31,7 @@ export async function openImage(context: Context, reference: string, platform?: 
   );
   try {
     const found = await opener.resolve(name, platform, view.update, signal);
-    return await found.open(view.update, signal);
+    return await found.open(view.update, signal, { describe });
   } finally {
     view.clear();
     await opener.close();

@@ -3,11 +3,12 @@ import { artifactPlans, isFilesArtifact } from '../formats/artifact/manifest.ts'
 import { listOfLayers } from '../formats/files/layers.ts';
 import { mayHoldChosen } from '../formats/files/subset.ts';
 import { isModelKit, kitPlans } from '../formats/modelkit/manifest.ts';
+import { describeModel, type ModelDescription } from '../formats/modelpack/description.ts';
 import { isModelPack, modelPlans } from '../formats/modelpack/manifest.ts';
 import type { LayerPlan } from '../image/files.ts';
-import { isObject, parseJsonObject } from '../sources/descriptor.ts';
+import { isObject, parseDescriptor, parseJsonObject } from '../sources/descriptor.ts';
 import { parseReference, placeOf } from '../sources/reference.ts';
-import type { Descriptor, Manifest } from '../sources/source.ts';
+import type { Descriptor, Manifest, Repository } from '../sources/source.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { FilesRequest, LoadedFiles } from './files-job.ts';
 import { readTars, type TarLayers, type TarLayersOptions } from './tar-layers.ts';
@@ -69,4 +70,20 @@ export async function findFiles(
   if (list.files.length === 0 && subset === undefined)
     throw new NymphError('unsupported', `${name} is a model without files`);
   return { request: { list, name, subset }, tars };
+}
+
+/** A configuration is some hundred bytes. */
+const MOST_CONFIG = 1 << 20;
+
+/** What the configuration of an artifact tells of its model; undefined where there is none. */
+export async function readDescription(
+  manifest: Manifest,
+  from: Repository,
+  signal: AbortSignal,
+): Promise<ModelDescription | undefined> {
+  const { config } = parseJsonObject(manifest.bytes, from.reference);
+  if (!isObject(config)) return undefined;
+  const { digest, size } = parseDescriptor(config, `config of ${from.reference}`);
+  if (size === 0 || size > MOST_CONFIG) return undefined;
+  return describeModel(await from.get({ digest, size }, MOST_CONFIG, signal));
 }

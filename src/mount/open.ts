@@ -1,5 +1,6 @@
 import type { Choice, Progress } from '../daemon/api.ts';
 import { NymphError } from '../errors.ts';
+import type { ModelDescription } from '../formats/modelpack/description.ts';
 import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
@@ -15,7 +16,7 @@ import type { Descriptor, Manifest, Repository, Source } from '../sources/source
 import { findTrace } from '../sources/trace-artifact.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { chooseImage } from './choose.ts';
-import { FILES, type FilesKind, findFiles } from './files.ts';
+import { FILES, type FilesKind, findFiles, readDescription } from './files.ts';
 import { LOAD, loadImage } from './load.ts';
 import type { LoadInput } from './load-types.ts';
 import { STARTUP_FILES } from './startup.ts';
@@ -76,6 +77,8 @@ export interface FoundImage {
 export type OpenOptions = Partial<Pick<TarLayersOptions, 'strict' | 'layers'>> & {
   /** Kinds and patterns of files: of others nothing is there. */
   subset?: readonly string[];
+  /** The configuration of a model is read as well. */
+  describe?: boolean;
 };
 
 export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
@@ -89,6 +92,8 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   extents?: (FileExtent[] | undefined)[];
   unvouched?: TarLayers['unvouched'];
   subset?: readonly string[];
+  /** What its configuration says, where that was asked for. */
+  model?: ModelDescription;
   /** Whoever opens the image discards it in the end. */
   data?: TarLayers['data'];
   warnings?: string[];
@@ -126,13 +131,15 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
     return {
       ...base,
       digest: manifest.descriptor.digest,
-      async open(report, openSignal, { strict = false, layers: unpacked, subset } = {}) {
+      async open(report, openSignal, { strict = false, layers: unpacked, subset, describe } = {}) {
         if (chosen.files !== undefined) {
           const options = { from, strict, layers: unpacked, subset, progress: report, signal: openSignal };
+          const hasConfig = describe === true && (chosen.files === 'modelpack' || chosen.files === 'modelkit');
+          const model = hasConfig ? await readDescription(manifest, from, openSignal) : undefined;
           const { request, tars } = await findFiles(chosen.files, manifest, layers, options);
           try {
             const { unvouched, data } = tars ?? {};
-            return { ...base, ...(await pool.run(FILES, request)), unvouched, data, subset };
+            return { ...base, ...(await pool.run(FILES, request)), unvouched, data, subset, model };
           } catch (error) {
             for (const scratch of tars?.data.values() ?? []) await scratch.discard();
             throw error;

@@ -8,7 +8,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
+import { cannotMount, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
 import { type ModelFile, makeModel } from '../model.ts';
 import { checkReads, mount, scratch, sums, writeTruth } from '../model-mount.ts';
@@ -99,10 +99,21 @@ describe('models', { skip: cannotMount() }, () => {
     const reference = `${registry.host}/models/tiny:v1`;
     const inspected = (await daemon.nymph('inspect', reference)).json as {
       format: string;
+      model: { family: string };
       integrity: object;
       files: { path: string; guarantee?: string }[];
     };
     assert.equal(inspected.format, 'modelpack');
+    assert.equal(inspected.model.family, 'qwen2');
+    const shown = (await run(NYMPH, ['inspect', reference])).out.toString();
+    for (const line of [
+      /^family: +qwen2$/m,
+      /^weights: +safetensors$/m,
+      /^parameters: +0.5b$/m,
+      /^precision: +bfloat16$/m,
+    ])
+      assert.match(shown, line);
+    assert.match(shown, new RegExp(`complete +${LARGE}`));
     assert.deepEqual(
       { ...inspected.integrity, statement: undefined },
       { chunk: 3, file: 2, none: 0, statement: undefined },

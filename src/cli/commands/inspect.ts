@@ -7,7 +7,7 @@ import { coloured, count, fields, plural, table } from '../text.ts';
 
 /** `nymph inspect`: reads the manifest and the bootstrap, no data; in this process. */
 export async function run(context: Context, reference: string, options: { platform?: string }): Promise<undefined> {
-  const opened = await openImage(context, reference, options.platform);
+  const opened = await openImage(context, reference, options.platform, true);
   if (opened.description === undefined) {
     const files = inspectFiles(opened);
     context.print(files, () => filesText(files));

@@ -2,6 +2,7 @@
 import { treeFiles } from '../../../src/cli/tree-files.ts';
 import { imageOfFiles } from '../../../src/formats/files/image.ts';
 import { listOfLayers } from '../../../src/formats/files/layers.ts';
+import { describeModel } from '../../../src/formats/modelpack/description.ts';
 import { filesKind, plansOf } from '../../../src/mount/files.ts';
 import { OCI_MANIFEST, parseDescriptor, parseJsonObject } from '../../../src/sources/descriptor.ts';
 import { sha256Digest } from '../../../src/sources/digest.ts';
@@ -44,6 +45,11 @@ export const target: Target = {
         ],
       },
       { layers: [layer('../x', { annotations: { 'org.cnai.model.file.metadata': '{"typeflag":5}' } })] },
+      {
+        descriptor: { name: 'a', authors: ['b'] },
+        config: { paramSize: '1b', capabilities: { inputTypes: ['text'] } },
+      },
+      { package: { name: 'p' }, model: { license: 'MIT' } },
     ].map((manifest) => Buffer.from(JSON.stringify(manifest))),
   errors: ['corrupt', 'unsupported'],
   limit: 16 << 10,
@@ -67,6 +73,11 @@ export const target: Target = {
     '\\\\',
   ],
   run(input) {
+    const described = Object.values(describeModel(input)).flat();
+    ensure(
+      described.every((text) => typeof text === 'string' && text !== ''),
+      'a description that is no text',
+    );
     const { layers } = parseJsonObject(input, 'input');
     const parsed = Array.isArray(layers) ? layers.map((one, i) => parseDescriptor(one, `layers[${i}]`)) : [];
     const descriptor = { mediaType: OCI_MANIFEST, digest: sha256Digest(input), size: input.length };
