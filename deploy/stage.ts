@@ -16,6 +16,7 @@ const WHOLE = [
   'dist',
   'plugins/built',
   'proto',
+  'web',
   'docs',
   'README.md',
   'LICENSE',

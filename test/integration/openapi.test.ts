@@ -52,6 +52,9 @@ test('answers of a daemon are as the document has them', { skip: cannotMount() }
   for (const name of [reference, image.digest]) {
     for (const kind of ['images', 'activity', 'traces']) await call(`GET /v1/${kind}/{name}`, name);
   }
+  await call('PUT /v1/pins/{name}', reference);
+  await call('DELETE /v1/pins/{name}', reference);
+  await fails('PUT /v1/pins/{name}', 'sha256:0', 404);
   await call('GET /metrics');
   await call('GET /');
   await done('POST /v1/prefetch', { target: reference, files: ['/file-2', '/absent'] });
