@@ -224,6 +224,13 @@ export const SETTINGS = {
       doc: 'Who gets from the registry what no peer has: a seed (4 to 6, and 0), or the dfdaemon of this node (3).',
     }),
   },
+  telemetry: {
+    otlp: optional(
+      setting('address', { default: '', doc: '' }, (value) => (value === '' ? '' : httpAddress(value))),
+      (address) => address === '',
+      'Collector of OpenTelemetry that is sent traces of pulls, mounts and first reads, by OTLP over HTTP: `http://collector:4318`. Without it, what `OTEL_EXPORTER_OTLP_ENDPOINT` says, if it is set.',
+    ),
+  },
   cri: {
     address: optional(
       path({ default: '', doc: '' }),

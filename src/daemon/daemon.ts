@@ -36,6 +36,7 @@ import { createService } from './service.ts';
 import { type Snapshots, serveSnapshots } from './snapshots.ts';
 import { claimSocket } from './socket.ts';
 import { openSwarm } from './swarm.ts';
+import { openTraces } from './traces.ts';
 import type { WebServer } from './web-server.ts';
 
 /** How long an heir waits for the root, ms: more than another daemon takes to see that it has no business there. */
@@ -127,6 +128,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     uptime: (performance.now() - begun) / 1000,
     root: config.root,
   });
+  const traces = await openTraces(config.telemetry, options.version, log);
   const service = createService({
     cache,
     driver,
@@ -138,6 +140,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     context,
     prefetch: config.fetch.prefetch,
     health,
+    traces,
     snapshots: async () => snapshots?.status(),
   });
 
@@ -150,7 +153,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     options.onMounted();
     // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
     const remount = await service.restore(inherited);
-    await driver.start(createFlatFileSystem(blobs, connection.trees, log));
+    await driver.start(traces.watch(createFlatFileSystem(blobs, connection.trees, log)));
     await remount();
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
     const imageService = await serveCri(config, captured, logger).catch((error) => {
@@ -205,6 +208,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         server.closeAllConnections();
         await snapshots?.close();
         await driver.stop();
+        await traces.close();
         swarm?.close();
         await pool.close();
         await cache.close();

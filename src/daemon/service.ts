@@ -2,6 +2,7 @@ import type { Cache, StoredImage } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import { bytesBySource } from '../fetch/statistics.ts';
 import { isOfFiles } from '../image/image.ts';
+import type { AttachedImage } from '../mount/attach.ts';
 import { reattach, reattachMounted } from '../mount/attach.ts';
 import { checkBootstrap } from '../mount/bootstrap.ts';
 import type { ActiveMount } from '../mount/mounts.ts';
@@ -9,6 +10,7 @@ import { fetchAll } from '../mount/pull.ts';
 import { verifyImage } from '../mount/verify.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
 import type { Nearby } from '../sources/nearby.ts';
+import type { StartedImage, StartTrace, StartTraces } from '../telemetry/starts.ts';
 import { createActivity } from './activity.ts';
 import type {
   ImageActivity,
@@ -70,12 +72,14 @@ export interface ContainerMount {
 export interface Parts extends OpeningParts, StartParts, ReportParts {
   /** What a mount prefetches when it does not say. */
   prefetch: Prefetch;
+  /** Of pulls and mounts, for who watches starts. */
+  traces: StartTraces;
   /** What containerd has here. */
   snapshots: () => Promise<SnapshotsStatus | undefined>;
 }
 
 export function createService(parts: Parts): Service {
-  const { cache, blobs, mounts, opener, context } = parts;
+  const { cache, blobs, mounts, opener, context, traces } = parts;
   const { log, statistics } = context;
   const open = createOpening(parts);
   const starts = createStarts(parts);
@@ -92,6 +96,37 @@ export function createService(parts: Parts): Service {
     signal: AbortSignal,
     container?: ContainerMount,
   ): Promise<MountInfo> {
+    return traced('mount', request.reference, progress, (told, trace) =>
+      mountTraced(request, told, signal, container, trace),
+    );
+  }
+
+  /** Work that is a span, and each of its stages another. */
+  async function traced<T>(
+    kind: 'pull' | 'mount',
+    reference: string,
+    progress: (p: Progress) => void,
+    work: (progress: (p: Progress) => void, trace: StartTrace) => Promise<T>,
+  ): Promise<T> {
+    const trace = traces.begin(kind, opener.canonical(reference));
+    try {
+      return await work((now) => {
+        trace.stage(now.stage);
+        progress(now);
+      }, trace);
+    } catch (error) {
+      trace.failed(error);
+      throw error;
+    }
+  }
+
+  async function mountTraced(
+    request: MountRequest,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+    container: ContainerMount | undefined,
+    startTrace: StartTrace,
+  ): Promise<MountInfo> {
     const { reference, directory } = request;
     const begun = performance.now();
     const { platform, strict, subset } = request.options ?? {};
@@ -104,6 +139,7 @@ export function createService(parts: Parts): Service {
     if (isSame && (via === 'auto' || via === there.stored.kind)) {
       // As asked already: a caller that repeats itself, or that a crash has cut off, gets what it wanted.
       await image.release();
+      startTrace.done({ ...startedOf(image), kind: there.stored.kind, directory }, []);
       return { ...mountInfo(there, 'ok'), ...(choice ? { choice } : {}) };
     }
     if (isFiles && via === 'erofs') {
@@ -123,6 +159,7 @@ export function createService(parts: Parts): Service {
       await image.release();
       throw error;
     }
+    startTrace.done({ ...startedOf(image), kind: mounted.stored.kind, directory }, inodesOf(image));
     log('info', 'mounted', {
       directory: mounted.stored.directory,
       image: reference,
@@ -132,7 +169,16 @@ export function createService(parts: Parts): Service {
     return { ...mountInfo(mounted, 'ok'), ...(choice ? { choice } : {}) };
   }
 
-  async function pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult> {
+  function pull(request: PullRequest, progress: (p: Progress) => void, signal: AbortSignal): Promise<PullResult> {
+    return traced('pull', request.reference, progress, (told, trace) => pullTraced(request, told, signal, trace));
+  }
+
+  async function pullTraced(
+    request: PullRequest,
+    progress: (p: Progress) => void,
+    signal: AbortSignal,
+    trace: StartTrace,
+  ): Promise<PullResult> {
     const { reference } = request;
     const begun = performance.now();
     const before = fetchedBytes();
@@ -143,6 +189,7 @@ export function createService(parts: Parts): Service {
       await fetchAll(attached, progress, signal);
       await Promise.all(attached.blobs.map((blob) => blobs.checked(blob, signal)));
       const milliseconds = Math.round(performance.now() - begun);
+      trace.done(startedOf(attached), []);
       log('info', 'pulled', { image: reference, ms: milliseconds });
       const fetched = fetchedBytes() - before;
       return { image: await reports.image(attached.stored), ...(choice ? { choice } : {}), fetched, milliseconds };
@@ -218,4 +265,12 @@ export function createService(parts: Parts): Service {
     status: async () => ({ ...(await reports.status()), snapshots: await parts.snapshots() }),
     restore,
   };
+}
+
+function startedOf({ stored, blobs }: AttachedImage): StartedImage {
+  return { ...stored, size: blobs.reduce((sum, { cached }) => sum + cached.size, 0) };
+}
+
+function inodesOf({ blobs }: AttachedImage): number[] {
+  return blobs.map(({ cached }) => cached.ino);
 }
