@@ -11,7 +11,7 @@ import { type Log, messageOf } from './health.ts';
  * The catalogue: SQLite, used on the thread that answers faults. So nothing here syncs while serving: WAL with
  * `synchronous=NORMAL` syncs only in checkpoints, and those run in a worker (at open and close: here).
  */
-const VERSION = 2;
+export const CATALOGUE_VERSION = 2;
 /** `application_id` is this plus the version. */
 const APPLICATION = 0x4e590000;
 const SCHEMA = `
@@ -230,18 +230,18 @@ export function openCatalogue(path: string, first: FirstNumbers, log: Log): Cata
 
 function prepareDatabase(database: Database.Database, path: string, first: FirstNumbers): void {
   const version = Number(database.pragma('user_version', { simple: true }));
-  if (version > VERSION) {
+  if (version > CATALOGUE_VERSION) {
     // The version is kept twice: a flipped bit does not look like a newer nymph.
     if (database.pragma('application_id', { simple: true }) !== APPLICATION + version)
       throw new Database.SqliteError(`version ${version} is not confirmed`, 'SQLITE_CORRUPT');
-    throw new NymphError('cache', `${path} has version ${version}; this nymph knows ${VERSION}`, {
+    throw new NymphError('cache', `${path} has version ${version}; this nymph knows ${CATALOGUE_VERSION}`, {
       hint: 'A newer nymph wrote it: use that one, or choose another root directory.',
     });
   }
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = NORMAL');
   database.pragma('wal_autocheckpoint = 0');
-  if (version < VERSION) {
+  if (version < CATALOGUE_VERSION) {
     database.transaction(() => {
       if (version < 1) {
         database.exec(SCHEMA);
@@ -250,8 +250,8 @@ function prepareDatabase(database: Database.Database, path: string, first: First
       database.exec(SCHEMA_2);
       // Of no name and no length: where the others begin.
       database.prepare("INSERT INTO ranges (first, count, name) VALUES (?, 0, '')").run(first.range);
-      database.pragma(`application_id = ${APPLICATION + VERSION}`);
-      database.pragma(`user_version = ${VERSION}`);
+      database.pragma(`application_id = ${APPLICATION + CATALOGUE_VERSION}`);
+      database.pragma(`user_version = ${CATALOGUE_VERSION}`);
     })();
   }
   database.exec(SCHEMA_OPENS);

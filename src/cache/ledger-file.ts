@@ -27,7 +27,7 @@ import { checkTables, digestSizeOf, type Ledger } from './ledger.ts';
  *   end  32  BLAKE3 of all before (SHA-256 would hold the thread five times as long)
  */
 const MAGIC = 'NYMPHLGR';
-const VERSION = 1;
+export const LEDGER_VERSION = 1;
 const HEADER_SIZE = 176;
 const FLAGS_OFFSET = 172;
 const HAS_CONTEXTS = 1;
@@ -123,7 +123,7 @@ export function encodeLedger({ ino, variant, ledger }: StoredLedger): Uint8Array
   const shape = { chunks: chunks.count, frames: frames.count, flags };
   const bytes = Buffer.from(new ArrayBuffer(sizeOf(shape)));
   bytes.write(MAGIC, 0, 'latin1');
-  bytes.writeUInt32LE(VERSION, 8);
+  bytes.writeUInt32LE(LEDGER_VERSION, 8);
   bytes.writeUInt32LE(ALGORITHMS.indexOf(ledger.digestAlgorithm), 12);
   bytes.writeBigUInt64LE(BigInt(ino), 16);
   bytes.writeBigUInt64LE(BigInt(ledger.size), 24);
@@ -174,7 +174,7 @@ export function decodeLedger(bytes: Uint8Array): StoredLedger {
     throw corrupt(STRUCTURE, 'digest', view.length - DIGEST_SIZE, 'the file was damaged');
   if (view.toString('latin1', 0, 8) !== MAGIC) throw corrupt(STRUCTURE, 'magic', 0, 'not a ledger');
   const version = view.readUInt32LE(8);
-  if (version !== VERSION) throw corrupt(STRUCTURE, 'version', 8, `${version} is not known`);
+  if (version !== LEDGER_VERSION) throw corrupt(STRUCTURE, 'version', 8, `${version} is not known`);
   const shape = {
     chunks: view.readUInt32LE(32),
     frames: view.readUInt32LE(36),

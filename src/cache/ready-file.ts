@@ -27,7 +27,7 @@ const PREFIX = 32;
 const PAYLOAD = PAGE_SIZE - PREFIX;
 const HASH = 16;
 const MAGIC = 'NYMPHRDY';
-const VERSION = 1;
+export const READY_VERSION = 1;
 const HOLE = Buffer.alloc(PAGE_SIZE);
 
 const HEADER = 0;
@@ -176,13 +176,13 @@ function payloadOf(bytes: Buffer, page: number, kind: Kind, index: number, ino: 
 function headerPayload(ready: ReadyFile): Uint8Array {
   const payload = Buffer.alloc(64);
   payload.write(MAGIC, 0, 'latin1');
-  payload.writeUInt32LE(VERSION, 8);
+  payload.writeUInt32LE(READY_VERSION, 8);
   payload.writeBigUInt64LE(BigInt(ready.size), 16);
   payload.write(ready.bootId.padEnd(40), 24, 40, 'latin1');
   return payload;
 }
 
 function isHeader(payload: Buffer, size: number): boolean {
-  const known = payload.toString('latin1', 0, 8) === MAGIC && payload.readUInt32LE(8) === VERSION;
+  const known = payload.toString('latin1', 0, 8) === MAGIC && payload.readUInt32LE(8) === READY_VERSION;
   return known && payload.readBigUInt64LE(16) === BigInt(size);
 }

@@ -1,6 +1,6 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { parseSubset } from '../daemon/subset.ts';
-import { parseSize } from '../daemon/units.ts';
+import { parseDuration, parseSize } from '../daemon/units.ts';
 import { formatPlatform, parsePlatform } from '../sources/platform.ts';
 import { VERSION } from '../version.ts';
 import { packingOptions } from './build-options.ts';
@@ -43,6 +43,17 @@ export function buildProgram(chosen: Chosen): Command {
     .option('--stop', 'stop the daemon that runs, and its supervisor; mounts stay, their missing bytes cannot be read')
     .addHelpText('after', examples(['nymph daemon', 'nymph daemon --stop']))
     .action((options) => run(async (context) => (await import('./commands/daemon.ts')).run(context, options)));
+
+  program
+    .command('upgrade')
+    .description('have the daemon that runs hand over to another version; readers wait a moment, mounts stay')
+    .argument('[directory]', 'of the version (default: the one of this program)')
+    .option('--within <time>', 'how long it may take to get ready, and again to serve (default: 10s)', durationArgument)
+    .addOption(new Option('--plan', 'say how this version is started').hideHelp())
+    .addHelpText('after', examples(['nymph upgrade', 'nymph upgrade /usr/local/lib/nymph/current']))
+    .action((directory, options) =>
+      run(async (context) => (await import('./commands/upgrade.ts')).run(context, directory, options)),
+    );
 
   program
     .command('mount')
@@ -386,4 +397,10 @@ function sizeArgument(text: string): number {
   const size = parseSize(text);
   if (size === undefined) throw new InvalidArgumentError('Write a size, for example 10GiB.');
   return size;
+}
+
+function durationArgument(text: string): number {
+  const duration = parseDuration(text);
+  if (!duration) throw new InvalidArgumentError('Write a time, for example 10s.');
+  return duration;
 }

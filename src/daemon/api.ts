@@ -21,6 +21,7 @@
  *   PUT    /v1/pins/<reference or digest>          ImageInfo: the image is not evicted any more
  *   DELETE /v1/pins/<reference or digest>          ImageInfo
  *   POST   /v1/prune     PruneRequest              stream, done: PruneResult (cache/cache.ts)
+ *   POST   /v1/upgrade   UpgradeRequest            stream, done: {}: another program has got ready, and takes over
  *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
  *
  * Errors outside a stream: status 4xx/5xx with an ApiError.
@@ -57,6 +58,18 @@ export interface Health {
   /** Seconds. */
   uptime: number;
   root: string;
+  /** The directory of its program: what holds `dist/`. */
+  installed: string;
+}
+
+/** What shall follow the daemon that runs. */
+export interface UpgradeRequest {
+  /** Program and arguments. */
+  command: string[];
+  /** Of what it keeps on the disk (`daemon/formats.ts`). */
+  formats: Record<string, number>;
+  /** ms that it may take to get ready, and again to serve. */
+  limit: number;
 }
 
 export interface Ready {

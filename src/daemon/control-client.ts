@@ -20,6 +20,7 @@ import type {
   Status,
   StreamLine,
   TraceInfo,
+  UpgradeRequest,
   VerifyRequest,
   VerifyResult,
 } from './api.ts';
@@ -56,6 +57,8 @@ export interface ControlClient {
   /** @param name reference or digest */
   pin(name: string, pinned: boolean): Promise<ImageInfo>;
   prune(request: PruneRequest, onProgress?: OnProgress): Promise<PruneResult>;
+  /** Resolves when the other program has got ready, and this daemon ends. */
+  upgrade(request: UpgradeRequest): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -91,6 +94,9 @@ export function controlClient(address: string, signal?: AbortSignal): ControlCli
     verify: (body, onProgress) => work('/v1/verify', body, onProgress),
     pin: (name, pinned) => call(pinned ? 'PUT' : 'DELETE', `/v1/pins/${encodeURIComponent(name)}`),
     prune: (body, onProgress) => work('/v1/prune', body, onProgress),
+    upgrade: async (body) => {
+      await work('/v1/upgrade', body);
+    },
     stop: async () => {
       await call('POST', '/v1/stop');
     },

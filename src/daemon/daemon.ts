@@ -23,6 +23,7 @@ import { createTracing } from '../mount/tracing.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
+import { INSTALLED } from '../version.ts';
 import type { Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
@@ -62,6 +63,8 @@ export interface DaemonOptions {
   onServing: () => void;
   /** The daemon cannot serve any longer. */
   onEnd: (reason: string) => void;
+  /** A client wants another program in our place; `body` is not checked yet. Resolves when we end for it. */
+  onUpgrade: (body: unknown) => Promise<void>;
   /** A client asks the daemon to stop. */
   onStop: () => void;
 }
@@ -126,6 +129,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     supervisor: options.supervisor(),
     ...(options.standIn() ? { standIn: true } : {}),
     uptime: (performance.now() - begun) / 1000,
+    installed: INSTALLED,
     root: config.root,
   });
   const traces = await openTraces(config.telemetry, options.version, log);
@@ -177,6 +181,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         return { ready: all.length === 0, problems: all };
       },
       reading: createReading(parts),
+      onUpgrade: options.onUpgrade,
       onStop: options.onStop,
     });
     const failed = (message: string, fields: object) => log('error', message, fields);

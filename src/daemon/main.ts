@@ -10,7 +10,7 @@ import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
 import { serviceManager } from './service-manager.ts';
 import { connectionName } from './stored-descriptor.ts';
-import { FUSE_FD, INHERITED_ENV, PAUSE_ENV } from './supervisor.ts';
+import { FUSE_FD, INHERITED_ENV, PAUSE_ENV, SUCCESSOR_ENV } from './supervision.ts';
 import { startSupervisor, supervisorLink } from './supervisor-link.ts';
 
 const STOP_MS = 10_000;
@@ -38,25 +38,28 @@ const fuseFd = config.fuse.driver === 'kernel' ? FUSE_FD : undefined;
 if (fuseFd !== undefined) closeOnExec(fuseFd);
 const log = { level: config.log.level, format: config.log.format };
 const logger = createLogger(log);
-const [script, ...args] = process.argv.slice(1);
+const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
 const manager = serviceManager(process.env, (message) => logger.warn(message));
 const keep = () => {
   if (fuseFd !== undefined) manager.keep(fuseFd, connectionName(config.root, config.fuse.mountpoint));
 };
 /** Readers depend on us, not on the supervisor: without it we serve on, and have another one watch us. */
 const supervisor = supervisorLink({
-  next: (told) => startSupervisor(fuseFd, { told, script, arguments: args, log }),
+  successor: process.env[SUCCESSOR_ENV] === '1',
+  onAbandoned: () => exitNow(1),
+  next: (told) => startSupervisor(fuseFd, { told, command, log }),
   onWatching: manager.main,
   onGone: (pause) => logger.warn({ pause }, 'the supervisor is gone; starting another one'),
 });
 
 // A service manager may start the next daemon on the connection that it keeps.
-process.on('SIGTERM', () => void stop(0, 'asked to stop', !manager.present));
-process.on('SIGINT', () => void stop(0, 'asked to stop', !manager.present));
+process.on('SIGTERM', () => void stop(0, 'asked to stop', { final: !manager.present }));
+process.on('SIGINT', () => void stop(0, 'asked to stop', { final: !manager.present }));
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
 if (inherited) supervisor.tell({ type: 'mounted' });
+await supervisor.takeOver();
 await sleep(Number(process.env[PAUSE_ENV] ?? 0));
 try {
   daemon = await startDaemon({
@@ -80,20 +83,31 @@ try {
       supervisor.tell({ type: 'lost' });
       void stop(1, reason);
     },
+    onUpgrade: async (body) => {
+      const { handOver } = await import('./upgrade.ts');
+      await handOver(body, supervisor);
+      // Who has asked is answered first.
+      setImmediate(() => void stop(0, 'another version takes over', { handsOver: true }));
+    },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
   manager.serving();
+  supervisor.up();
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
   leave(exitStatus(error));
 }
 
-/** @param final the FUSE mount goes, too */
-async function stop(status: number, reason: string, final = status === 0): Promise<void> {
+/** `final`: the FUSE mount goes, too. `handsOver`: the service goes on, by another daemon. */
+async function stop(
+  status: number,
+  reason: string,
+  { handsOver = false, final = status === 0 && !handsOver }: { handsOver?: boolean; final?: boolean } = {},
+): Promise<void> {
   if (stopping) return;
   stopping = true;
-  if (status === 0) manager.stopping();
+  if (status === 0 && !handsOver) manager.stopping();
   logger.info({ reason }, 'stopping');
   setTimeout(() => {
     logger.error('stopping took too long');

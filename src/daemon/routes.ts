@@ -20,11 +20,12 @@ export interface RouteParts {
   ready: () => Ready;
   /** What metrics are made of. */
   reading: () => Promise<Reading>;
+  onUpgrade: (body: unknown) => Promise<void>;
   onStop: () => void;
 }
 
 /** Which call of the control API is answered by whom (`api.ts`). What few daemons are asked for is loaded then. */
-export function createRoutes({ service, preheat, health, ready, reading, onStop }: RouteParts): Routes {
+export function createRoutes({ service, preheat, health, ready, reading, onUpgrade, onStop }: RouteParts): Routes {
   return {
     calls: {
       'GET /v1/health': health,
@@ -49,6 +50,10 @@ export function createRoutes({ service, preheat, health, ready, reading, onStop 
       },
       'POST /v1/prefetch': (body, progress, signal) => service.prefetch(prefetchRequest(body), progress, signal),
       'POST /v1/verify': (body, progress, signal) => service.verify(verifyRequest(body), progress, signal),
+      'POST /v1/upgrade': async (body) => {
+        await onUpgrade(body);
+        return {};
+      },
       'POST /v1/prune': (body) => service.prune(pruneRequest(body)),
     },
     pages: {

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type DaemonMessage, LIVED_MS, NODE_FLAGS, type SupervisorMessage } from './supervisor.ts';
+import { NymphError } from '../errors.ts';
+import { type DaemonMessage, LIVED_MS, NODE_FLAGS, type SupervisorMessage } from './supervision.ts';
 import type { Adoption } from './supervisor-main.ts';
 
 /**
@@ -21,11 +22,26 @@ export interface SupervisorLink {
    * process comes upon them. Resolves when that is done, or nobody answers.
    */
   lookUp(paths: string[]): Promise<void>;
+  /** Of a successor: resolves when the daemon before has ended. */
+  takeOver(): Promise<void>;
+  /** What was awaited of a successor has come: this daemon serves. */
+  up(): void;
+  /**
+   * Has the supervisor start another program beside this one; resolves when that could take over: this daemon must end
+   * then, and leave the FUSE connection.
+   * @param limit ms that it may take to get ready, and again to serve
+   * @throws NymphError `precondition` if it cannot; this daemon goes on
+   */
+  succeed(command: string[], limit: number): Promise<void>;
   /** Tells the supervisor with which status this process ends; no other supervisor is started from now on. */
   leave(status: number): void;
 }
 
 export interface SupervisorLinkOptions {
+  /** True if another daemon serves, and this one waits for its end. */
+  successor: boolean;
+  /** The supervisor died before this daemon could begin: nobody will tell it to. */
+  onAbandoned: () => void;
   /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}); `told` it must know. */
   next: (told: DaemonMessage[]) => ChildProcess;
   /** This process is our supervisor from now on. */
@@ -42,7 +58,8 @@ const PATIENCE_MS = 5_000;
 const FIRST_PAUSE_MS = 50;
 const LAST_PAUSE_MS = 5_000;
 
-export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptions): SupervisorLink {
+export function supervisorLink(options: SupervisorLinkOptions): SupervisorLink {
+  const { next, onWatching, onGone } = options;
   const waiting = new Map<number, { message: DaemonMessage; answered: () => void }>();
   /** What the next supervisor must know. */
   const state: DaemonMessage[] = [];
@@ -51,6 +68,12 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
   let pause = 0;
   let leaving = false;
   let bereft = false;
+  let isWaiting = options.successor;
+  let began = () => {};
+  const beginning = new Promise<void>((resolve) => {
+    began = resolve;
+  });
+  let succession: { handOver: () => void; declined: (why: string) => void } | undefined;
   let supervisor: { end: End; pid?: number; standIn: boolean } | undefined;
 
   const send = (message: DaemonMessage) => {
@@ -68,7 +91,19 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
     pause = Math.min(Math.max(pause * 2, FIRST_PAUSE_MS), LAST_PAUSE_MS);
   }
 
-  function watch(end: End): void {
+  /** Another supervisor, of this version, comes for one that goes then. */
+  function resign(end: End): void {
+    if (leaving || supervisor?.end !== end) return;
+    try {
+      watch(next(state), end);
+      bereft = true;
+    } catch {
+      // No process to be had: the one that is there watches on.
+    }
+  }
+
+  /** @param before the supervisor that may go when this one is there */
+  function watch(end: End, before?: End): void {
     const begun = performance.now();
     const watched: typeof supervisor = { end, standIn: false };
     supervisor = watched;
@@ -76,16 +111,25 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
       if (supervisor?.end !== end) return;
       supervisor = undefined;
       bereft = true;
+      succession?.declined('the supervisor is gone');
       if (leaving) return;
+      if (isWaiting) return options.onAbandoned();
       retry(performance.now() - begun);
     };
     const emitter = end as NodeJS.EventEmitter;
     emitter.on('message', (message: SupervisorMessage) => {
-      if (message.type === 'looked-up') waiting.get(message.id)?.answered();
-      else {
+      if (message.type === 'watching') {
         const pid = end === process ? process.ppid : end.pid;
         Object.assign(watched, { pid, standIn: message.standIn });
         if (pid !== undefined) onWatching(pid);
+        before?.send?.({ type: 'relieved' } satisfies DaemonMessage, undefined, undefined, () => {});
+      } else if (message.type === 'looked-up') waiting.get(message.id)?.answered();
+      else if (message.type === 'hand-over') succession?.handOver();
+      else if (message.type === 'declined') succession?.declined(message.why);
+      else if (message.type === 'resign') resign(end);
+      else if (message.type === 'take-over') {
+        isWaiting = false;
+        began();
       }
     });
     emitter.once('disconnect', gone);
@@ -129,6 +173,25 @@ export function supervisorLink({ next, onWatching, onGone }: SupervisorLinkOptio
         const patience = setTimeout(answered, PATIENCE_MS);
         waiting.set(id, { message, answered });
         send(message);
+      });
+    },
+    takeOver() {
+      if (isWaiting) send({ type: 'prepared' });
+      return isWaiting ? beginning : Promise.resolve();
+    },
+    up: () => send({ type: 'up' }),
+    succeed(command, limit) {
+      const refuse = (why: string) =>
+        new NymphError('precondition', `another version cannot take over: ${why}`, {
+          hint: 'The daemon that runs goes on. Its log, in which the other one writes too, has more.',
+        });
+      if (succession !== undefined) throw refuse('one is being started already');
+      if (!supervisor?.end.connected) throw refuse('there is no supervisor just now');
+      return new Promise<void>((resolve, reject) => {
+        succession = { handOver: resolve, declined: (why) => reject(refuse(why)) };
+        send({ type: 'successor', command, limit });
+      }).finally(() => {
+        succession = undefined;
       });
     },
     leave(status) {

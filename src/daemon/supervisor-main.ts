@@ -1,15 +1,15 @@
 /** A supervisor that the daemon starts when its own has died: it adopts that daemon. Its one argument is {@link Adoption}. */
 
 import type { LogOptions } from './log.ts';
-import { type DaemonMessage, supervise } from './supervisor.ts';
+import type { DaemonMessage } from './supervision.ts';
+import { supervise } from './supervisor.ts';
 
 export interface Adoption {
-  /** The daemon's process, its entry point and its arguments. */
+  /** The daemon's process; and its program and arguments. */
   pid: number;
   /** What it told the supervisor before: a message would be lost with a daemon that is killed before it is sent. */
   told: DaemonMessage[];
-  script: string;
-  arguments: string[];
+  command: string[];
   /** Whether /dev/fuse is descriptor 3. */
   fuse: boolean;
   log: Pick<LogOptions, 'level' | 'format'>;

@@ -58,7 +58,7 @@ export interface NewSnapshot {
   labels: Labels;
 }
 
-const VERSION = 1;
+export const SNAPSHOTS_VERSION = 1;
 /** "NYS" and the version. */
 const APPLICATION = 0x4e595300;
 const SCHEMA = `
@@ -231,18 +231,18 @@ function recordOf(row: Row): SnapshotRecord {
 
 function prepareDatabase(database: Database.Database, path: string): void {
   const version = Number(database.pragma('user_version', { simple: true }));
-  if (version > VERSION && database.pragma('application_id', { simple: true }) === APPLICATION + version)
-    throw new NymphError('cache', `${path} has version ${version}; this nymph knows ${VERSION}`, {
+  if (version > SNAPSHOTS_VERSION && database.pragma('application_id', { simple: true }) === APPLICATION + version)
+    throw new NymphError('cache', `${path} has version ${version}; this nymph knows ${SNAPSHOTS_VERSION}`, {
       hint: 'A newer nymph wrote it: use that one.',
     });
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = NORMAL');
   database.pragma('wal_autocheckpoint = 0');
-  if (version < VERSION) {
+  if (version < SNAPSHOTS_VERSION) {
     database.transaction(() => {
       database.exec(SCHEMA);
-      database.pragma(`application_id = ${APPLICATION + VERSION}`);
-      database.pragma(`user_version = ${VERSION}`);
+      database.pragma(`application_id = ${APPLICATION + SNAPSHOTS_VERSION}`);
+      database.pragma(`user_version = ${SNAPSHOTS_VERSION}`);
     })();
   }
   const check = database.pragma('quick_check(1)', { simple: true });

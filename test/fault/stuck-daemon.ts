@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import koffi from 'koffi';
-import { FUSE_FD, INHERITED_ENV } from '../../src/daemon/supervisor.ts';
+import { FUSE_FD, INHERITED_ENV } from '../../src/daemon/supervision.ts';
 import { supervisorLink } from '../../src/daemon/supervisor-link.ts';
 import type { FileSystem } from '../../src/fuse/driver.ts';
 import { createKernelDriver } from '../../src/fuse/kernel-driver.ts';
@@ -18,6 +18,8 @@ const supervisor = supervisorLink({
   next: () => {
     throw new Error('the supervisor lives');
   },
+  successor: false,
+  onAbandoned: () => exitNow(1),
   onWatching: () => {},
   onGone: () => exitNow(1),
 });

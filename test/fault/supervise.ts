@@ -1,5 +1,5 @@
 /** A supervisor of any script: `node supervise.ts SCRIPT ARGUMENT…`. */
 import { supervise } from '../../src/daemon/supervisor.ts';
 
-const [script, ...args] = process.argv.slice(2);
-process.exitCode = await supervise({ script, arguments: args, log: (message) => console.error(message) });
+const command = [process.execPath, ...process.argv.slice(2)];
+process.exitCode = await supervise({ command, log: (message) => console.error(message) });

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -121,6 +122,16 @@ describe('an installation', { skip: cannotStage() }, () => {
       return { pid, supervisor };
     };
 
+    /** What is installed, under another number. */
+    const version = (number: string) => {
+      const tree = join(place, number);
+      execFileSync('cp', ['-al', realpathSync(join(prefix, 'lib/nymph/current')), tree]);
+      const own = readFileSync(join(tree, 'package.json'), 'utf8');
+      rmSync(join(tree, 'package.json'));
+      writeFileSync(join(tree, 'package.json'), JSON.stringify({ ...JSON.parse(own), version: number }));
+      return tree;
+    };
+
     before(async () => {
       mkdirSync(place);
       const config = join(place, 'config.toml');
@@ -189,6 +200,31 @@ WatchdogSec=15s
       // It hangs.
       await systemd.run('kill', '-STOP', String(last.pid));
       last = await replaced(last.pid).then(pids);
+
+      const restarts = await systemd.property('nymph.service', 'NRestarts');
+      const other = version('9.0.0');
+      const { status, err } = await systemd.run(
+        nymph,
+        '--config',
+        join(place, 'config.toml'),
+        'upgrade',
+        other,
+        '--within',
+        '5m',
+      );
+      assert.equal(status, 0, err);
+      const { installed } = await replaced(last.pid);
+      assert.equal(installed, other);
+      const { supervisor } = await until(60_000, 'no supervisor of its own', async () => {
+        const now = await pids();
+        return now.supervisor === last.supervisor ? undefined : now;
+      });
+      const main = await systemd.property('nymph.service', 'MainPID');
+      assert.equal(main, String(supervisor), 'the new supervisor is the one that systemd watches');
+      assert.equal(await systemd.property('nymph.service', 'NRestarts'), restarts, 'and nothing was restarted for it');
+      last = await pids();
+      await systemd.systemctl('restart', 'nymph.service');
+      await replaced(last.pid);
 
       const seen = await readers.stop();
       assert.deepEqual(seen.wrong, []);

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { FORMATS } from '../../src/daemon/formats.ts';
 import { cannotMount, run, testDaemon, until } from '../daemon.ts';
 import { ask } from '../http.ts';
 import { makeImage } from '../made-image.ts';
@@ -68,6 +69,9 @@ test('answers of a daemon are as the document has them', { skip: cannotMount() }
   assert.match((await call('POST /v1/mounts', '', { reference })).body, /"type":"error"/);
   await call('DELETE /v1/mounts', `?directory=${encodeURIComponent(place)}`);
   await done('POST /v1/prune', { target: 0 });
+  // A program that ends at once: this one goes on.
+  const none = { command: ['/bin/false'], formats: FORMATS, limit: 60_000 };
+  assert.match((await call('POST /v1/upgrade', '', none)).body, /it ended \(1\) before it could begin/);
   await call('POST /v1/stop');
   assert.deepEqual([...left], [], 'operations that were not tried');
   await until(20_000, 'it does not end', () =>

@@ -103,7 +103,14 @@ export const MOUNT: MountInfo = {
 
 export const STATUS: Status = {
   // Above the kernel's largest process id, 2^22: never somebody's.
-  health: { version: '0.1.0', pid: 5000002, supervisor: 5000001, uptime: 7200, root: '/var/lib/nymph' },
+  health: {
+    version: '0.1.0',
+    pid: 5000002,
+    supervisor: 5000001,
+    uptime: 7200,
+    root: '/var/lib/nymph',
+    installed: '/usr',
+  },
   cache: {
     bytes: 5 * 2 ** 20,
     quota: 2 ** 30,

@@ -15,6 +15,7 @@ test('every command has a description and an example of itself', () => {
   const names = commands().map((command) => command.name());
   const wanted = [
     'daemon',
+    'upgrade',
     'mount',
     'umount',
     'pull',

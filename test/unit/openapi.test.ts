@@ -23,7 +23,7 @@ test('an answer that the document does not have is found', () => {
     ...{ status, body: typeof body === 'string' ? body : JSON.stringify(body) },
     headers: { 'content-type': type },
   });
-  const health = { version: '1', pid: 1, uptime: 1, root: '/r' };
+  const health = { version: '1', pid: 1, uptime: 1, root: '/r', installed: '/i' };
   check('GET /v1/health', answer(200, health));
   assert.throws(() => check('GET /v1/health', answer(200, { ...health, pid: 'x' })), /pid must be integer/);
   assert.throws(() => check('GET /v1/health', answer(200, { ...health, more: 1 })), /must NOT have additional/);

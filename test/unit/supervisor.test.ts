@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { INHERITED_ENV } from '../../src/daemon/supervisor.ts';
+import { INHERITED_ENV } from '../../src/daemon/supervision.ts';
 import type { Adoption } from '../../src/daemon/supervisor-main.ts';
 
 test('a supervisor knows what was told before it, though the daemon that starts it dies at once', async (t) => {
@@ -19,8 +19,7 @@ test('a supervisor knows what was told before it, though the daemon that starts 
   const adoption: Adoption = {
     pid: process.pid,
     told: [{ type: 'mounted' }, { type: 'ready' }],
-    script,
-    arguments: [join(directory, 'inherited')],
+    command: [process.execPath, script, join(directory, 'inherited')],
     fuse: true,
     log: { level: 'error', format: 'json' },
   };

@@ -1,11 +1,10 @@
-import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { Health } from '../../daemon/api.ts';
 import { connectionName, takeStored } from '../../daemon/stored-descriptor.ts';
 import { supervise } from '../../daemon/supervisor.ts';
 import { NymphError } from '../../errors.ts';
 import type { Context } from '../context.ts';
+import { daemonCommand } from '../daemon-command.ts';
 
 /** The daemon gives up after 10 s, its supervisor after 15, ms. */
 const STOP_LIMIT = 20_000;
@@ -25,8 +24,7 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
   if (await attend(context)) return undefined;
   try {
     return await supervise({
-      script: daemonScript(),
-      arguments: daemonArguments(context),
+      command: daemonCommand(context),
       fuse: fuse.driver === 'kernel',
       stored: fuse.driver === 'kernel' ? stored : undefined,
       log: logger(context),
@@ -106,17 +104,6 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
-}
-
-/** The daemon's entry point, built or not as this file is. */
-function daemonScript(): string {
-  return fileURLToPath(new URL(`../../daemon/main${extname(import.meta.url)}`, import.meta.url));
-}
-
-function daemonArguments({ globals }: Context): string[] {
-  const { config, root, address, driver } = globals;
-  const options = { '--config': config, '--root': root, '--address': address, '--driver': driver };
-  return Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [name, value]));
 }
 
 /** The supervisor speaks seldom: its process carries no logger until it does. */
