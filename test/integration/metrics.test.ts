@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { cannotMount, run, testDaemon, until } from '../daemon.ts';
 import { ask } from '../http.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
+import { groupings, metricsIn, queries } from '../monitoring.ts';
 import { parseMetrics, promtool, sum } from '../prometheus.ts';
 import { startRegistry } from '../registry/registry.ts';
 
@@ -57,6 +58,22 @@ describe('metrics of a daemon', { skip: cannotMount() }, () => {
     const checked = promtool(['check', 'metrics'], text);
     if (checked === undefined) t.diagnostic('no promtool here: names are not checked by Prometheus itself');
     else assert.deepEqual(checked, { status: 0, text: '' });
+    // What dashboard and alerts ask for is there.
+    for (const query of queries()) {
+      const asked = metricsIn(query).map(({ name, labels }) => {
+        const family = metrics.get(name) ?? metrics.get(name.replace(/_(?:bucket|sum|count)$/, ''));
+        const samples = family?.samples.filter((sample) => sample.name === name) ?? [];
+        assert.ok(samples.length > 0, `${name}, in ${query}`);
+        for (const label of labels) assert.ok(label in samples[0].labels, `${label} of ${name}, in ${query}`);
+        return samples[0];
+      });
+      for (const label of groupings(query))
+        if (label !== 'instance' && label !== 'job')
+          assert.ok(
+            asked.some(({ labels }) => label in labels),
+            `${label}, in ${query}`,
+          );
+    }
     assert.deepEqual(
       [...idle.metrics.keys()].filter((name) => !metrics.has(name)),
       [],
