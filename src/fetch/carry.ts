@@ -5,6 +5,7 @@ import type { Flight } from './flight.ts';
 import { LARGE, type Race } from './race.ts';
 import { countBytes, statisticsOf } from './statistics.ts';
 import { groupFlights, type Part, type Storage, storePart } from './store-flights.ts';
+import { isPlain, storePlain } from './store-plain.ts';
 
 export interface Carriage extends Storage {
   source: Source;
@@ -13,10 +14,13 @@ export interface Carriage extends Storage {
   backlog: number;
 }
 
-/** A part that the stream has come to. */
+/** A part that the stream has come to, and its bytes as they came. */
 interface Filling extends Part {
-  buffer: Uint8Array<ArrayBuffer>;
+  pieces: Uint8Array[];
 }
+
+/** Bytes of one request that may be on their way to the disk before it pauses. */
+const MOST_WRITING = 16 << 20;
 
 export interface Outcome {
   error?: unknown;
@@ -52,17 +56,18 @@ export async function carry(
   let next = 0;
   let position = from;
   let filling: Filling[] = [];
+  let writing = 0;
 
-  /** Copies a piece into all parts that it belongs to; those that are complete go on their way. */
+  /** Gives a piece to all parts that it belongs to; those that are complete go on their way. */
   function take(piece: Uint8Array): void {
     const end = position + piece.length;
     for (; next < parts.length && parts[next].start < end; next++) {
       const part = parts[next];
-      filling.push({ ...part, buffer: new Uint8Array(part.end - part.start) });
+      filling.push({ ...part, pieces: [] });
     }
     for (const part of filling) {
       const start = Math.max(position, part.start);
-      part.buffer.set(piece.subarray(start - position, Math.min(end, part.end) - position), start - part.start);
+      part.pieces.push(piece.subarray(start - position, Math.min(end, part.end) - position));
       if (part.end <= end) dispatch(part);
     }
     filling = filling.filter((part) => part.end > end);
@@ -70,8 +75,20 @@ export async function carry(
   }
 
   function dispatch(part: Filling): void {
+    const size = part.end - part.start;
+    if (isPlain(carriage.blob, part)) {
+      writing += size;
+      jobs.push(storePlain(carriage, part, part.pieces).finally(() => (writing -= size)));
+      return;
+    }
+    const bytes = new Uint8Array(size);
+    let at = 0;
+    for (const piece of part.pieces) {
+      bytes.set(piece, at);
+      at += piece.length;
+    }
     jobs.push(
-      storePart(carriage, part, part.buffer, priority).then((wrong) => {
+      storePart(carriage, part, bytes, priority).then((wrong) => {
         if (wrong.length === 0) return;
         bad.push(...wrong.map((item) => item.flight));
         badReason = wrong[0].reason;
@@ -99,6 +116,7 @@ export async function carry(
       progress(position);
       // Readers come first; but what arrives faster than it can be decoded must not pile up for them either.
       await carriage.pool.below(priority === 'prefetch' ? carriage.backlog : 4 * carriage.backlog);
+      if (writing > MOST_WRITING) await Promise.allSettled(jobs);
     }
     if (position !== to)
       error = new NymphError('source', `${source.name} ended ${to - position} bytes early`, { retryable: true });

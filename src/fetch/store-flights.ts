@@ -127,7 +127,8 @@ async function store(
   return wrong;
 }
 
-function countHedge(statistics: FetchStatistics, hedge: string, winner: string): void {
+/** @param winner who has brought the flight */
+export function countHedge(statistics: FetchStatistics, hedge: string, winner: string): void {
   const count = statisticsOf(statistics, hedge);
   if (hedge === winner) count.hedgesWon++;
   else count.hedgesLost++;
