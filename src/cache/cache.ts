@@ -1,4 +1,4 @@
-import type { FileExtent } from '../image/files.ts';
+import type { FileExtent, PieceChecksum } from '../image/files.ts';
 import type {
   Blob,
   BlobTrait,
@@ -190,6 +190,8 @@ export interface StoredImage {
     path?: string;
     /** Where its files lie, if it is a tar of files. */
     files?: readonly FileExtent[];
+    /** Checksums of pieces of it. */
+    pieces?: readonly PieceChecksum[];
   }[];
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';

@@ -51,6 +51,8 @@ export interface FileNode {
   readonly path: string;
   /** What it is for, as a manifest says, in the words of ModelPack: `weight`, `weight.config`, `doc`, … */
   readonly kind?: string;
+  /** Of its content, where a manifest has some. */
+  readonly checksums?: FileChecksums;
   /** Permission bits. */
   readonly mode: number;
   readonly uid: number;
@@ -63,6 +65,20 @@ export interface FileNode {
     | { readonly kind: 'symlink'; readonly target: string }
     /** `object`: index into the list's objects, -1 for an empty file; `offset`: where it begins there, whole {@link SECTOR}s. */
     | { readonly kind: 'file'; readonly size: number; readonly object: number; readonly offset: number };
+}
+
+/** CRC-32C of each piece of a file, all of one size but the last. They find accidents, and prove nothing. */
+export interface FileChecksums {
+  /** Bytes. */
+  readonly pieceSize: number;
+  readonly crcs: readonly number[];
+}
+
+/** A range of a blob, bytes, and its CRC-32C. */
+export interface PieceChecksum {
+  readonly offset: number;
+  readonly size: number;
+  readonly crc: number;
 }
 
 /** Where a file is in the blob that holds it, bytes. */
@@ -102,6 +118,8 @@ export interface LayerPlan {
   readonly layer: Layer;
   /** As in FileNode. */
   readonly kind?: string;
+  /** Of its files, by path. */
+  readonly checksums?: ReadonlyMap<string, FileChecksums>;
   readonly holds: /** The layer is the file, or stands for a directory. */
     | { readonly kind: 'file' | 'directory'; readonly node: Omit<FileNode, 'content'> }
     /** A tar of files, whose names lie in `folder` where there is one. */

@@ -34,9 +34,9 @@ export async function attach(
   strict = false,
 ): Promise<AttachedImage> {
   const { image } = opened;
-  const blobs = await serveAll(image.blobs, served, async (blob) => {
+  const blobs = await serveAll(image.blobs, served, async (blob, i) => {
     const data = blob.unpacked === undefined ? undefined : opened.data?.get(blob.digest);
-    return served.serve(await cache.open(blob, data), opened.source(blob), strict);
+    return served.serve(await cache.open(blob, data), opened.source(blob), strict, opened.pieces?.[i]);
   });
   try {
     const stored: StoredImage = {
@@ -58,6 +58,7 @@ export async function attach(
         ...(blob.unpacked !== undefined && { unpacked: blob.unpacked }),
         ...(opened.paths && { path: opened.paths[i] }),
         ...(opened.extents?.[i] && { files: opened.extents[i] }),
+        ...(opened.pieces?.[i] && { pieces: opened.pieces[i] }),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
@@ -100,7 +101,7 @@ export async function reattachMounted(
     const cached = await cache.reopen(blob.key);
     if (cached === undefined)
       throw new NymphError('cache', `blob ${blob.key} of ${stored.reference} is gone from the cache`);
-    return served.serve(cached, source(blob), strict);
+    return served.serve(cached, source(blob), strict, blob.pieces);
   });
   return attached(stored, blobs, cache.bootstrapPath(stored.digest), served);
 }
@@ -109,7 +110,7 @@ export async function reattachMounted(
 async function serveAll<B>(
   list: readonly B[],
   served: ServedBlobs,
-  serve: (blob: B) => Promise<ServedBlob>,
+  serve: (blob: B, index: number) => Promise<ServedBlob>,
 ): Promise<ServedBlob[]> {
   const results = await Promise.allSettled(list.map(serve));
   const failed = results.find((result) => result.status === 'rejected');

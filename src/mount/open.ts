@@ -5,7 +5,7 @@ import type { ObjectRange } from '../formats/rafs/chunk-info.ts';
 import type { BootstrapDescription } from '../formats/rafs/describe.ts';
 import { bootstrapLayer } from '../formats/rafs/manifest.ts';
 import { TAIL_SIZE } from '../formats/rafs/toc.ts';
-import type { FileExtent } from '../image/files.ts';
+import type { FileExtent, PieceChecksum } from '../image/files.ts';
 import type { Blob, Image, OciDigest } from '../image/image.ts';
 import { FOLDER_BLOB, FOLDER_BOOTSTRAP } from '../sources/folder.ts';
 import { type Nearby, withNearby } from '../sources/nearby.ts';
@@ -87,9 +87,10 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   bootstrapDigest: OciDigest;
   /** Of a Nydus image. */
   description?: BootstrapDescription;
-  /** Of files as they stand, for each blob: a path, and where its files lie if it is a tar; and what is odd. */
+  /** Of files as they stand, for each blob: a path, where its files lie if it is a tar, checksums; and what is odd. */
   paths?: string[];
   extents?: (FileExtent[] | undefined)[];
+  pieces?: (PieceChecksum[] | undefined)[];
   unvouched?: TarLayers['unvouched'];
   subset?: readonly string[];
   /** What its configuration says, where that was asked for. */

@@ -7,6 +7,7 @@ import type { FetchContext } from '../fetch/context.ts';
 import { createFetcher } from '../fetch/fetcher.ts';
 import type { LooseChunk } from '../fetch/flight.ts';
 import type { Driver } from '../fuse/driver.ts';
+import type { PieceChecksum } from '../image/files.ts';
 import { createAlternatives } from '../sources/alternatives.ts';
 import type { Source } from '../sources/source.ts';
 import type { Entry, ServedBlob } from './served-entry.ts';
@@ -18,8 +19,9 @@ export interface ServedBlobs {
   /**
    * Serves an open cache entry, which it takes over, from `source` too; each `serve` needs one `release`.
    * @param strict nothing of it is read before the whole is found right; for as long as one of its users wants that
+   * @param pieces checksums: what does not have its own is fetched once more, until the whole is checked
    */
-  serve(cached: CachedBlob, source: Source, strict?: boolean): Promise<ServedBlob>;
+  serve(cached: CachedBlob, source: Source, strict?: boolean, pieces?: readonly PieceChecksum[]): Promise<ServedBlob>;
   release(served: ServedBlob): Promise<void>;
   byIno(ino: number): ServedBlob | undefined;
   list(): ServedBlob[];
@@ -52,14 +54,20 @@ export function createServedBlobs(
   };
   const wholes = createWholes(cache, driver, context, dropPages);
 
-  async function serve(cached: CachedBlob, source: Source, strict = false): Promise<ServedBlob> {
+  async function serve(
+    cached: CachedBlob,
+    source: Source,
+    strict = false,
+    pieces?: readonly PieceChecksum[],
+  ): Promise<ServedBlob> {
     let known = entries.get(cached.ino);
     while (known?.closing !== undefined) {
       // Who closes it hears of what goes wrong there.
       await known.closing.catch(() => {});
       known = entries.get(cached.ino);
     }
-    const entry = known ?? open(cached);
+    const entry = known ?? open(cached, pieces);
+    entry.pieces ??= pieces;
     const served: ServedBlob = {
       cached: entry.cached,
       fetcher: entry.fetcher,
@@ -75,10 +83,10 @@ export function createServedBlobs(
     return served;
   }
 
-  function open(cached: CachedBlob): Entry {
+  function open(cached: CachedBlob, pieces: Entry['pieces']): Entry {
     const sources = createAlternatives(`blob ${cached.key}`);
     const fetcher = createFetcher(cached, sources.source, context);
-    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined };
+    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined, pieces };
     entries.set(cached.ino, entry);
     wholes.admit(entry);
     return entry;

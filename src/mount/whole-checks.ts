@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import type { CachedBlob } from '../cache/cache.ts';
 import { countClears, isReady } from '../cache/ready-map.ts';
 import type { FetchContext } from '../fetch/context.ts';
+import type { PieceChecksum } from '../image/files.ts';
 import type { FromWholeThread, ToWholeThread } from './whole-messages.ts';
 
 /**
@@ -31,11 +32,17 @@ const IDLE_MS = 5_000;
 /** A file with which so many threads died is given up. */
 const MOST_DEATHS = 3;
 
-/** @param checked is called once for each blob that was followed and is whole, with its digest; without where the disk does not give it back */
-export function createWholeChecks(
-  checked: (blob: CachedBlob, found: string | undefined) => void,
-  log: FetchContext['log'],
-): WholeChecks {
+export interface WholeChecksParts {
+  /** Is called once for each blob that was followed and is whole, with its digest; without where the disk does not give it back. */
+  checked(blob: CachedBlob, found: string | undefined): void;
+  /** Checksums of its pieces, where there are some. */
+  piecesOf(blob: CachedBlob): readonly PieceChecksum[] | undefined;
+  /** A piece does not have its checksum. @param again it may be right when it is fetched once more */
+  wrongPiece(blob: CachedBlob, offset: number, size: number, again: boolean): void;
+  log: FetchContext['log'];
+}
+
+export function createWholeChecks({ checked, piecesOf, wrongPiece, log }: WholeChecksParts): WholeChecks {
   const followed = new Map<number, Followed>();
   const leaving = new Map<number, () => void>();
   const looks = new Set<number>();
@@ -65,8 +72,13 @@ export function createWholeChecks(
     const entry = followed.get(ino);
     if (entry === undefined) return;
     const { fd, size, ready, whole } = entry.blob;
+    const pieces = piecesOf(entry.blob);
     if (entry.begun) tell({ type: 'look', ino });
-    else tell({ type: 'follow', ino, fd, size, ready: ready.words.buffer, algorithm: whole!.algorithm });
+    else
+      tell({
+        ...{ type: 'follow', ino, fd, size, ready: ready.words.buffer, algorithm: whole!.algorithm },
+        ...(pieces && { pieces }),
+      });
     entry.begun = true;
   }
 
@@ -124,6 +136,9 @@ export function createWholeChecks(
     if (message.type === 'left') {
       leaving.get(ino)?.();
       leaving.delete(ino);
+    } else if (message.type === 'piece') {
+      if (entry !== undefined) wrongPiece(entry.blob, message.offset, message.size, message.again);
+      return;
     } else if (entry !== undefined) {
       followed.delete(ino);
       settle(message, entry.blob);
@@ -132,7 +147,7 @@ export function createWholeChecks(
       idleTimer = setTimeout(end, IDLE_MS).unref();
   }
 
-  function settle(message: Exclude<FromWholeThread, { type: 'left' }>, blob: CachedBlob): void {
+  function settle(message: Exclude<FromWholeThread, { type: 'left' | 'piece' }>, blob: CachedBlob): void {
     if (message.type === 'failed') {
       log('error', 'a file cannot be checked: the disk does not give it back', {
         blob: blob.key,

@@ -9,6 +9,7 @@ import { setImmediate as othersTurn } from 'node:timers/promises';
 import { parentPort } from 'node:worker_threads';
 import { attachReadyMap, countClears, isReady, type ReadyMap } from '../cache/ready-map.ts';
 import type { WholeDigest } from '../image/image.ts';
+import { createPieceChecks, type PieceChecks } from './piece-checks.ts';
 import type { FromWholeThread, ToWholeThread } from './whole-messages.ts';
 
 interface Followed {
@@ -17,6 +18,7 @@ interface Followed {
   readonly size: number;
   readonly map: ReadyMap;
   readonly algorithm: WholeDigest['algorithm'];
+  readonly pieces?: PieceChecks;
   hash: Hash;
   position: number;
   clears: number;
@@ -47,7 +49,9 @@ port.on('message', (message: ToWholeThread) => {
   }
   if (message.type === 'follow') {
     const { fd, size, algorithm } = message;
-    files.set(ino, begin({ ino, fd, size, algorithm, map: attachReadyMap(message.ready) }));
+    const map = attachReadyMap(message.ready);
+    const pieces = message.pieces && createPieceChecks(message.pieces, map);
+    files.set(ino, begin({ ino, fd, size, algorithm, map, ...(pieces && { pieces }) }));
   }
   waiting.add(ino);
   if (!working) void work();
@@ -74,19 +78,20 @@ async function work(): Promise<void> {
 
 /** @returns true if there is more to do at once */
 function goOn(file: Followed): boolean {
-  const { ino, fd, size, map } = file;
-  if (countClears(map) !== file.clears) {
-    // What was hashed is not all there any more.
-    files.set(ino, begin(file));
-    return true;
-  }
-  const length = Math.min(SLICE, size - file.position);
-  if (!isReady(map, file.position, length)) return false;
+  const { ino, size, map } = file;
   try {
-    const got = readSync(fd, buffer, 0, length, file.position);
-    if (got === 0) throw new Error(`the file ends at byte ${file.position}`);
-    file.hash.update(buffer.subarray(0, got));
-    file.position += got;
+    // First, because a piece that is wrong can be had again at once.
+    if (checkPiece(file)) return true;
+    if (countClears(map) !== file.clears) {
+      // What was hashed is not all there any more.
+      files.set(ino, begin(file));
+      return true;
+    }
+    const length = Math.min(SLICE, size - file.position);
+    if (!isReady(map, file.position, length)) return false;
+    const bytes = read(file, file.position, length);
+    file.hash.update(bytes);
+    file.position += bytes.length;
   } catch (error) {
     files.delete(ino);
     send({ type: 'failed', ino, error: (error as Error).message });
@@ -96,4 +101,20 @@ function goOn(file: Followed): boolean {
   files.delete(ino);
   send({ type: 'hashed', ino, hex: file.hash.digest('hex'), clears: file.clears });
   return false;
+}
+
+/** @returns true if there was one to go on with */
+function checkPiece(file: Followed): boolean {
+  const found = file.pieces?.step((offset, length) => read(file, offset, length));
+  if (found?.wrong !== undefined) {
+    const { offset, size } = found.wrong;
+    send({ type: 'piece', ino: file.ino, offset, size, again: found.again === true });
+  }
+  return found?.done === true;
+}
+
+function read({ fd }: Followed, offset: number, length: number): Uint8Array {
+  const got = readSync(fd, buffer, 0, length, offset);
+  if (got === 0) throw new Error(`the file ends at byte ${offset}`);
+  return buffer.subarray(0, got);
 }

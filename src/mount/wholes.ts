@@ -48,6 +48,7 @@ interface Case {
 
 /** A check that could not be made is not tried again before, ms: it reads all of a file. */
 const AGAIN_MS = 1_000;
+const never = new AbortController().signal;
 
 /** @param dropPages has the kernel forget what it has read of a blob. */
 export function createWholes(
@@ -58,7 +59,12 @@ export function createWholes(
 ): Wholes {
   const { log } = context;
   const cases = new WeakMap<CachedBlob, Case>();
-  const checks = createWholeChecks(judge, log);
+  const checks = createWholeChecks({
+    checked: judge,
+    piecesOf: (cached) => cases.get(cached)?.entry.pieces,
+    wrongPiece,
+    log,
+  });
 
   function admit(entry: Entry): void {
     const { cached } = entry;
@@ -120,6 +126,32 @@ export function createWholes(
     }
     if (found === cached.whole?.hex) return acquit(known);
     return condemn(known, found);
+  }
+
+  /** Who has read it has read wrong bytes, most likely; from now on nobody does until it has come again. */
+  function wrongPiece(cached: CachedBlob, offset: number, size: number, again: boolean): void {
+    const entry = cases.get(cached)?.entry;
+    if (entry === undefined || entry.closing !== undefined || cached.standing !== 'pending') return;
+    const fields = { blob: cached.key, offset, size, source: entry.sources.source.name };
+    if (!again) {
+      log('error', 'a piece of a file came again without its checksum: the digest of the whole decides', fields);
+      return;
+    }
+    log('warn', 'a piece of a file does not have its checksum, fetching it again', fields);
+    clearReady(cached.ready, offset, size);
+    context.changed(cached);
+    void refetch(entry, offset, size).catch((error) => {
+      log('warn', 'a piece of a file was not fetched again', { ...fields, error: (error as Error).message });
+    });
+  }
+
+  /** The kernel forgets first: once the whole is found right nobody may read what was wrong. */
+  async function refetch({ cached, fetcher }: Entry, offset: number, size: number): Promise<void> {
+    try {
+      await dropPages(cached);
+    } finally {
+      await fetcher.fill(offset, size, never);
+    }
   }
 
   async function acquit(known: Case): Promise<void> {

@@ -8,6 +8,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crc32c } from '../../src/codec/crc32c.ts';
 import { cannotMount, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
 import { type ModelFile, makeModel } from '../model.ts';
@@ -212,6 +213,25 @@ describe('models', { skip: cannotMount() }, () => {
     assert.equal((await sums(place)).out.toString().includes('FAILED'), false);
     assert.equal((await read(path)).status, 0);
     await isRight(daemon, reference, LARGE);
+  });
+
+  test('a piece that comes without its checksum is fetched again while the file is still coming', async (t) => {
+    const bytes = madeBytes(20_000_003, 8);
+    const crcs = [0, 1, 2, 3, 4].map((i) => `0x${crc32c(bytes.subarray(i << 22, (i + 1) << 22)).toString(16)}`);
+    const annotations = {
+      'org.cnai.model.filepath': 'big.code',
+      'org.cnai.nydus.crcs': JSON.stringify({ files: [{ file_path: 'big.code', chunk_crcs: crcs.join() }] }),
+    };
+    const { registry } = await served(t, [{ path: 'big.code', kind: 'code', bytes, annotations }]);
+    const daemon = await testDaemon(t);
+    const reference = `${registry.host}/models/tiny:v1`;
+    const place = daemon.place('m');
+    await mount(daemon, reference, place, '--prefetch', 'none');
+    registry.faults.blob = { kind: 'bit-flip', times: 1 };
+    await read(join(place, 'big.code'));
+    await isRight(daemon, reference, 'big.code');
+    assert.equal(daemon.logged('does not have its checksum').length, 1);
+    assert.equal((await sums(place)).out.toString().slice(0, 64), sha256(bytes));
   });
 
   test('with --strict no byte of a file is read before all of it was checked', async (t) => {

@@ -8,12 +8,14 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openCache } from '../../src/cache/open.ts';
 import { setReady } from '../../src/cache/ready-map.ts';
+import { crc32c } from '../../src/codec/crc32c.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
 import type { Driver, RegisteredFile } from '../../src/fuse/driver.ts';
 import { objectOf } from '../../src/image/files.ts';
 import { createServedBlobs } from '../../src/mount/served.ts';
 import { createWholeChecks } from '../../src/mount/whole-checks.ts';
 import { sha256Digest } from '../../src/sources/digest.ts';
+import type { Source } from '../../src/sources/source.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { fetchContext, scriptedSource } from '../blob.ts';
 import { until } from './cache-kit.ts';
@@ -141,11 +143,44 @@ for (const [deaths, expected] of [
     // What a thread cannot read as a map ends it.
     Object.defineProperty(words, 'buffer', { get: () => (left-- > 0 ? new SharedArrayBuffer(4) : whole) });
     const found = Promise.withResolvers<string | undefined>();
-    const checks = createWholeChecks(
-      (_, hex) => found.resolve(hex),
-      () => {},
-    );
+    const checks = createWholeChecks({
+      checked: (_, hex) => found.resolve(hex),
+      piecesOf: () => undefined,
+      wrongPiece: () => {},
+      log: () => {},
+    });
     checks.follow({ ...cached, ready: { words, blocks } });
     assert.equal(await found.promise, expected);
     await checks.leave(cached);
+  });
+
+for (const times of [1, 2])
+  test(`a piece that comes wrong ${times === 1 ? 'once is fetched again' : 'twice is left to the digest of the whole'}`, async (t) => {
+    const { cached, blobs } = await stage(t, false);
+    const pieces = [0, 2 << 20, 4 << 20].map((offset) => {
+      const bytes = CONTENT.subarray(offset, offset + (2 << 20));
+      return { offset, size: bytes.length, crc: crc32c(bytes) };
+    });
+    let wrong = times;
+    const source: Source = {
+      name: 'once wrong',
+      async read(offset, length) {
+        const bytes = Buffer.from(CONTENT.subarray(offset, offset + length));
+        if (offset <= 3 << 20 && offset + length > 3 << 20 && wrong-- > 0) bytes[(3 << 20) - offset] ^= 1;
+        return (async function* () {
+          yield bytes;
+        })();
+      },
+    };
+    const signal = AbortSignal.timeout(60_000);
+    const served = await blobs.serve(cached, source, false, pieces);
+    await served.fetcher.fill(0, CONTENT.length, signal);
+    if (times === 1) {
+      await blobs.checked(served, signal);
+      assert.equal(cached.standing, 'right');
+      const [bytes] = await blobs.read(served, 3 << 20, 1, signal);
+      assert.equal(bytes[0], CONTENT[3 << 20]);
+    } else await assert.rejects(blobs.checked(served, signal), { code: 'corrupt' });
+    assert.equal(wrong, times === 1 ? -1 : 0);
+    await blobs.release(served);
   });

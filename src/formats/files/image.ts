@@ -1,6 +1,6 @@
 import { writeImage } from '../../erofs/write-image.ts';
 import { NymphError } from '../../errors.ts';
-import type { FileExtent, FileList } from '../../image/files.ts';
+import type { FileExtent, FileList, PieceChecksum } from '../../image/files.ts';
 import { type Blob, guaranteeOf, type Image } from '../../image/image.ts';
 import { blobOf, frameCount } from './blob.ts';
 import { treeOf } from './tree.ts';
@@ -22,6 +22,8 @@ export interface FilesImage {
   /** Of each blob: a file that it holds, and where its files lie if it is a tar. */
   paths: string[];
   extents: (FileExtent[] | undefined)[];
+  /** Of each blob without digests of chunks. */
+  pieces: (PieceChecksum[] | undefined)[];
   warnings: string[];
   /** The commit of a hub's repository. */
   revision?: string;
@@ -56,6 +58,9 @@ export function imageOfFiles(list: FileList, structure: string): FilesImage {
     bootstrap: bytes,
     paths: pathsOf(list),
     extents: extentsOf(list),
+    pieces: piecesOf(list).map((pieces, i) =>
+      guaranteeOf(blobs[i]) === 'file' && pieces.length > 0 ? pieces : undefined,
+    ),
     warnings: [...list.warnings, ...warnings],
     ...(list.revision !== undefined && { revision: list.revision }),
   };
@@ -79,4 +84,17 @@ function extentsOf({ files, objects }: FileList): (FileExtent[] | undefined)[] {
     const isFile = extents.every(({ offset, size }) => offset === 0 && size === objects[i].size);
     return isFile || extents.length > MOST_EXTENTS ? undefined : extents;
   });
+}
+
+function piecesOf({ files, objects }: FileList): PieceChecksum[][] {
+  const found: PieceChecksum[][] = objects.map(() => []);
+  for (const { content, checksums } of files) {
+    if (content.kind !== 'file' || content.object < 0 || checksums === undefined) continue;
+    const { pieceSize, crcs } = checksums;
+    for (const [i, crc] of crcs.entries()) {
+      const at = i * pieceSize;
+      found[content.object].push({ offset: content.offset + at, size: Math.min(pieceSize, content.size - at), crc });
+    }
+  }
+  return found;
 }

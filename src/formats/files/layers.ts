@@ -32,7 +32,10 @@ export function listOfLayers(
   place: string,
 ): FileList {
   const { objects, objectAt } = objectList(place);
-  const files = plans.flatMap((plan): FileNode[] => {
+  const files = plans.flatMap((plan): FileNode[] => filesOf(plan).map((file) => withChecksums(file, plan)));
+  return { format, objects, files, warnings: [] };
+
+  function filesOf(plan: LayerPlan): FileNode[] {
     const { layer, holds, kind } = plan;
     const said = kind === undefined ? {} : { kind };
     const { size } = layer;
@@ -44,8 +47,15 @@ export function listOfLayers(
     }
     if (holds.kind === 'directory') return [{ ...holds.node, ...said, content: { kind: 'directory' } }];
     return [{ ...holds.node, ...said, content: { kind: 'file', size, object: objectAt(layer), offset: 0 } }];
-  });
-  return { format, objects, files, warnings: [] };
+  }
+}
+
+/** @returns the file with those that fit it */
+function withChecksums(file: FileNode, { checksums }: LayerPlan): FileNode {
+  const { content, path } = file;
+  const found = checksums?.get(path);
+  if (found === undefined || content.kind !== 'file') return file;
+  return Math.ceil(content.size / found.pieceSize) === found.crcs.length ? { ...file, checksums: found } : file;
 }
 
 function hasBytes({ content }: TarMember): boolean {

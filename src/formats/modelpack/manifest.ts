@@ -1,4 +1,5 @@
 import type { Layer, LayerPlan, ManifestKind } from '../../image/files.ts';
+import { checksumsOf } from './checksums.ts';
 import { encodingOf, isModelType, kindOf, MODEL_CONFIG, MODEL_MANIFEST, modernType } from './media-types.ts';
 import { fileMetadata } from './metadata.ts';
 
@@ -28,13 +29,14 @@ function planOf(layer: Layer): LayerPlan {
   const { annotations = {}, digest, size, mediaType } = layer;
   const kind = kindOf(mediaType);
   const encoding = encodingOf(mediaType);
+  const checksums = checksumsOf(annotations, kind);
   // Names and attributes are those of the tar: modctl unpacks it without a look at the annotations.
-  if (encoding !== 'raw') return { layer, kind, holds: { kind: 'tar', codec: encoding } };
+  if (encoding !== 'raw') return { layer, kind, checksums, holds: { kind: 'tar', codec: encoding } };
   const { name, mode = DEFAULT_MODE, mtime = 0, mtimeNs = 0, type } = fileMetadata(annotations);
   const path = pathOf(annotations) ?? name ?? digest.slice('sha256:'.length);
   const node = { path, mode, uid: 0, gid: 0, mtime, mtimeNs };
   // Of a symlink the layer would hold what it leads to: modctl follows them, and writes a file.
-  return { layer, kind, holds: { kind: type === 'directory' && size === 0 ? 'directory' : 'file', node } };
+  return { layer, kind, checksums, holds: { kind: type === 'directory' && size === 0 ? 'directory' : 'file', node } };
 }
 
 /** The path that annotations give to a layer that is a file. */

@@ -49,6 +49,17 @@ export const target: Target = {
         descriptor: { name: 'a', authors: ['b'] },
         config: { paramSize: '1b', capabilities: { inputTypes: ['text'] } },
       },
+      {
+        layers: [
+          layer('x', {
+            size: 5e6,
+            annotations: {
+              'org.cncf.model.filepath': 'x',
+              'org.cnai.nydus.crcs': '{"files":[{"file_path":"x","chunk_crcs":"0x1"}]}',
+            },
+          }),
+        ],
+      },
       { package: { name: 'p' }, model: { license: 'MIT' } },
     ].map((manifest) => Buffer.from(JSON.stringify(manifest))),
   errors: ['corrupt', 'unsupported'],
@@ -86,12 +97,18 @@ export const target: Target = {
     const plans = plansOf(kind, parsed);
     // What tars hold is another target's.
     const tars = new Map(plans.map((plan) => [plan, { members: [] }]));
-    const { image, bootstrap, paths } = imageOfFiles(listOfLayers(kind, plans, tars, 'registry.example/x'), 'input');
+    const { image, bootstrap, paths, pieces } = imageOfFiles(
+      listOfLayers(kind, plans, tars, 'registry.example/x'),
+      'input',
+    );
     for (const { path, type, size, blob } of treeFiles(bootstrap)) {
       ensure(!path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'a path leads out');
       if (type !== 'file' || size === 0) continue;
       ensure(blob !== undefined && image.blobs[blob]?.size === size, 'a file is not its blob');
     }
+    for (const [i, list] of pieces.entries())
+      for (const { offset, size } of list ?? [])
+        ensure(size > 0 && offset + size <= image.blobs[i].size, 'a piece lies outside');
     for (const { size, chunks } of image.blobs) {
       const last = chunks.count - 1;
       ensure(chunks.offset[last] + chunks.size[last] === size, 'chunks do not cover their blob');
