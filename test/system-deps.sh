@@ -2,7 +2,7 @@
 # Installs the real programs that tests talk to, where that is possible; says what is missing where it is not.
 set -u
 missing=
-for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl zstd:zstd fio:fio containerd:containerd runc:runc fusermount:fuse3 systemd-analyze:systemd; do
+for pair in docker-registry:docker-registry skopeo:skopeo umoci:umoci fsck.erofs:erofs-utils mkfs.ext4:e2fsprogs curl:curl zstd:zstd fio:fio containerd:containerd runc:runc fusermount:fuse3 tmux:tmux systemd-analyze:systemd; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2 ' || missing="$missing libfuse2"

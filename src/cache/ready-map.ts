@@ -79,7 +79,7 @@ export function countReady(map: ReadyMap): number {
 }
 
 /** Words that are looked at for one cell: of a larger blob every n-th. */
-const MOST_WORDS = 64;
+const MOST_WORDS = 16;
 
 /** How much of each of `cells` parts of the blob is here, 0 to 255: a picture, at the same cost for a blob of any size. */
 export function readyCells({ words, blocks }: ReadyMap, cells: number): Uint8Array {

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { FetchContext } from '../fetch/context.ts';
 import { NO_TRACES, type StartTraces } from '../telemetry/starts.ts';
 import type { Config } from './config.ts';
@@ -24,6 +25,7 @@ export async function openTraces(
   ]);
   const service = environment.OTEL_SERVICE_NAME;
   const resource = {
+    'host.name': hostname(),
     ...pairsOf(environment.OTEL_RESOURCE_ATTRIBUTES),
     ...(service && { 'service.name': service }),
   };

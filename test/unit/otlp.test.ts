@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
+import { hostname } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { openTraces } from '../../src/daemon/traces.ts';
 import { NymphError } from '../../src/errors.ts';
@@ -177,5 +178,9 @@ test('nothing is traced unless a collector is set; OpenTelemetry’s variables c
   assert.deepEqual(collector.resource, {
     ...{ 'service.name': 'lazy', 'service.version': '1', 'host.name': 'n1', 'k8s.cluster.name': '50%' },
   });
+  const plain = await open(collector.endpoint, {});
+  plain.begin('pull', 'b').failed('why');
+  await plain.close();
+  assert.deepEqual(collector.resource, { 'service.name': 'nymph', 'service.version': '1', 'host.name': hostname() });
   assert.deepEqual(collector.violations, []);
 });

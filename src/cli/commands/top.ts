@@ -56,7 +56,8 @@ async function draw(client: ControlClient, first: Live, interval: number, signal
     if (stdin.isTTY) stdin.setRawMode(false);
     stdout.write(LEAVE);
   };
-  let before = first;
+  // At first, what was since the daemon's start.
+  let before: Live | undefined;
   let live = first;
   let trouble: string | undefined;
   const show = () => {
@@ -77,7 +78,8 @@ async function draw(client: ControlClient, first: Live, interval: number, signal
   try {
     if (stdin.isTTY) stdin.setRawMode(true).on('data', onKey);
     stdout.on('resize', show);
-    do {
+    show();
+    while (await pause(interval, ending.signal)) {
       const now = await client.live().catch((error: unknown) => {
         if (!(error instanceof NymphError) || error.code === 'cancelled') throw error;
         return error;
@@ -85,7 +87,7 @@ async function draw(client: ControlClient, first: Live, interval: number, signal
       trouble = now instanceof NymphError ? `${now.message}; waiting for it` : undefined;
       if (!(now instanceof NymphError)) [before, live] = [live, now];
       show();
-    } while (await pause(interval, ending.signal));
+    }
   } catch (error) {
     if (!ending.signal.aborted) throw error;
   } finally {
@@ -97,7 +99,7 @@ async function draw(client: ControlClient, first: Live, interval: number, signal
   }
 }
 
-function picture(live: Live, before: Live, width: number, height: number): string[] {
+function picture(live: Live, before: Live | undefined, width: number, height: number): string[] {
   const [title, ...lines] = frame(live, ratesOf(before, live), width, height);
   return [
     coloured('bold', title),
