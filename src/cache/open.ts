@@ -13,6 +13,7 @@ import { cacheError, createHealth, type Log, messageOf } from './health.ts';
 import { createImageStore } from './image-store.ts';
 import { type Layout, layoutOf } from './layout.ts';
 import { lockDirectory } from './lock.ts';
+import { patientOpenFiles } from './open-files.ts';
 import { recoverBlobs, recoverImages } from './recover.ts';
 import { holdReserve, releaseReserve } from './reserve.ts';
 import { createScratch } from './scratch.ts';
@@ -121,7 +122,7 @@ function assemble(
       evictor.look();
     },
     inodeRange: (name, count) => inCatalogue(`inode numbers of ${name}`, () => catalogue.inodeRange(name, count)),
-    openFiles: catalogue.openFiles,
+    openFiles: patientOpenFiles(catalogue.openFiles, place.health),
     mounts: catalogue.mounts,
     putMount: (mount) => inCatalogue(`mount ${mount.directory}`, () => catalogue.putMount(mount)),
     removeMount: (directory) => inCatalogue(`mount ${directory}`, () => catalogue.removeMount(directory)),
