@@ -66,7 +66,8 @@ export async function findFiles(
   if (kind === 'hub') return { request: { list: { listing: manifest.bytes, place }, name, subset } };
   const plans = plansOf(kind, layers).filter((plan) => subset === undefined || mayHoldChosen(subset, plan));
   const tars = await readTars(plans, options);
-  const list = listOfLayers(kind, plans, tars.held, place);
+  const files = listOfLayers(kind, plans, tars.held, place);
+  const list = { ...files, warnings: [...files.warnings, ...tars.warnings] };
   if (list.files.length === 0 && subset === undefined)
     throw new NymphError('unsupported', `${name} is a model without files`);
   return { request: { list, name, subset }, tars };

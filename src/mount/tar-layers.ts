@@ -17,6 +17,8 @@ export interface TarLayers {
   readonly unvouched: boolean;
   /** What was unpacked, by the digest of the layer. */
   readonly data: ReadonlyMap<OciDigest, Scratch>;
+  /** What could not be kept. */
+  readonly warnings: readonly string[];
 }
 
 export interface TarLayersOptions {
@@ -47,6 +49,7 @@ export async function readTars(plans: readonly LayerPlan[], options: TarLayersOp
   const { strict } = options;
   const found = new Map<OciDigest, HeldTar>();
   const data = new Map<OciDigest, Scratch>();
+  const warnings: string[] = [];
   const tars = new Map(plans.filter(isTar).map((plan) => [plan.layer.digest, plan]));
   const isWhole = ({ layer, holds }: TarPlan) => holds.codec !== 'none' || (strict && layer.size > SMALL);
   const whole = [...tars.values()].filter(isWhole);
@@ -55,7 +58,7 @@ export async function readTars(plans: readonly LayerPlan[], options: TarLayersOp
     await together(searched, SEARCHES, async (next) => {
       for (const { layer } of next) found.set(layer.digest, await searchTar(layer, options));
     });
-    await unpackAll(whole, options, found, data);
+    await unpackAll(whole, options, { found, data, warnings });
   } catch (error) {
     for (const scratch of data.values()) await scratch.discard();
     throw error;
@@ -64,7 +67,14 @@ export async function readTars(plans: readonly LayerPlan[], options: TarLayersOp
     held: new Map(plans.filter(isTar).map((plan) => [plan, found.get(plan.layer.digest)!])),
     unvouched: searched.some(({ layer }) => layer.size > SMALL),
     data,
+    warnings,
   };
+}
+
+interface Results {
+  found: Map<OciDigest, HeldTar>;
+  data: Map<OciDigest, Scratch>;
+  warnings: string[];
 }
 
 function isTar(plan: LayerPlan): plan is TarPlan {
@@ -99,12 +109,7 @@ async function searchTar(layer: Layer, { from, signal }: TarLayersOptions): Prom
   return { members: await tarMembers(seekableTar(readAt, size), nameOf(layer, from)) };
 }
 
-async function unpackAll(
-  plans: readonly TarPlan[],
-  options: TarLayersOptions,
-  found: Map<OciDigest, HeldTar>,
-  data: Map<OciDigest, Scratch>,
-): Promise<void> {
+async function unpackAll(plans: readonly TarPlan[], options: TarLayersOptions, results: Results): Promise<void> {
   const total = plans.reduce((sum, { layer }) => sum + layer.size, 0);
   let done = 0;
   const counted = (bytes: number) => {
@@ -118,7 +123,8 @@ async function unpackAll(
         const known = await knownTar(layer, holds.codec, options);
         if (known !== undefined) counted(layer.size);
         else unpacker ??= createUnpacker();
-        found.set(layer.digest, known ?? (await unpackTar(layer, holds.codec, unpacker!, options, counted, data)));
+        const held = known ?? (await unpackTar(layer, holds.codec, unpacker!, options, counted, results));
+        results.found.set(layer.digest, held);
       }
     } finally {
       await unpacker?.close();
@@ -152,7 +158,7 @@ async function unpackTar(
   unpacker: Unpacker,
   { from, layers, signal }: TarLayersOptions,
   counted: (bytes: number) => void,
-  data: Map<OciDigest, Scratch>,
+  { data, warnings }: Results,
 ): Promise<HeldTar> {
   const { digest, size } = layer;
   async function* pieces(): AsyncGenerator<Uint8Array> {
@@ -166,6 +172,7 @@ async function unpackTar(
   const task = { codec, digest, name: nameOf(layer, from), ...(scratch && { fd: scratch.fd }) };
   const unpacked = await unpacker.unpack(task, pieces(), signal);
   if (scratch !== undefined && !unpacked.kept) {
+    warnings.push(`${task.name} is not kept unpacked, so each read of it unpacks it again: ${unpacked.reason}`);
     data.delete(digest);
     await scratch.discard();
   }

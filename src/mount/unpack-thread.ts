@@ -3,7 +3,7 @@
  * comes out with a digest for each chunk, and finds the files of the tar. What is not what its digest says is refused.
  */
 import { createHash, hash } from 'node:crypto';
-import { writeSync } from 'node:fs';
+import { ftruncateSync, writeSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { decompress } from '../codec/decompress.ts';
 import { NymphError } from '../errors.ts';
@@ -88,8 +88,9 @@ function createChunks(fd: number | undefined) {
       for (let done = 0; done < bytes.length; )
         done += writeSync(fd!, bytes, done, bytes.length - done, written + done);
     } catch (error) {
-      // A full disk: the layer is read on, and fetched again where it is needed.
+      // A full disk: the layer is read on, and fetched again where it is needed. Others need the space now.
       reason = (error as Error).message;
+      ftruncateSync(fd!, 0);
     }
   }
 
