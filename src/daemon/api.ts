@@ -31,6 +31,8 @@ import type { ErrorCode } from '../errors.ts';
 import type { Guarantee } from '../image/image.ts';
 import type { SnapshotsStatus } from '../snapshotter/summary.ts';
 import type { PreheatScope } from '../sources/dragonfly/manager.ts';
+import type { NodeLimits } from './node-limits.ts';
+import type { OpenFilesLimit } from './open-files.ts';
 
 export interface ApiError {
   error: { code: ErrorCode; message: string; hint?: string };
@@ -277,8 +279,14 @@ export interface TraceInfo {
   files: string[];
 }
 
+/** What the daemon may use. */
+export interface DaemonLimits extends NodeLimits {
+  openFiles: OpenFilesLimit;
+}
+
 export interface Status {
   health: Health;
+  limits: DaemonLimits;
   cache: CacheUsage;
   fuse: {
     driver: string;

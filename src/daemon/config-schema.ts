@@ -1,7 +1,7 @@
-import { availableParallelism } from 'node:os';
 import { dirname, isAbsolute, join, normalize } from 'node:path';
 import { isHostPattern } from '../plugins/hosts.ts';
 import { isScheme } from '../plugins/scheme.ts';
+import { nodeLimits } from './node-limits.ts';
 import { parseDuration, parseSize } from './units.ts';
 
 /**
@@ -70,8 +70,8 @@ export const SETTINGS = {
       doc: 'How nymph speaks to FUSE: the kernel protocol itself, or libfuse through `fuse-native`.',
     }),
     threads: integer(1, 64, {
-      default: Math.min(4, availableParallelism()),
-      defaultText: 'number of CPUs, at most 4',
+      default: Math.min(4, nodeLimits().cpus),
+      defaultText: 'number of CPUs that it may use, at most 4',
       doc: 'Threads that answer reads.',
     }),
   },

@@ -5,7 +5,7 @@ import type { ImageServiceProxy } from '../cri/proxy.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { createGate } from '../fetch/gate.ts';
-import { DEFAULT_POLICY, prefetchRequestFor } from '../fetch/policy.ts';
+import { boundsFor, DEFAULT_POLICY, prefetchRequestFor } from '../fetch/policy.ts';
 import { createRace } from '../fetch/race.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { STORE } from '../fetch/store-flights.ts';
@@ -22,9 +22,9 @@ import { IMPORTS } from '../mount/startup-modules.ts';
 import { createTracing } from '../mount/tracing.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
-import { createThreadPool, type ThreadPool } from '../threads/pool.ts';
+import { createThreadPool, MOST_THREADS, type ThreadPool } from '../threads/pool.ts';
 import { INSTALLED } from '../version.ts';
-import type { Health } from './api.ts';
+import type { DaemonLimits, Health } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
@@ -47,6 +47,7 @@ export interface DaemonOptions {
   config: Config;
   logger: Logger;
   version: string;
+  limits: DaemonLimits;
   /** Descriptor of /dev/fuse; undefined with the driver `fuse-native`. */
   fuseFd: number | undefined;
   /** True if an earlier daemon served on this descriptor. */
@@ -76,13 +77,14 @@ export interface Daemon {
 
 /** Puts the parts together and starts to serve: cache, FUSE, mounts of an earlier daemon, control API. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { config, logger, inherited, fuseFd } = options;
+  const { config, logger, limits, inherited, fuseFd } = options;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
   if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
   let snapshots: Snapshots | undefined;
   const needed = () => snapshots?.needed() ?? new Set<OciDigest>();
   const [cache, swarm] = await Promise.all([openRoot(options, needed, log), openSwarm(config, logger)]);
-  const pool = createThreadPool();
+  const pool = createThreadPool(Math.min(limits.cpus, MOST_THREADS));
+  const { backlog, concurrency } = boundsFor(limits.memory, config.fetch.concurrency);
   const context: FetchContext = {
     policy: {
       ...DEFAULT_POLICY,
@@ -90,11 +92,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       attempts: config.fetch.attempts,
       amplify: config.fetch.amplify,
       windowMax: config.fetch.windowMax,
+      backlog,
       prefetchRequest: prefetchRequestFor(config.fetch.prefetchBandwidth),
     },
     pool,
     gates: {
-      demand: createGate(config.fetch.concurrency),
+      demand: createGate(concurrency),
       prefetch: createGate(DEFAULT_POLICY.prefetchRequests),
     },
     statistics: createFetchStatistics(),
@@ -145,6 +148,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     prefetch: config.fetch.prefetch,
     health,
     traces,
+    limits,
     snapshots: async () => snapshots?.status(),
   });
 

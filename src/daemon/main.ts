@@ -8,6 +8,8 @@ import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
+import { nodeLimits } from './node-limits.ts';
+import { raiseOpenFiles } from './open-files.ts';
 import { serviceManager } from './service-manager.ts';
 import { connectionName } from './stored-descriptor.ts';
 import { FUSE_FD, INHERITED_ENV, PAUSE_ENV, SUCCESSOR_ENV } from './supervision.ts';
@@ -58,6 +60,7 @@ process.on('SIGINT', () => void stop(0, 'asked to stop', { final: !manager.prese
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
+const limits = { ...nodeLimits(), openFiles: raiseOpenFiles() };
 if (inherited) supervisor.tell({ type: 'mounted' });
 await supervisor.takeOver();
 await sleep(Number(process.env[PAUSE_ENV] ?? 0));
@@ -66,6 +69,7 @@ try {
     config,
     logger,
     version: VERSION,
+    limits,
     fuseFd,
     inherited,
     supervisor: supervisor.pid,
@@ -94,6 +98,8 @@ try {
   manager.serving();
   supervisor.up();
   logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
+  logger.info(limits, 'what this daemon may use');
+  if (limits.openFiles.low !== undefined) logger.warn({ limit: limits.openFiles.limit }, limits.openFiles.low);
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
   leave(exitStatus(error));

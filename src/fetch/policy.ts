@@ -25,6 +25,24 @@ export interface FetchPolicy {
   backlog: number;
 }
 
+/** Memory of a node beyond which nothing is scaled down, bytes. */
+const PLENTY = 1 << 30;
+const SMALLEST_BACKLOG = 4 << 20;
+const FEWEST_REQUESTS = 8;
+
+/**
+ * What waits for decoding at once, and demand requests at once, for a daemon that may use so many bytes of memory.
+ * @param concurrency what was asked for
+ */
+export function boundsFor(memory: number, concurrency: number): { backlog: number; concurrency: number } {
+  const share = Math.min(1, memory / PLENTY);
+  return {
+    backlog: Math.max(SMALLEST_BACKLOG, Math.floor(DEFAULT_POLICY.backlog * share)),
+    // Half of a gigabyte still bears all that are usual: it is chunks of 1 MiB.
+    concurrency: Math.max(Math.min(FEWEST_REQUESTS, concurrency), Math.floor(concurrency * Math.min(1, 2 * share))),
+  };
+}
+
 /** Background requests are smaller where they are limited, so that they come evenly. */
 const SMALLEST_PREFETCH = 256 << 10;
 

@@ -52,7 +52,7 @@ interface Thread {
 }
 
 const IDLE_MS = 5_000;
-const MOST_THREADS = 8;
+export const MOST_THREADS = 8;
 
 export function createThreadPool(width = Math.min(availableParallelism(), MOST_THREADS)): ThreadPool {
   const threads: Thread[] = [];

@@ -25,8 +25,10 @@ export async function injectFaults(
     while (!signal.aborted) {
       await sleep(PAUSE_MS[0] + random() * (PAUSE_MS[1] - PAUSE_MS[0]));
       const chosen = wheel[Math.floor(random() * wheel.length)];
+      const begun = timeOfDay();
       try {
         await kinds[chosen][1](random);
+        tally.timeline.push(`${begun} to ${timeOfDay()}: ${chosen}`);
         count(tally.faults, chosen);
       } catch (error) {
         // What is to be killed may be away just then: the next one is tried.
@@ -35,6 +37,10 @@ export async function injectFaults(
     }
   };
   await Promise.all([lane(network(node)), lane(inside(node, tally))]);
+}
+
+function timeOfDay(): string {
+  return new Date().toISOString().slice(11, 19);
 }
 
 /** Of the registry and of Dragonfly. Wrong bytes come so seldom that one of the tries of a read has them right. */

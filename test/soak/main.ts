@@ -1,13 +1,13 @@
 /**
  * Soak: a node works for a long time while all around it fails.
  *
- *   node test/soak/main.ts [--minutes 10] [--seed 1] [--clients 3] [--json]
+ *   node test/soak/main.ts [--minutes 10] [--seed 1] [--clients 3] [--json] [--log FILE]
  *
  * Images and models are mounted, read in every way, pulled, pruned and unmounted, and containers run where there is a
  * containerd; meanwhile faults are injected. Every byte that is read must be right, every failure must be explained by a
- * fault, and at the end nothing is left. The status is the verdict; `--json` prints one document.
+ * fault, and at the end nothing is left. The status is the verdict; `--json` prints one document, `--log` keeps the daemon's log.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { leaks, remains, removeAll } from '../chaos/remains.ts';
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     clients: { type: 'string', default: '3' },
     json: { type: 'boolean', default: false },
+    log: { type: 'string' },
   },
 });
 const [minutes, seed, clients] = [values.minutes, values.seed, values.clients].map(Number);
@@ -38,14 +39,18 @@ const cleaners: (() => Promise<void>)[] = [];
 const tally = emptySoak();
 const say = (line: string) => console.error(`${new Date().toISOString().slice(11, 19)} ${line}`);
 let left: string[] = [];
+let log = '';
 const begun = performance.now();
 try {
   const node = await createNode({ after: (clean) => void cleaners.unshift(clean) }, seed);
   if (!node.containers) tally.unavailable.containers = 'not installed: containerd';
-  left = await soak(node, tally);
+  const said = () => (log = node.daemon.logged('').join('\n'));
+  cleaners.unshift(async () => void said());
+  left = await soak(node, tally).catch((error: Error) => [`${error.message}: ${error.cause ?? error.stack}`]);
 } finally {
   for (const clean of cleaners) await clean().catch((error) => console.error(error));
 }
+if (values.log) writeFileSync(values.log, log);
 const result = verdict(tally, left, (performance.now() - begun) / 1000);
 console.log(values.json ? JSON.stringify({ ...result, tally }) : text(tally, result));
 process.exit(result.good ? 0 : 1);
@@ -70,7 +75,9 @@ async function soak(node: SoakNode, tally: SoakTally): Promise<string[]> {
   await injectFaults(node, tally, { ...series(200), signal });
   say('the faults have ended');
   node.clock?.(0);
-  await node.daemon.supervised();
+  await node.daemon
+    .supervised()
+    .catch((error: Error) => tally.unexplained.push(`at the end: ${error.message}: ${error.cause ?? ''}`));
   const living = (await pods) ?? [];
   await Promise.all(loads);
   await sampling;

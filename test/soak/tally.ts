@@ -7,6 +7,8 @@ export interface SoakTally extends Tally {
   bytes: number;
   /** Faults that were injected, by kind; those that cannot be had here, with the reason. */
   faults: Record<string, number>;
+  /** When each began and ended, by the time of day. */
+  timeline: string[];
   unavailable: Record<string, string>;
   /** Memory of daemon and supervisor, MiB, and open descriptors of the daemon, by the second of the run. */
   memory: { second: number; daemon: number; supervisor: number; descriptors: number }[];
@@ -17,6 +19,7 @@ export const emptySoak = (): SoakTally => ({
   reads: {},
   bytes: 0,
   faults: {},
+  timeline: [],
   unavailable: {},
   memory: [],
 });
@@ -62,7 +65,10 @@ export function verdict(tally: SoakTally, leaks: string[], seconds: number): Ver
   };
 }
 
-export function text(tally: SoakTally, { seconds, reads, bytes, containerOutputs, faults, ...lists }: Verdict): string {
+export function text(
+  tally: SoakTally,
+  { seconds, reads, bytes, containerOutputs, faults, good, ...lists }: Verdict,
+): string {
   const table = (of: Record<string, number>) =>
     Object.entries(of)
       .sort(([, a], [, b]) => b - a)
@@ -81,6 +87,7 @@ export function text(tally: SoakTally, { seconds, reads, bytes, containerOutputs
     ...table(tally.failures),
     `faults injected: ${faults}`,
     ...table(tally.faults),
+    ...(good ? [] : tally.timeline.map((line) => `  ${line}`)),
     ...Object.entries(tally.unavailable).map(([name, why]) => `  cannot be had here: ${name} (${why})`),
     `reads checked: ${reads} (${Math.round(bytes / 1e6)} MB)`,
     ...table(tally.reads),

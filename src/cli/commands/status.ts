@@ -1,4 +1,4 @@
-import type { ImageActivity, ImageInfo, SlowRead, SourceStatus, Status } from '../../daemon/api.ts';
+import type { DaemonLimits, ImageActivity, ImageInfo, SlowRead, SourceStatus, Status } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { SnapshotsStatus } from '../../snapshotter/summary.ts';
 import { isDigest } from '../../sources/digest.ts';
@@ -19,7 +19,7 @@ export async function run(context: Context, name: string | undefined): Promise<u
   }
 }
 
-function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: Status): string {
+function statusText({ health, limits, cache, fuse, fetch, mounts, images, snapshots }: Status): string {
   const ready = images.reduce((sum, image) => sum + image.ready, 0);
   const size = images.reduce((sum, image) => sum + image.size, 0);
   const broken = mounts.filter((mount) => mount.state !== 'ok');
@@ -30,6 +30,8 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ['process', `${health.pid}${health.supervisor === undefined ? '' : `, supervisor ${health.supervisor}`}`],
       ['up', formatDuration(health.uptime * 1000)],
       ['root', health.root],
+      ['may use', limitsText(limits)],
+      ['too low', limits.openFiles.low],
     ]),
     section('mounts', [
       ['mounted', plural(mounts.length, 'mount')],
@@ -62,6 +64,12 @@ function statusText({ health, cache, fuse, fetch, mounts, images, snapshots }: S
       ['wrong chunks', count(fetch.badChunks)],
     ]),
   ].join('\n');
+}
+
+function limitsText({ cpus, memory, cgroup, openFiles }: DaemonLimits): string {
+  const by =
+    cgroup.length === 0 ? '' : ` (${cgroup.map((one) => (one === 'cpus' ? 'CPUs' : one)).join(' and ')} by its cgroup)`;
+  return `${plural(cpus, 'CPU')}, ${formatSize(memory)} of memory${by}, ${count(openFiles.limit)} open files`;
 }
 
 function pinnedText(images: readonly ImageInfo[]): string {
