@@ -1,6 +1,6 @@
 /** A swarm over bytes in memory, for tests of fetching: does what it is told, at once or in time. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { NymphError } from '../src/errors.ts';
+import { type Clock, SYSTEM_CLOCK } from '../src/fetch/clock.ts';
 import type { PieceOrigin, Swarm, SwarmPiece } from '../src/sources/swarm.ts';
 
 export interface MemorySwarmOptions {
@@ -31,7 +31,11 @@ export interface MemorySwarm extends Swarm {
   options: MemorySwarmOptions;
 }
 
-export function memorySwarm(stored: Uint8Array, options: MemorySwarmOptions = {}): MemorySwarm {
+export function memorySwarm(
+  stored: Uint8Array,
+  options: MemorySwarmOptions = {},
+  clock: Clock = SYSTEM_CLOCK,
+): MemorySwarm {
   let opened = 0;
   let sent = 0;
   let ended = 0;
@@ -39,20 +43,22 @@ export function memorySwarm(stored: Uint8Array, options: MemorySwarmOptions = {}
   async function* pieces(signal: AbortSignal): AsyncGenerator<SwarmPiece, void> {
     const { pieceLength = 100_000, from = 'peer', order, delay = 0, rate = Number.POSITIVE_INFINITY } = swarm.options;
     const list: SwarmPiece[] = [];
-    for (let offset = 0; offset < stored.length; offset += pieceLength)
-      list.push({ offset, bytes: stored.slice(offset, offset + pieceLength), from });
+    for (let offset = 0; offset < stored.length; offset += pieceLength) {
+      const bytes = stored.slice(offset, offset + pieceLength);
+      list.push({ offset, length: bytes.length, bytes, from });
+    }
     let finished = false;
     try {
-      await pause(delay, signal);
-      const begun = performance.now();
+      await pause(clock, delay, signal);
+      const begun = clock.now();
       let done = 0;
       for (const [i, piece] of (order?.(list) ?? list).entries()) {
-        done += piece.bytes.length;
-        await pause(begun + done / rate - performance.now(), signal);
+        done += piece.length;
+        await pause(clock, begun + done / rate - clock.now(), signal);
         const { each } = swarm.options;
         const given = each === undefined ? piece : await each(piece, i, signal);
         if (given === undefined) continue;
-        sent += given.bytes.length;
+        sent += given.length;
         yield given;
       }
       finished = true;
@@ -92,9 +98,7 @@ export function stalled(signal: AbortSignal): Promise<never> {
   );
 }
 
-async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  if (milliseconds > 0)
-    await sleep(milliseconds, undefined, { signal }).catch(() => {
-      throw new NymphError('cancelled', 'cancelled');
-    });
+async function pause(clock: Clock, milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (milliseconds > 0) await clock.sleep(milliseconds, signal);
+  if (signal.aborted) throw new NymphError('cancelled', 'cancelled');
 }

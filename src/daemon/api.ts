@@ -260,6 +260,8 @@ export interface SourceStatus {
   errors: number;
   /** How its requests ended. */
   ended: { ok: number; error: number; cancelled: number };
+  /** `errors` by their code, as in {@link ApiError}; `unknown` for what has none. */
+  errorTypes: Partial<Record<ErrorCode | 'unknown', number>>;
   /** ms from a request to its first byte: of the last 64, and how many took at most so long (the last: longer), of all. */
   latencyMs: LatencyHistogram & { p50?: number; p95?: number };
   /** Of requests that were sent because another source was late: frames that they brought first, and others. */

@@ -101,7 +101,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       prefetch: createGate(DEFAULT_POLICY.prefetchRequests),
     },
     statistics: createFetchStatistics(),
-    race: createRace(swarm, config.fetch.budget, config.fetch.prefetchBandwidth),
+    race: createRace(swarm, { budget: config.fetch.budget, background: config.fetch.prefetchBandwidth }),
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
@@ -218,6 +218,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         await snapshots?.close();
         await driver.stop();
         await traces.close();
+        await context.race.close();
         swarm?.close();
         await pool.close();
         await cache.close();

@@ -1,9 +1,10 @@
 import type { Cache } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
+import { SMALLEST } from '../fetch/inflow.ts';
 import { type Guarantee, guaranteeOf, type OciDigest } from '../image/image.ts';
 import { type AttachedImage, attach, reattach } from '../mount/attach.ts';
-import type { ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
+import type { FoundImage, ImageOpener, OpenedImage, OpenSource } from '../mount/open.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import { STARTUP_FILES, type Startup } from '../mount/startup.ts';
 import { subsetDigest } from '../mount/subset.ts';
@@ -27,6 +28,8 @@ export interface OpeningOptions {
   strict?: boolean;
   /** Of a model: kinds and patterns of files. Others are not there. */
   subset?: readonly string[];
+  /** All of it will be fetched. */
+  whole?: boolean;
 }
 
 export interface OpenImage {
@@ -53,7 +56,7 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     platform: string | undefined,
     progress: (p: Progress) => void,
     signal: AbortSignal,
-    { nearby, strict = false, subset }: OpeningOptions = {},
+    { nearby, strict = false, subset, whole = false }: OpeningOptions = {},
   ): Promise<OpenImage> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
@@ -70,6 +73,7 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     const cached = await openCached(subsetDigest(found.digest, subset), found.reference, () => found.source, strict);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };
+    if (whole && subset === undefined) await beginAhead(found);
     const opened = await found.open(progress, signal, { strict, layers, subset });
     let image: AttachedImage;
     try {
@@ -82,6 +86,17 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
     if (opened.files === undefined)
       startup.watch(image, context.pool.run(STARTUP_FILES, { bootstrap: image.bootstrap }));
     return { image, choice, trace: opened.trace };
+  }
+
+  /** Has the swarm begin with what will be fetched, while the bootstrap is read. */
+  async function beginAhead({ layers, source }: FoundImage): Promise<void> {
+    const { headStarts } = context.race;
+    if (headStarts === undefined || !context.race.isOpen()) return;
+    for (const { digest, size } of layers) {
+      if (size < SMALLEST || (await cache.peek(digest.slice('sha256:'.length))) !== undefined) continue;
+      const place = source({ digest });
+      headStarts.begin({ digest, location: async (signal, refusals) => place.location?.(signal, refusals) });
+    }
   }
 
   /** @returns undefined if the cache does not have all of it in order */

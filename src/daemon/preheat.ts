@@ -95,13 +95,16 @@ async function byStream(
   const total = found.layers.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const layer of found.layers) {
-    const object: SwarmObject = { digest: layer.digest, location: () => locate(found, layer, signal) };
+    const object: SwarmObject = {
+      digest: layer.digest,
+      location: async (_, refusals) => (refusals > 0 ? undefined : locate(found, layer, signal)),
+    };
     for (let attempt = 1; ; attempt++) {
       let here = 0;
       try {
-        const { pieces } = await swarm.open(object, signal);
-        for await (const { bytes } of pieces) {
-          here += bytes.length;
+        const { pieces } = await swarm.open(object, signal, 'drop');
+        for await (const { length } of pieces) {
+          here += length;
           progress({ stage: 'preheating', done: done + here, total });
         }
         break;
@@ -117,7 +120,7 @@ async function byStream(
 async function locate(found: FoundImage, layer: Descriptor, signal: AbortSignal): Promise<ObjectLocation> {
   const source = found.source(layer);
   // Its login may be an old one, and nothing was asked of it yet in this process.
-  const location = await source.location?.(signal, true);
+  const location = await source.location?.(signal, 1);
   if (location !== undefined) return location;
   throw new NymphError('unsupported', `${found.reference} is in no place that Dragonfly could get it from`);
 }

@@ -124,6 +124,7 @@ function sourceStatus({
   requests,
   errors,
   ended,
+  errorTypes: types,
   latency,
   hedgesWon,
   hedgesLost,
@@ -131,11 +132,13 @@ function sourceStatus({
 }: SourceStatistics): SourceStatus {
   const [p50, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
   const latencyMs = { p50, p95, ...latencyHistogram(latency) };
+  const errorTypes = Object.fromEntries(types);
   return {
     bytes,
     requests,
     errors,
     ended,
+    errorTypes,
     latencyMs,
     hedges: { won: hedgesWon, lost: hedgesLost },
     ...(from && { from }),

@@ -184,6 +184,7 @@ export function createService(parts: Parts): Service {
     const before = fetchedBytes();
     const { image: attached, choice } = await open(reference, request.platform, progress, signal, {
       subset: request.subset,
+      whole: true,
     });
     try {
       await fetchAll(attached, progress, signal);

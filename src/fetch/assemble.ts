@@ -6,17 +6,26 @@ import { type FrameIndex, firstFrameFrom, isFrameReady } from './frame-index.ts'
 export interface Assembled {
   /** Of the frame, in the stored object: positions in the tables change when another image adds to them. */
   offset: number;
-  bytes: Uint8Array;
+  size: number;
+  /** Absent where the pieces had none: they stand in a file. */
+  bytes?: Uint8Array;
 }
 
-/** Puts frames together from pieces of the stored object that come in any order. */
+/** A range of the stored object that has come. */
+export interface AssembledPiece {
+  offset: number;
+  length: number;
+  bytes?: Uint8Array;
+}
+
+/** Puts frames together from pieces of the stored object that come in any order and do not overlap. */
 export interface Assembler {
   /** @returns the frames that are whole with this piece and not here yet, ascending; their bytes are views of the piece where it has all of them */
-  take(index: FrameIndex, ready: ReadyMap, offset: number, bytes: Uint8Array): Assembled[];
+  take(index: FrameIndex, ready: ReadyMap, piece: AssembledPiece): Assembled[];
 }
 
 interface Partial {
-  bytes: Uint8Array;
+  bytes: Uint8Array | undefined;
   missing: number;
 }
 
@@ -28,41 +37,44 @@ export function createAssembler(): Assembler {
   const partial = new Map<number, Partial>();
   let held = 0;
 
-  function across(offset: number, size: number, at: number, bytes: Uint8Array): Uint8Array | undefined {
+  /** @returns the frame, if it is whole now */
+  function across(offset: number, size: number, piece: AssembledPiece): Assembled | undefined {
     let found = partial.get(offset);
     if (found === undefined) {
-      found = { bytes: new Uint8Array(size), missing: size };
+      found = { bytes: piece.bytes && new Uint8Array(size), missing: size };
       partial.set(offset, found);
-      held += size;
+      held += found.bytes?.length ?? 0;
     }
-    const from = Math.max(at, offset);
-    const to = Math.min(at + bytes.length, offset + size);
-    found.bytes.set(bytes.subarray(from - at, to - at), from - offset);
+    const from = Math.max(piece.offset, offset);
+    const to = Math.min(piece.offset + piece.length, offset + size);
+    if (piece.bytes !== undefined)
+      found.bytes?.set(piece.bytes.subarray(from - piece.offset, to - piece.offset), from - offset);
     found.missing -= to - from;
     if (found.missing > 0) return undefined;
     drop(offset, found);
-    return found.bytes;
+    return { offset, size, bytes: found.bytes };
   }
 
   function drop(offset: number, { bytes }: Partial): void {
     partial.delete(offset);
-    held -= bytes.length;
+    held -= bytes?.length ?? 0;
   }
 
   return {
-    take(index, ready, offset, bytes) {
+    take(index, ready, piece) {
       const { frames } = index;
-      const end = offset + bytes.length;
+      const { offset, length, bytes } = piece;
+      const end = offset + length;
       const whole: Assembled[] = [];
       for (let frame = firstFrameBehind(frames, offset); frame < frames.count && frames.offset[frame] < end; frame++) {
         const start = frames.offset[frame];
         const size = frames.size[frame];
         if (start + size <= offset || isFrameReady(index, ready, frame)) continue;
         if (start >= offset && start + size <= end)
-          whole.push({ offset: start, bytes: bytes.subarray(start - offset, start + size - offset) });
+          whole.push({ offset: start, size, bytes: bytes?.subarray(start - offset, start + size - offset) });
         else {
-          const complete = across(start, size, offset, bytes);
-          if (complete !== undefined) whole.push({ offset: start, bytes: complete });
+          const complete = across(start, size, piece);
+          if (complete !== undefined) whole.push(complete);
         }
       }
       while (held > MOST_HELD) drop(...(partial.entries().next().value as [number, Partial]));

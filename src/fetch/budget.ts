@@ -1,4 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { type Clock, SYSTEM_CLOCK } from './clock.ts';
+import { cancelled } from './gate.ts';
 
 /** Bytes a second that requests may take from sources, so that many nodes that start at once do not bring one down. */
 export interface Budget {
@@ -14,13 +15,13 @@ export interface Budget {
 const BURST = 1;
 
 /** @param rate bytes a second; without one there is no limit */
-export function createBudget(rate: number | undefined, now: () => number = performance.now.bind(performance)): Budget {
+export function createBudget(rate: number | undefined, clock: Pick<Clock, 'now' | 'sleep'> = SYSTEM_CLOCK): Budget {
   if (rate === undefined) return { charge() {}, free: async () => {}, wait: () => 0 };
   let left = rate * BURST;
-  let at = now();
+  let at = clock.now();
 
   function fill(): void {
-    const time = now();
+    const time = clock.now();
     left = Math.min(rate! * BURST, left + (rate! * (time - at)) / 1000);
     at = time;
   }
@@ -37,7 +38,10 @@ export function createBudget(rate: number | undefined, now: () => number = perfo
       left -= bytes;
     },
     async free(signal) {
-      for (let time = wait(); time > 0; time = wait()) await sleep(Math.ceil(time), undefined, { signal });
+      for (let time = wait(); time > 0; time = wait()) {
+        await clock.sleep(Math.ceil(time), signal);
+        if (signal.aborted) throw cancelled();
+      }
     },
   };
 }

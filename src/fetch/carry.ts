@@ -3,7 +3,7 @@ import type { Source } from '../sources/source.ts';
 import type { Priority } from '../threads/pool.ts';
 import type { Flight } from './flight.ts';
 import { LARGE, type Race } from './race.ts';
-import { countBytes, statisticsOf } from './statistics.ts';
+import { countBytes, countEnd, statisticsOf } from './statistics.ts';
 import { groupFlights, type Part, type Storage, storePart } from './store-flights.ts';
 import { isPlain, storePlain } from './store-plain.ts';
 
@@ -97,7 +97,8 @@ export async function carry(
   }
 
   const isLarge = to - from >= LARGE;
-  const begun = performance.now();
+  const { clock } = carriage.race;
+  const begun = clock.now();
   let measured: (() => void) | undefined;
   statistics.requests++;
   try {
@@ -106,7 +107,7 @@ export async function carry(
     const count = statisticsOf(statistics, source.name);
     count.requests++;
     for await (const piece of stream) {
-      if (position === from) count.latency.add(performance.now() - begun);
+      if (position === from) count.latency.add(clock.now() - begun);
       if (isLarge) {
         measured ??= carriage.race.requests.begin();
         carriage.race.requests.add(piece.length);
@@ -125,9 +126,7 @@ export async function carry(
   } finally {
     measured?.();
   }
-  const ending = statisticsOf(statistics, source.name);
-  if (error !== undefined && !signal.aborted) ending.errors++;
-  ending.ended[error === undefined ? 'ok' : signal.aborted ? 'cancelled' : 'error']++;
+  countEnd(statisticsOf(statistics, source.name), signal.aborted && error !== undefined ? 'cancelled' : error);
   // All of them, whatever one says: no thread may touch the descriptor after we return.
   for (const job of await Promise.allSettled(jobs)) if (job.status === 'rejected') error ??= job.reason;
   return { error, bad, badReason, stream };

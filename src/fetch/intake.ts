@@ -1,16 +1,16 @@
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { CachedBlob } from '../cache/cache.ts';
-import type { SwarmPiece } from '../sources/swarm.ts';
+import type { SwarmFile, SwarmPiece } from '../sources/swarm.ts';
 import { type Assembled, createAssembler } from './assemble.ts';
 import type { FetchContext } from './context.ts';
 import type { Flight } from './flight.ts';
 import { type FrameIndex, frameBeginning } from './frame-index.ts';
-import { groupFlights, storePart } from './store-flights.ts';
+import { groupFlights, type Part, storePart } from './store-flights.ts';
 
 /** Takes the pieces of one stream: has their frames stored, and settles the flights that wait for them. */
 export interface Intake {
-  /** Resolves when more can be taken. */
-  take(piece: SwarmPiece): Promise<void>;
+  /** Resolves when more can be taken. @param file where the piece stands, if it has no bytes of its own */
+  take(piece: SwarmPiece, file?: Pick<SwarmFile, 'fd'>): Promise<void>;
   /** Resolves when all that was taken is stored. */
   stored(): Promise<void>;
   /** Why frames were wrong, if some were. */
@@ -42,10 +42,10 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
   const jobs = new Set<Promise<void>>();
   let spoiled: string | undefined;
 
-  function hand(list: Assembled[]): void {
+  function hand(list: Assembled[], file: Pick<SwarmFile, 'fd'> | undefined): void {
     // As the tables are now: others had their turn since the frames were put together.
     const index = tables();
-    const bytesOf = new Map<Flight, Uint8Array>();
+    const bytesOf = new Map<Flight, Uint8Array | undefined>();
     for (const { offset, bytes } of list) {
       const frame = frameBeginning(index, offset);
       if (frame !== undefined) bytesOf.set(flightOf(frame), bytes);
@@ -53,8 +53,7 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
     if (bytesOf.size === 0) return;
     for (const flight of bytesOf.keys()) flight.here = true;
     for (const part of groupFlights([...bytesOf.keys()])) {
-      const bytes = new Uint8Array(part.end - part.start);
-      for (const flight of part.flights) bytes.set(bytesOf.get(flight)!, flight.frame.offset - part.start);
+      const bytes = file ?? together(part, bytesOf);
       const job = store(part.flights, storePart(storage, part, bytes, 'prefetch'))
         .catch((error) => log('error', 'a piece cannot be stored', { blob: blob.key, error: String(error) }))
         .finally(() => jobs.delete(job));
@@ -78,12 +77,12 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
   }
 
   return {
-    async take({ offset, bytes }) {
-      const whole = assembler.take(tables(), blob.ready, offset, bytes);
+    async take(piece, file) {
+      const whole = assembler.take(tables(), blob.ready, piece);
       for (let first = 0; first < whole.length; ) {
         let last = first;
-        for (let size = 0; last < whole.length && size < SLICE; last++) size += whole[last].bytes.length;
-        hand(whole.slice(first, last));
+        for (let size = 0; last < whole.length && size < SLICE; last++) size += whole[last].size;
+        hand(whole.slice(first, last), file);
         first = last;
         await pool.below(policy.backlog);
         await othersTurn();
@@ -96,4 +95,14 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
       return spoiled;
     },
   };
+}
+
+/** Of a part whose flights have their bytes apart. */
+function together(
+  { start, end, flights }: Part,
+  bytesOf: Map<Flight, Uint8Array | undefined>,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(end - start);
+  for (const flight of flights) bytes.set(bytesOf.get(flight)!, flight.frame.offset - start);
+  return bytes;
 }

@@ -1,3 +1,5 @@
+import { type Clock, SYSTEM_CLOCK } from './clock.ts';
+
 /** How fast bytes come by one way while any are on their way, lately. */
 export interface Meter {
   /** A transfer begins; at its end what is returned must be called once. */
@@ -14,7 +16,7 @@ const MEMORY = 500;
 /** Below this nothing is known, bytes. */
 const ENOUGH = 1 << 20;
 
-export function createMeter(now: () => number = performance.now.bind(performance)): Meter {
+export function createMeter({ now }: Pick<Clock, 'now'> = SYSTEM_CLOCK): Meter {
   let active = 0;
   let since = 0;
   let bytes = 0;

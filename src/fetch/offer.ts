@@ -6,14 +6,18 @@ const ATTEMPTS = 2;
 
 /**
  * Has a swarm get an object that nobody in it had, so that others find it there: a seed does, or our own part of the swarm.
- * The bytes are dropped; those of others are not even waited for.
+ * The bytes are dropped; those of others are not even waited for. Never rejects.
  */
-export async function offer(swarm: Swarm, object: SwarmObject, log: FetchContext['log']): Promise<void> {
-  const { signal } = new AbortController();
-  for (let attempt = 1; attempt <= ATTEMPTS && swarm.available(); attempt++) {
+export async function offer(
+  swarm: Swarm,
+  object: SwarmObject,
+  log: FetchContext['log'],
+  signal: AbortSignal,
+): Promise<void> {
+  for (let attempt = 1; attempt <= ATTEMPTS && swarm.available() && !signal.aborted; attempt++) {
     if ((await swarm.look(object)) === true) return;
     try {
-      const { pieces } = await swarm.open(object, signal);
+      const { pieces } = await swarm.open(object, signal, 'drop');
       for await (const { from } of pieces) if (from !== 'origin') break;
       return;
     } catch (error) {

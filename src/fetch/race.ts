@@ -1,9 +1,13 @@
 import type { Swarm } from '../sources/swarm.ts';
 import { type Budget, createBudget } from './budget.ts';
+import { type Clock, SYSTEM_CLOCK } from './clock.ts';
 import { createGate, type Gate } from './gate.ts';
+import { createHeadStarts, type HeadStarts } from './head-starts.ts';
 import { createLatencies, type Latencies } from './latencies.ts';
 import { createMeter, type Meter } from './meter.ts';
+import { createOffers, type Offers } from './offers.ts';
 import type { SourceStatistics } from './statistics.ts';
+import { createTrust, type Trust } from './trust.ts';
 
 /**
  * The race: a chunk comes by a request to its source, or in the stream of its whole blob from a swarm, by whichever is
@@ -24,6 +28,14 @@ export interface Race {
   readonly budget: Budget;
   /** Of what nobody waits for; within `budget`. */
   readonly background: Budget;
+  readonly trust: Trust;
+  readonly headStarts: HeadStarts | undefined;
+  readonly offers: Offers;
+  readonly clock: Clock;
+  /** Whether the swarm is worth being asked. */
+  isOpen(): boolean;
+  /** Ends what is under way for the swarm's own sake. */
+  close(): Promise<void>;
 }
 
 /** Each holds two pieces of up to 64 MiB. */
@@ -31,21 +43,33 @@ const STREAMS = 4;
 /** Requests of so many bytes say how fast the source is; smaller ones how soon it answers. */
 export const LARGE = 1 << 20;
 
-/**
- * @param budget bytes a second that may come by requests; without one there is no limit
- * @param background the same for what nobody waits for
- */
-export function createRace(swarm?: Swarm, budget?: number, background?: number): Race {
+export interface RaceOptions {
+  /** Bytes a second that may come by requests; without one there is no limit. */
+  budget?: number;
+  /** The same for what nobody waits for. */
+  background?: number;
+  clock?: Clock;
+}
+
+export function createRace(swarm?: Swarm, { budget, background, clock = SYSTEM_CLOCK }: RaceOptions = {}): Race {
+  const trust = createTrust(clock);
+  const offers = createOffers();
   return {
     swarm,
-    requests: createMeter(),
-    streams: createMeter(),
+    requests: createMeter(clock),
+    streams: createMeter(clock),
     gate: createGate(STREAMS),
     look: createLatencies(),
     start: createLatencies(),
     gap: createLatencies(),
-    budget: createBudget(budget),
-    background: createBudget(background),
+    budget: createBudget(budget, clock),
+    background: createBudget(background, clock),
+    trust,
+    headStarts: swarm && createHeadStarts(swarm, clock),
+    offers,
+    clock,
+    isOpen: () => swarm?.available() === true && !trust.isResting,
+    close: offers.close,
   };
 }
 
@@ -71,8 +95,9 @@ export function lookTime({ look }: Race): number {
 /**
  * ms without a piece after which what nobody waits for is not left to the stream any longer. Readers do not wait that long
  * ({@link hedgeDelay}); asked too soon, a quick source sends again what is on its way.
+ * @param begun whether a piece has come @param hasPeers whether peers were found to have the blob a moment ago
  */
-export function patience({ start, gap }: Race, begun: boolean): number {
+export function patience({ start, gap }: Race, begun: boolean, hasPeers: boolean): number {
   const usual = begun ? (gap.quantile(0.95) ?? 100) : (start.quantile(0.95) ?? 150);
-  return Math.min(1_000, Math.max(150, 2 * usual));
+  return Math.min(1_000, Math.max(hasPeers && !begun ? 400 : 150, 2 * usual));
 }

@@ -52,7 +52,7 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
   const { race, statistics, policy } = context;
   const { swarm } = race;
   if (swarm === undefined) return undefined;
-  const waiting = createWaiting(source, requests);
+  const waiting = createWaiting(source, requests, race.clock);
   const inflow = createInflow({
     ...{ blob, source, swarm, context, ending, tables, flightOf },
     wrong: (flights) => requests.distribute(flights.filter(({ run }) => run === undefined)),

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { CachedBlob } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { Source } from '../sources/source.ts';
@@ -149,9 +148,7 @@ export function createRequests(
     const attempt = Math.max(1, ...again.map((flight) => flight.attempts));
     const pause = Math.min(policy.pause * 2 ** (attempt - 1), policy.maxPause) * (0.5 + Math.random() / 2);
     const asked = error instanceof NymphError ? (error.retryAfter ?? 0) : 0;
-    await sleep(Math.max(pause, Math.min(asked, policy.deadline)), undefined, { signal: ending }).catch(
-      () => undefined,
-    );
+    await race.clock.sleep(Math.max(pause, Math.min(asked, policy.deadline)), ending);
     if (ending.aborted) for (const flight of again) flight.fail(cancelled());
     distribute(
       again.filter((flight) => !flight.settled),

@@ -1,3 +1,4 @@
+import { type ErrorCode, NymphError } from '../errors.ts';
 import type { PieceOrigin } from '../sources/swarm.ts';
 import { type BlobStatistics, blobStatistics, noteSlow } from './blob-statistics.ts';
 import { createLatencies, type Latencies } from './latencies.ts';
@@ -28,6 +29,8 @@ export interface SourceStatistics {
   errors: number;
   /** How its requests ended; those under way are not among them. `cancelled`: nobody wanted the rest any more. */
   ended: Record<RequestEnd, number>;
+  /** `errors` by their code: `source`, `denied`, `timeout`, `corrupt`, … */
+  errorTypes: Map<ErrorCode | 'unknown', number>;
   /** From a request to its first byte. */
   latency: Latencies;
   /** Requests that were sent after frames for which another source was late: frames that they brought first, and others. */
@@ -60,8 +63,22 @@ export function statisticsSoFar({ sources }: FetchStatistics, source: string): R
 }
 
 function nothing(): SourceStatistics {
-  const ended = { ok: 0, error: 0, cancelled: 0 };
-  return { bytes: 0, requests: 0, errors: 0, ended, latency: createLatencies(), hedgesWon: 0, hedgesLost: 0 };
+  return {
+    ...{ bytes: 0, requests: 0, errors: 0, hedgesWon: 0, hedgesLost: 0 },
+    ended: { ok: 0, error: 0, cancelled: 0 },
+    errorTypes: new Map(),
+    latency: createLatencies(),
+  };
+}
+
+/** A request has ended. @param how `undefined` if all came, `cancelled`, or what went wrong */
+export function countEnd(source: SourceStatistics, how: unknown): void {
+  const end = how === undefined ? 'ok' : how === 'cancelled' ? 'cancelled' : 'error';
+  source.ended[end]++;
+  if (end !== 'error') return;
+  const type = how instanceof NymphError ? how.code : 'unknown';
+  source.errors++;
+  source.errorTypes.set(type, (source.errorTypes.get(type) ?? 0) + 1);
 }
 
 /** Stored bytes have come from a source for a blob. */

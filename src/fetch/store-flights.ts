@@ -39,20 +39,21 @@ export interface BadFlight {
 
 /**
  * Has those of a part's flights stored that nobody else has brought meanwhile, and settles them.
- * @param bytes the part's, as they are in the stored object; handed over, so that nobody may use them any more
+ * @param bytes the part's, as they are in the stored object: handed over, so that nobody may use them any more; or the
+ *   file in which the stored object stands
  * @returns the flights whose bytes were wrong, unsettled
  */
 export async function storePart(
   storage: Storage,
   part: Part,
-  bytes: Uint8Array<ArrayBuffer>,
+  bytes: Uint8Array<ArrayBuffer> | { fd: number },
   priority: Priority,
 ): Promise<BadFlight[]> {
   const open = part.flights.filter((flight) => !flight.settled);
   if (open.length === 0) return [];
   // A fault may have caught up with a prefetch: its frames are decoded first.
   const urgent = open.some((flight) => flight.deadline !== undefined);
-  return store(storage, part.start, bytes, open, urgent ? 'demand' : priority);
+  return store(storage, part, bytes, open, urgent ? 'demand' : priority);
 }
 
 /** Neighbouring frames become one part; but those that a fault waits for do not wait for those that none does. */
@@ -82,11 +83,12 @@ export function groupFlights(flights: Flight[]): Part[] {
 
 async function store(
   { blob, pool, statistics, name, arrived, refused }: Storage,
-  start: number,
-  bytes: Uint8Array<ArrayBuffer>,
+  { start, end }: Part,
+  bytes: Uint8Array<ArrayBuffer> | { fd: number },
   flights: Flight[],
   priority: Priority,
 ): Promise<BadFlight[]> {
+  const inMemory = 'buffer' in bytes;
   const frames = flights.map(({ frame }) => ({
     at: frame.offset - start,
     size: frame.size,
@@ -96,7 +98,7 @@ async function store(
     chunks: frame.chunks.map(({ offset, size, frameOffset }) => ({ offset, size, frameOffset })),
   }));
   const job: StoreJob = {
-    stored: bytes.buffer,
+    stored: inMemory ? bytes.buffer : { fd: bytes.fd, offset: start, length: end - start },
     frames,
     digestAlgorithm: blob.digestAlgorithm,
     digests: packDigests(flights),
@@ -105,7 +107,11 @@ async function store(
     ...(blob.dictionaries !== undefined && { dictionaries: blob.dictionaries }),
     ...(blob.cipher && { cipher: blob.cipher }),
   };
-  const results = await pool.run(STORE, job, { priority, bytes: bytes.length, transfer: [bytes.buffer] });
+  const results = await pool.run(STORE, job, {
+    priority,
+    bytes: end - start,
+    transfer: inMemory ? [bytes.buffer] : [],
+  });
   const wrong: BadFlight[] = [];
   for (const [index, result] of results.entries()) {
     const flight = flights[index];

@@ -9,7 +9,7 @@ import { NymphError } from '../errors.ts';
 import { startsProgram } from '../formats/elf.ts';
 import { BLOCK_SIZE } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
-import type { FrameContext, FrameResult, StoreFrame, StoreJob } from './store-types.ts';
+import type { FileRange, FrameContext, FrameResult, StoreFrame, StoreJob } from './store-types.ts';
 
 /** A chunk that is what its digest says. */
 interface Piece {
@@ -25,9 +25,11 @@ interface Checked {
 
 export function run(job: StoreJob): JobResult<FrameResult[]> {
   const ready = attachReadyMap(job.ready);
+  const stored = job.stored instanceof ArrayBuffer ? new Uint8Array(job.stored) : readStored(job.stored);
+  if (typeof stored === 'string') return { output: job.frames.map(() => ({ type: 'bad', reason: stored })) };
   let first = 0;
   const checked = job.frames.map((frame) => {
-    const result = check(job, frame, first);
+    const result = check(job, stored, frame, first);
     first += frame.chunks.length;
     return result;
   });
@@ -40,11 +42,29 @@ export function run(job: StoreJob): JobResult<FrameResult[]> {
   return { output, transfer: loose.map((chunk) => chunk.buffer) };
 }
 
+/** For what is read from files: it is copied on, and fresh memory costs as much as the copy. */
+let scratch = new Uint8Array(0);
+
+/** @returns the bytes, good until the next call, or why they cannot be had: it is the file of somebody else */
+function readStored({ fd, offset, length }: FileRange): Uint8Array | string {
+  if (scratch.length < length) scratch = new Uint8Array(length);
+  try {
+    for (let done = 0; done < length; ) {
+      const read = readSync(fd, scratch, done, length - done, offset + done);
+      if (read === 0) return `its file ends at ${offset + done}`;
+      done += read;
+    }
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return scratch.subarray(0, length);
+}
+
 /** @param first position of the frame's first chunk in the job's digests. */
-function check(job: StoreJob, frame: StoreFrame, first: number): Checked {
+function check(job: StoreJob, stored: Uint8Array, frame: StoreFrame, first: number): Checked {
   let decoded: Uint8Array;
   try {
-    decoded = decode(job, frame);
+    decoded = decode(job, stored.subarray(frame.at, frame.at + frame.size), frame);
   } catch (error) {
     // Our own disk is not the source's fault.
     if (error instanceof NymphError && error.code === 'cache') throw error;
@@ -66,9 +86,8 @@ function isRight({ digestAlgorithm, digests }: StoreJob, index: number, bytes: U
   return digestAlgorithm === 'none' || digestEquals(digests, index, digestOf(digestAlgorithm, bytes));
 }
 
-function decode({ stored, cipher, dictionaries }: StoreJob, frame: StoreFrame): Uint8Array {
+function decode({ cipher, dictionaries }: StoreJob, encoded: Uint8Array, frame: StoreFrame): Uint8Array {
   const { codec, decodedSize, context } = frame;
-  const encoded = new Uint8Array(stored, frame.at, frame.size);
   if (context) {
     const { bits, value } = context;
     return inflateFrom({ bits, value, dictionary: readDictionary(dictionaries, context) }, encoded, decodedSize);

@@ -19,7 +19,7 @@ export interface FrameContext {
 }
 
 export interface StoreFrame {
-  /** Where the stored frame begins in the job's buffer. */
+  /** Where the stored frame begins in the job's bytes. */
   at: number;
   size: number;
   decodedSize: number;
@@ -28,9 +28,16 @@ export interface StoreFrame {
   chunks: StoreChunk[];
 }
 
+/** Bytes that stand in a file. */
+export interface FileRange {
+  fd: number;
+  offset: number;
+  length: number;
+}
+
 /** Frames that arrived together: to be decoded, verified and written by a work thread. */
 export interface StoreJob {
-  stored: ArrayBuffer;
+  stored: ArrayBuffer | FileRange;
   frames: StoreFrame[];
   /** With `none` what was decoded counts as right: the whole is checked later. */
   digestAlgorithm: ChunkDigest;

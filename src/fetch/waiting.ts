@@ -1,3 +1,4 @@
+import type { Clock } from './clock.ts';
 import type { Flight } from './flight.ts';
 import type { Requests } from './requests.ts';
 
@@ -14,12 +15,16 @@ export interface Waiting {
 }
 
 /** @param source whom the requests go to: for whom it counts if they win */
-export function createWaiting(source: { readonly name: string }, requests: Pick<Requests, 'distribute'>): Waiting {
+export function createWaiting(
+  source: { readonly name: string },
+  requests: Pick<Requests, 'distribute'>,
+  clock: Pick<Clock, 'after'>,
+): Waiting {
   /** With what ends the wait; they leave when that happens, arrived or not. */
-  const groups = new Map<Flight[], { timer: NodeJS.Timeout | undefined }>();
+  const groups = new Map<Flight[], { cancel: (() => void) | undefined }>();
 
   function ask(group: Flight[], hedged: boolean): void {
-    clearTimeout(groups.get(group)?.timer);
+    groups.get(group)?.cancel?.();
     groups.delete(group);
     // A fault may have caught up with one that nobody waited for.
     const open = group.filter((flight) => !flight.settled && flight.run === undefined);
@@ -29,18 +34,17 @@ export function createWaiting(source: { readonly name: string }, requests: Pick<
 
   return {
     add(flights, delay) {
-      const timer = delay === undefined ? undefined : setTimeout(() => ask(flights, true), delay);
-      const group = { timer };
+      const group = { cancel: delay === undefined ? undefined : clock.after(delay, () => ask(flights, true)) };
       groups.set(flights, group);
       void Promise.allSettled(flights.map(({ arrived }) => arrived)).then(() => {
         if (groups.get(flights) === group) {
-          clearTimeout(timer);
+          group.cancel?.();
           groups.delete(flights);
         }
       });
     },
     late(count) {
-      const patient = [...groups].filter(([, { timer }]) => timer === undefined);
+      const patient = [...groups].filter(([, { cancel }]) => cancel === undefined);
       for (const [flights] of patient.slice(0, count)) ask(flights, true);
     },
     release() {

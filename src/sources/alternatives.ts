@@ -53,11 +53,20 @@ export function createAlternatives(what: string): Alternatives {
       }
       throw failure ?? new NymphError('cancelled', `${what} is being closed`);
     },
-    async location(signal, refused) {
-      for (const place of [...places]) {
-        const found = await place.location?.(signal, refused);
-        if (found !== undefined) return found;
+    async location(signal, refusals) {
+      let failure: unknown;
+      // Two tries each: the second one with another login.
+      const from = refusals >> 1;
+      for (const [i, place] of places.slice(from).entries()) {
+        try {
+          const found = await place.location?.(signal, i === 0 ? refusals & 1 : 0);
+          if (found !== undefined) return found;
+        } catch (error) {
+          if (signal.aborted) throw error;
+          failure ??= error;
+        }
       }
+      if (failure !== undefined) throw failure;
       return undefined;
     },
     distrust(given) {

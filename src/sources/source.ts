@@ -29,9 +29,10 @@ export interface Source {
   /**
    * Where another program gets the object, with our access to it: the place itself, no mirror of it. `undefined` if it
    * cannot be had from there by others. May ask the place for a login.
-   * @param refused the login of the last location was refused: another one is needed
+   * @param refusals how often what this gave was refused there since it was last of use: after the first time another
+   *   login is needed, after the second this place has none
    */
-  location?(signal: AbortSignal, refused: boolean): Promise<ObjectLocation | undefined>;
+  location?(signal: AbortSignal, refusals: number): Promise<ObjectLocation | undefined>;
 }
 
 /** An OCI descriptor, what of it we use. Sizes in bytes. */

@@ -16,9 +16,10 @@ export interface Swarm {
   look(object: SwarmObject): Promise<boolean | undefined>;
   /**
    * Sends for a whole object. Resolves when its size is known.
+   * @param use `drop`: its bytes are of no use here, and may be left out
    * @throws NymphError `retryable` if the same may succeed in a while; otherwise the swarm is of no use for this object
    */
-  open(object: SwarmObject, signal: AbortSignal): Promise<SwarmStream>;
+  open(object: SwarmObject, signal: AbortSignal, use?: 'keep' | 'drop'): Promise<SwarmStream>;
   close(): void;
 }
 
@@ -26,7 +27,7 @@ export interface Swarm {
 export interface SwarmObject {
   readonly digest: OciDigest;
   /** Where it is for everybody: see `Source.location`. */
-  location(signal: AbortSignal, refused: boolean): Promise<ObjectLocation | undefined>;
+  location(signal: AbortSignal, refusals: number): Promise<ObjectLocation | undefined>;
 }
 
 /** Where an object is, and what it takes to get it from there. Holds secrets. */
@@ -43,6 +44,16 @@ export interface SwarmStream {
   readonly size: number;
   /** Each piece once, as it comes; at the end all bytes were given, or it throws. The bytes are the caller's. */
   readonly pieces: AsyncIterable<SwarmPiece>;
+  /** Where pieces without bytes of their own stand. */
+  readonly file?: SwarmFile;
+}
+
+/** A file of the swarm's own that holds the object, as far as its pieces have come: each at its offset. */
+export interface SwarmFile {
+  /** For reading. */
+  readonly fd: number;
+  /** When nobody reads from it any more; once. */
+  close(): Promise<void>;
 }
 
 /** Who had a piece: this machine's part of the swarm, another peer, a seed, the object's origin; or nobody says. */
@@ -51,6 +62,8 @@ export type PieceOrigin = 'local' | 'peer' | 'seed' | 'origin' | 'unknown';
 export interface SwarmPiece {
   /** In the object. */
   readonly offset: number;
-  readonly bytes: Uint8Array;
+  readonly length: number;
+  /** Absent where they stand in the stream's file. */
+  readonly bytes?: Uint8Array;
   readonly from: PieceOrigin;
 }

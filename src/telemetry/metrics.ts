@@ -91,6 +91,13 @@ function sourceMetrics({ fetch, backlog }: Reading): Metric[] {
         Object.entries(ended).map(([result, value]) => ({ labels: { source, result }, value })),
       ),
     ),
+    counter(
+      'nymph_source_errors_total',
+      'Requests to a source that have ended in an error, by its code.',
+      all.flatMap(([source, { errorTypes }]) =>
+        Array.from(errorTypes, ([code, value]) => ({ labels: { source, code }, value })),
+      ),
+    ),
     {
       name: 'nymph_source_first_byte_seconds',
       help: 'From a request to a source to its first byte.',

@@ -19,6 +19,8 @@ export interface DfdaemonFaults {
   missing?: Times & { pieces: number };
   /** A piece that lies outside of the object. */
   outside?: Times & { piece: number };
+  /** A piece that begins a byte too early. */
+  overlap?: Times & { piece: number };
   /** All pieces twice. */
   twice?: Times;
 }

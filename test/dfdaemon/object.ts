@@ -15,9 +15,10 @@ export function swarmObject(
   const object = {
     digest,
     refusals,
-    async location(_: AbortSignal, refused: boolean) {
-      refusals.push(refused);
-      const headers = { authorization: refused ? 'Bearer new' : 'Bearer old' };
+    async location(_: AbortSignal, refused: number) {
+      if (refused > 1) return undefined;
+      refusals.push(refused > 0);
+      const headers = { authorization: refused > 0 ? 'Bearer new' : 'Bearer old' };
       return { url: new URL(origin.replace('DIGEST', digest)), headers, certificates: [] };
     },
   };

@@ -4,7 +4,8 @@
  * rest it gets from the origin by HTTP.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, linkSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
@@ -23,7 +24,11 @@ export interface DfdaemonOptions {
   rate?: number;
   /** ms until a peer's first piece. */
   delay?: number;
+  links?: Links;
 }
+
+/** Whether its files are where callers have theirs: on another file system they cannot be linked, in a container links are made where nobody sees them. */
+export type Links = 'here' | 'other file system' | 'unseen';
 
 export interface Dfdaemon {
   readonly faults: DfdaemonFaults;
@@ -33,6 +38,7 @@ export interface Dfdaemon {
   readonly local: Map<string, Buffer>;
   rate: number;
   delay: number;
+  links: Links;
   /** Cuts every connection and goes away, with or without its socket. */
   kill(leaveSocket?: boolean): void;
 }
@@ -55,6 +61,7 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
   // biome-ignore lint/suspicious/noExplicitAny: the tree of packages has no type
   const service = (loadPackageDefinition(definition) as any).dfdaemon.v2.DfdaemonDownload.service;
   const server = new Server({ 'grpc.max_send_message_length': -1 });
+  const files: number[] = [];
   const daemon: Dfdaemon = {
     faults: options.faults ?? {},
     stats: { downloads: [], stats: 0, fromOrigin: 0, sent: 0, streams: 0 },
@@ -62,8 +69,11 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
     local: new Map(),
     rate: options.rate ?? Number.POSITIVE_INFINITY,
     delay: options.delay ?? 0,
+    links: options.links ?? 'here',
     kill(leaveSocket = false) {
       server.forceShutdown();
+      for (const file of files.splice(0)) closeSync(file);
+      rmSync(`${socket}.tasks`, { recursive: true, force: true });
       if (!leaveSocket) rmSync(socket, { force: true });
     },
   };
@@ -85,6 +95,7 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
     if (origin !== undefined && origin.after === undefined) throw originError(origin.status, origin.header);
     if (stall?.after === -1) return;
     const found = await find(download);
+    const file = link(download, found.bytes.length);
     const id = taskId(optionalOf(download));
     const longer = use(faults.longer)?.by ?? 0;
     const pieces = piecesOf(found, id);
@@ -95,7 +106,12 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
       downloadTaskStartedResponse: { contentLength: found.bytes.length + longer, pieces: plan },
     });
     const missing = use(faults.missing)?.pieces ?? 0;
-    const spoil = { flip: use(faults.flip), short: use(faults.short), outside: use(faults.outside) };
+    const spoil = {
+      flip: use(faults.flip),
+      short: use(faults.short),
+      outside: use(faults.outside),
+      overlap: use(faults.overlap),
+    };
     const twice = use(faults.twice) !== undefined;
     if (found.traffic === 1) await sleep(daemon.delay);
     const begun = performance.now();
@@ -107,14 +123,33 @@ export async function startDfdaemon(options: DfdaemonOptions): Promise<Dfdaemon>
       const wait = begun + (sent / daemon.rate) * 1000 - performance.now();
       if (wait > 1) await sleep(wait);
       if (call.cancelled) return;
+      const { content, ...rest } = spoiled(piece, i, spoil);
+      if (file !== undefined) writeSync(file, content!, 0, content!.length, piece.offset);
+      const given = download.needPieceContent ? { ...rest, content } : rest;
       for (let again = twice ? 2 : 1; again > 0; again--)
-        await write(call, { ...base, downloadPieceFinishedResponse: { piece: spoiled(piece, i, spoil) } });
+        await write(call, { ...base, downloadPieceFinishedResponse: { piece: given } });
       sent += piece.length!;
       daemon.stats.sent += piece.length!;
     }
     if (stall?.after === pieces.length) return;
     daemon.local.set(id, found.bytes);
     call.end();
+  }
+
+  /** As a real one does it: before the first answer, with room for all of the object. @returns the file, if one is asked for */
+  function link({ outputPath, forceHardLink }: Download, size: number): number | undefined {
+    if (!outputPath) return undefined;
+    if (!forceHardLink) throw { code: INTERNAL, details: 'the stand-in copies nothing' };
+    if (daemon.links === 'other file system')
+      throw { code: INTERNAL, details: 'Invalid cross-device link (os error 18)' };
+    const own = join(`${socket}.tasks`, randomUUID());
+    mkdirSync(dirname(own), { recursive: true });
+    const file = openSync(own, 'w');
+    ftruncateSync(file, size);
+    files.push(file);
+    if (daemon.links === 'here') linkSync(own, outputPath);
+    rmSync(own);
+    return file;
   }
 
   async function find(download: Download): Promise<{ bytes: Buffer; traffic: 0 | 1 | 2 }> {
@@ -183,9 +218,10 @@ interface Spoil {
   flip?: { piece: number };
   short?: { piece: number };
   outside?: { piece: number };
+  overlap?: { piece: number };
 }
 
-function spoiled(piece: PieceMessage, at: number, { flip, short, outside }: Spoil): PieceMessage {
+function spoiled(piece: PieceMessage, at: number, { flip, short, outside, overlap }: Spoil): PieceMessage {
   if (flip?.piece === at) {
     const content = Buffer.from(piece.content!);
     content[content.length >> 1] ^= 1;
@@ -193,6 +229,7 @@ function spoiled(piece: PieceMessage, at: number, { flip, short, outside }: Spoi
   }
   if (short?.piece === at) return { ...piece, content: piece.content!.subarray(1) };
   if (outside?.piece === at) return { ...piece, offset: 2 ** 40 };
+  if (overlap?.piece === at) return { ...piece, offset: Math.abs(piece.offset! - 1) };
   return piece;
 }
 

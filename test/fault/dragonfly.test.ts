@@ -125,6 +125,16 @@ for (const [name, fault] of FAULTS)
     assert.equal(daemon.logged('"level":50').length, 0, daemon.logged('"level":50')[0]);
   });
 
+for (const links of ['other file system', 'unseen'] as const)
+  test(`a dfdaemon that sends wrong bytes through the socket: its files are ${links}`, { skip }, async (t) => {
+    const { daemon, check, dfdaemon } = await stage(t);
+    const made = await dfdaemon({ flip: { piece: 1 } });
+    made.links = links;
+    await daemon.start();
+    await check();
+    assert.ok(made.stats.downloads.some(({ needPieceContent }) => needPieceContent));
+  });
+
 test('no dfdaemon at the start, and one that appears later', { skip }, async (t) => {
   const { daemon, check, dfdaemon, fetched } = await stage(t);
   await daemon.start();

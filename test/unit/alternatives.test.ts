@@ -94,3 +94,25 @@ test('a stream that breaks and bytes that are wrong are blamed on their sender',
   assert.deepEqual([breaks.distrusted, lies.distrusted, good.distrusted], [0, 1, 0]);
   assert.equal(await text(source), 'bytes');
 });
+
+test('a place that others are to get the object from is the next one where the first refuses twice, or fails', async () => {
+  const at = (host: string, fails = false): Source => ({
+    ...place(host),
+    async location(_, refusals) {
+      if (fails) throw new NymphError('source', `${host} is away`, { retryable: true });
+      return { url: new URL(`http://${host}/`), headers: { login: `${refusals}` }, certificates: [] };
+    },
+  });
+  const { source, add } = createAlternatives('blob x');
+  const signal = new AbortController().signal;
+  const named = async (refusals: number) => {
+    const found = await source.location!(signal, refusals);
+    return found && `${found.url.host} ${found.headers.login}`;
+  };
+  const leave = add(at('a', true));
+  add(at('b'));
+  add(at('c'));
+  assert.equal(await named(0), 'b 0', 'one that fails is passed over');
+  leave();
+  assert.deepEqual(await Promise.all([0, 1, 2, 3, 4].map(named)), ['b 0', 'b 1', 'c 0', 'c 1', undefined]);
+});

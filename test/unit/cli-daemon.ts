@@ -130,6 +130,7 @@ export const STATUS: Status = {
         requests: 7,
         errors: 1,
         ended: { ok: 6, error: 1, cancelled: 0 },
+        errorTypes: { timeout: 1 },
         latencyMs: { p50: 11, p95: 30, bounds: [10, 100], counts: [2, 5, 0], sum: 120 },
         hedges: { won: 2, lost: 1 },
       },

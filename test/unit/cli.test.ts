@@ -55,7 +55,7 @@ test('status tells of the daemon', async (t) => {
     '  used:  5 MiB of 1 GiB',
     '  waiting time:   median 4 ms, 99% 80 ms, longest 200 ms',
     '  fetched:          1 MiB from registry.example',
-    '  registry.example: 1 MiB in 7 requests; first byte after 11 ms, 95% 30 ms; 1 error; asked because another was late: 2 times first, 1 not',
+    '  registry.example: 1 MiB in 7 requests; first byte after 11 ms, 95% 30 ms; 1 error (1 timeout); asked because another was late: 2 times first, 1 not',
     '  requests:         7, 1 tried again',
   ])
     assert.ok(out.split('\n').includes(line), `${line}\nis not in\n${out}`);

@@ -34,7 +34,7 @@ async function whole(swarm: Swarm, object: SwarmObject): Promise<Buffer> {
   const bytes = Buffer.alloc(size);
   for await (const piece of pieces) {
     assert.equal(piece.from, 'unknown');
-    bytes.set(piece.bytes, piece.offset);
+    bytes.set(piece.bytes!, piece.offset);
   }
   return bytes;
 }

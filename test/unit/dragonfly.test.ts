@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { byGrpc } from '../../src/sources/dragonfly/by-grpc.ts';
 import { createDragonfly } from '../../src/sources/dragonfly/dragonfly.ts';
+import { createLinks } from '../../src/sources/dragonfly/links.ts';
 import { taskId } from '../../src/sources/dragonfly/task.ts';
 import type { Swarm, SwarmObject, SwarmPiece } from '../../src/sources/swarm.ts';
 import type { DfdaemonFaults } from '../dfdaemon/faults.ts';
@@ -74,7 +75,7 @@ async function whole(swarm: Swarm, object: SwarmObject): Promise<{ bytes: Buffer
   const bytes = Buffer.alloc(size);
   const list: SwarmPiece[] = [];
   for await (const piece of pieces) {
-    bytes.set(piece.bytes, piece.offset);
+    bytes.set(piece.bytes!, piece.offset);
     list.push(piece);
   }
   return { bytes, pieces: list };
@@ -166,12 +167,61 @@ for (const [name, faults, expected] of [
     assert.ok((await whole(swarm, object)).bytes.equals(bytes));
   });
 
+for (const links of ['here', 'other file system', 'unseen'] as const)
+  test(`pieces are read out of dfdaemon's own file, or come through the socket: files are ${links}`, async (t) => {
+    const { daemon, object, bytes, socket } = await stage(t);
+    daemon.links = links;
+    const directory = join(dirname(socket), 'links');
+    mkdirSync(directory);
+    writeFileSync(join(directory, 'left-by-one-that-was-killed'), '');
+    const task = { priority: 6, digestIds: true, tag: 'nymph', application: 'tests' };
+    const swarm = await createDragonfly(byGrpc(`unix://${socket}`, true, LOG, createLinks(directory)), task, LOG);
+    t.after(() => swarm.close());
+    for (let round = 0; round < 2; round++) {
+      const stream = await swarm.open(object, never);
+      assert.equal(stream.file !== undefined, links === 'here');
+      assert.deepEqual(readdirSync(directory), [], 'no name is left');
+      const got = Buffer.alloc(stream.size);
+      for await (const { offset, length, bytes: own } of stream.pieces)
+        if (own === undefined) readSync(stream.file!.fd, got, offset, length, offset);
+        else got.set(own, offset);
+      assert.ok(got.equals(bytes));
+      await stream.file?.close();
+    }
+    const asked = daemon.stats.downloads.map(({ forceHardLink }) => forceHardLink);
+    assert.deepEqual(asked, links === 'here' ? [true, true] : [true, false, false], 'it is tried once');
+  });
+
+test('pieces that overlap are none of the object', async (t) => {
+  const { swarm, object } = await stage(t, { overlap: { piece: 3 } });
+  await assert.rejects(whole(swarm, object), known({ code: 'source', retryable: false, message: /overlap/ }));
+});
+
+test('where one place refuses, or has it no more, another one is named', async (t) => {
+  const { swarm, object, bytes, daemon } = await stage(t, { origin: { status: 404, times: 1 } });
+  const asked: number[] = [];
+  const places: SwarmObject = {
+    ...object,
+    async location(signal, refusals) {
+      asked.push(refusals);
+      const found = await object.location(signal, refusals & 1);
+      return refusals < 4 ? found : undefined;
+    },
+  };
+  assert.ok((await whole(swarm, places)).bytes.equals(bytes));
+  assert.deepEqual(asked, [0, 2]);
+  daemon.faults.origin = { status: 401 };
+  asked.length = 0;
+  await assert.rejects(swarm.open(places, never), known({ code: 'denied', retryable: false }));
+  assert.deepEqual(asked, [0, 1, 2, 3, 4]);
+});
+
 test('pieces that come twice count once', async (t) => {
   const { swarm, object, bytes } = await stage(t, { twice: {} });
   const { pieces } = await whole(swarm, object);
   assert.equal(pieces.length, 16);
   assert.equal(
-    pieces.reduce((sum, piece) => sum + piece.bytes.length, 0),
+    pieces.reduce((sum, piece) => sum + piece.length, 0),
     bytes.length,
   );
 });

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytesBySource, createFetchStatistics, statisticsOf, statisticsSoFar } from '../../src/fetch/statistics.ts';
+import { NymphError } from '../../src/errors.ts';
+import {
+  bytesBySource,
+  countEnd,
+  createFetchStatistics,
+  statisticsOf,
+  statisticsSoFar,
+} from '../../src/fetch/statistics.ts';
 
 test('a source that is only asked about gets no entry', () => {
   const statistics = createFetchStatistics();
@@ -8,7 +15,19 @@ test('a source that is only asked about gets no entry', () => {
   assert.equal(statistics.sources.size, 0);
   statisticsOf(statistics, 'registry').bytes += 5;
   assert.equal(statisticsSoFar(statistics, 'registry').bytes, 5);
-  statisticsOf(statistics, 'other').errors++;
+  countEnd(statisticsOf(statistics, 'other'), new NymphError('denied', 'no'));
+  countEnd(statisticsOf(statistics, 'other'), new TypeError('a defect'));
+  const { errors, errorTypes } = statisticsOf(statistics, 'other');
+  assert.deepEqual(
+    [errors, [...errorTypes]],
+    [
+      2,
+      [
+        ['denied', 1],
+        ['unknown', 1],
+      ],
+    ],
+  );
   assert.deepEqual([...statistics.sources.keys()], ['registry', 'other']);
   assert.deepEqual(bytesBySource(statistics), { registry: 5 }, 'one that has only failed has brought nothing');
 });

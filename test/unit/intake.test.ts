@@ -54,7 +54,8 @@ test('another image may add to the tables while a piece is taken', async () => {
   setImmediate(() => {
     index = whole;
   });
-  await intake.take({ offset: 0, bytes: new Uint8Array(blob.stored), from: 'peer' });
+  const bytes = new Uint8Array(blob.stored);
+  await intake.take({ offset: 0, length: bytes.length, bytes, from: 'peer' });
   await intake.stored();
   assert.equal(intake.spoiled, undefined);
   assert.equal(flights.size, 199);

@@ -375,22 +375,22 @@ test('where others get a blob: the registry itself, with our login, its headers 
   const url = `${server.url}/v2/app/blobs/${blob(large).digest}`;
   const get = async ({ headers, url: address }: { headers: Record<string, string>; url: URL }) =>
     (await fetch(address, { headers })).status;
-  const bare = await source.location!(never, false);
+  const bare = await source.location!(never, 0);
   assert.equal(bare?.url.href, url);
   assert.equal(bare.headers.authorization, undefined, 'it has not asked for a login yet');
-  const refused = await source.location!(never, true);
+  const refused = await source.location!(never, 1);
   assert.equal(await get(refused!), 200);
-  assert.deepEqual(await source.location!(never, false), refused);
+  assert.deepEqual(await source.location!(never, 0), refused);
   server.revokeTokens();
   assert.equal(await get(refused!), 401);
-  assert.equal(await get((await source.location!(never, true))!), 200);
+  assert.equal(await get((await source.location!(never, 1))!), 200);
 
   const own = await mirrors(
     server.host,
     `server = "https://${server.host}"\nca = "ca.pem"\n[header]\nX-Team = ["a", "b"]\n[host."http://mirror.example:5000"]\n`,
   );
   await writeFile(join(own, server.host, 'ca.pem'), TEST_CERTIFICATE);
-  const configured = await open(server.host, network({ configDirs: [own] })).open(blob(large)).location!(never, false);
+  const configured = await open(server.host, network({ configDirs: [own] })).open(blob(large)).location!(never, 0);
   assert.equal(configured?.url.href, url.replace('http:', 'https:'), 'no mirror');
   assert.equal(configured.headers['x-team'], 'a, b');
   assert.deepEqual(configured.certificates, [TEST_CERTIFICATE]);
@@ -399,5 +399,5 @@ test('where others get a blob: the registry itself, with our login, its headers 
   await writeFile(join(lent, server.host, 'c.pem'), TEST_CERTIFICATE);
   await writeFile(join(lent, server.host, 'k.pem'), TEST_KEY);
   const withClient = open(server.host, network({ configDirs: [lent] })).open(blob(large));
-  assert.equal(await withClient.location!(never, false), undefined, 'a client certificate cannot be lent');
+  assert.equal(await withClient.location!(never, 0), undefined, 'a client certificate cannot be lent');
 });

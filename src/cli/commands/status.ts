@@ -105,12 +105,13 @@ function sharesRow(sources: Record<string, SourceStatus>): [string, string] {
   return ['fetched', texts.join(', ')];
 }
 
-function sourceText({ bytes, requests, errors, latencyMs, hedges }: SourceStatus): string {
+function sourceText({ bytes, requests, errors, errorTypes, latencyMs, hedges }: SourceStatus): string {
   const { p50, p95 } = latencyMs;
   const texts = [`${formatSize(bytes)} in ${plural(requests, 'request')}`];
   if (p50 !== undefined && p95 !== undefined)
     texts.push(`first byte after ${formatDuration(p50)}, 95% ${formatDuration(p95)}`);
-  if (errors > 0) texts.push(plural(errors, 'error'));
+  const types = Object.entries(errorTypes).map(([type, number]) => `${count(number)} ${type}`);
+  if (errors > 0) texts.push(`${plural(errors, 'error')} (${types.join(', ')})`);
   if (hedges.won + hedges.lost > 0)
     texts.push(`asked because another was late: ${hedges.won} times first, ${hedges.lost} not`);
   return texts.join('; ');

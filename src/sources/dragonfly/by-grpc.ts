@@ -1,7 +1,8 @@
 import { NymphError } from '../../errors.ts';
-import type { SwarmStream } from '../swarm.ts';
+import type { SwarmFile, SwarmStream } from '../swarm.ts';
 import { connectDfdaemon } from './client.ts';
 import { deadline } from './deadline.ts';
+import { isLinkFailure, type Links } from './links.ts';
 import type { Download, DownloadAnswer } from './messages.ts';
 import { checkedPieces } from './pieces.ts';
 import { type PresenceLog, watchEndpoint } from './presence.ts';
@@ -14,12 +15,35 @@ const STAT_TIMEOUT = 250;
 const START_TIMEOUT = 20_000;
 const PIECE_TIMEOUT = 60_000;
 
-/** By `DfdaemonDownload`, on a unix socket: whole pieces, as they come. @param named a person has named the endpoint */
-export function byGrpc(endpoint: string, named: boolean, log: PresenceLog): Way {
+/**
+ * By `DfdaemonDownload`, on a unix socket: whole pieces, as they come.
+ * @param named a person has named the endpoint
+ * @param links without them all bytes come through the socket
+ */
+export function byGrpc(endpoint: string, named: boolean, log: PresenceLog, links?: Links): Way {
   const client = connectDfdaemon(endpoint);
-  const presence = watchEndpoint(endpoint, named, client.warm, log);
+  const appeared = () => {
+    links?.reset();
+    client.warm();
+  };
+  const presence = watchEndpoint(endpoint, named, appeared, log);
 
   async function download(request: Download, what: string, signal: AbortSignal): Promise<SwarmStream> {
+    const path = request.needPieceContent ? await links?.path() : undefined;
+    if (path === undefined) return begin(request, what, signal);
+    const { digest: _, ...linked } = { ...request, outputPath: path, forceHardLink: true, needPieceContent: false };
+    try {
+      return await begin(linked, what, signal, path);
+    } catch (error) {
+      if (!isLinkFailure(error) || signal.aborted) throw error;
+      log.debug({ error: (error as Error).message }, 'dfdaemon cannot link its files to here');
+      await links?.refuse(path);
+      return begin(request, what, signal);
+    }
+  }
+
+  /** @param path of the link that is asked for */
+  async function begin(request: Download, what: string, signal: AbortSignal, path?: string): Promise<SwarmStream> {
     const timer = deadline(signal, `dfdaemon sent nothing of ${what}`);
     const answers = client.download(request, timer.signal);
     const next = async (milliseconds: number): Promise<DownloadAnswer | undefined> => {
@@ -34,7 +58,9 @@ export function byGrpc(endpoint: string, named: boolean, log: PresenceLog): Way 
       const started = (await next(START_TIMEOUT))?.downloadTaskStartedResponse;
       if (started === undefined) throw new NymphError('source', `dfdaemon began ${what} without a start`);
       const size = started.contentLength ?? 0;
-      return { size, pieces: checkedPieces(what, size, () => next(PIECE_TIMEOUT), stop) };
+      const file: SwarmFile | undefined = path === undefined ? undefined : await links?.open(path, size);
+      const pieces = checkedPieces(what, size, request.needPieceContent, () => next(PIECE_TIMEOUT), stop);
+      return { size, pieces, ...(file && { file }) };
     } catch (error) {
       await stop();
       throw error;

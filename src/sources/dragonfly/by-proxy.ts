@@ -86,7 +86,7 @@ async function* piecesOf(
     offset += held;
     parts = [];
     held = 0;
-    return { offset: offset - bytes.length, bytes, from: 'unknown' };
+    return { offset: offset - bytes.length, length: bytes.length, bytes, from: 'unknown' };
   };
   try {
     for await (const part of response.body) {

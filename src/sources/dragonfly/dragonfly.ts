@@ -18,13 +18,13 @@ export async function createDragonfly(way: Way, task: TaskSettings, log: Log): P
   const health = createHealthBook();
   /** Objects that no peer had: from then on our daemon may get them from their origin. */
   const unseeded = new WeakSet<SwarmObject>();
-  /** Objects whose origin has refused the login. */
-  const refused = new WeakSet<SwarmObject>();
+  /** How often an object's place has refused to give it, since it last gave something. */
+  const refusals = new WeakMap<SwarmObject, number>();
   await way.look();
 
   async function idOf(object: SwarmObject): Promise<string | undefined> {
     if (task.digestIds) return object.digest.slice(object.digest.indexOf(':') + 1);
-    const location = await object.location(AbortSignal.timeout(LOCATE_TIMEOUT), false);
+    const location = await object.location(AbortSignal.timeout(LOCATE_TIMEOUT), 0);
     if (location === undefined) return undefined;
     const fixed = { filteredQueryParams: FILTERED_QUERY_PARAMS, enableTaskIdBasedBlobDigest: false };
     return taskId({ ...task, ...fixed, url: location.url.href });
@@ -32,7 +32,10 @@ export async function createDragonfly(way: Way, task: TaskSettings, log: Log): P
 
   function note(object: SwarmObject, { verdict, error }: Judgement): NymphError {
     if (error.code === 'cancelled') return error;
-    if (verdict === 'login') refused.add(object);
+    const before = refusals.get(object) ?? 0;
+    if (verdict === 'login') refusals.set(object, before + 1);
+    // Of two tries with each place the second one, with another login, would change nothing.
+    if (verdict === 'place') refusals.set(object, (before | 1) + 1);
     if (verdict === 'retry' && error.retryAfter === undefined) unseeded.add(object);
     if (verdict === 'give up') {
       health.failed(NAME, error);
@@ -40,20 +43,21 @@ export async function createDragonfly(way: Way, task: TaskSettings, log: Log): P
     }
     log.debug({ digest: object.digest, verdict, error: error.message }, 'Dragonfly failed');
     if (verdict === 'retry' || verdict === 'elsewhere') return error;
-    // Another login, or the daemon when it is back, may do better.
+    // Another login or place, or the daemon when it is back, may do better.
     return new NymphError(error.code, error.message, { retryable: true, cause: error.cause });
   }
 
-  async function start(object: SwarmObject, signal: AbortSignal): Promise<SwarmStream> {
+  async function start(object: SwarmObject, signal: AbortSignal, keep: boolean): Promise<SwarmStream> {
     const what = `blob ${object.digest}`;
-    const location = await object.location(signal, refused.delete(object));
+    const location = await object.location(signal, refusals.get(object) ?? 0);
     if (location === undefined)
       throw new NymphError('unsupported', `${what} is in no place that dfdaemon could get it from`);
     try {
-      const download = downloadOf(object.digest, location, task, !unseeded.has(object));
-      const { size, pieces } = await way.download(download, what, signal);
+      const download = downloadOf(object.digest, location, task, !unseeded.has(object), keep);
+      const stream = await way.download(download, what, signal);
       health.succeeded(NAME);
-      return { size, pieces: judged(object, what, pieces) };
+      refusals.delete(object);
+      return { ...stream, pieces: judged(object, what, stream.pieces) };
     } catch (error) {
       throw note(object, way.judge(what, error));
     }
@@ -74,20 +78,20 @@ export async function createDragonfly(way: Way, task: TaskSettings, log: Log): P
       const id = await idOf(object).catch(() => undefined);
       return id === undefined ? undefined : way.stat(id);
     },
-    async open(object, signal) {
-      const retried = refused.has(object);
-      try {
-        return await start(object, signal);
-      } catch (error) {
-        if (!refused.delete(object) || signal.aborted) throw error;
-        if (retried) throw noAccess(error as NymphError);
-      }
-      // Once, and at once, with another login.
-      refused.add(object);
-      try {
-        return await start(object, signal);
-      } catch (error) {
-        throw refused.delete(object) ? noAccess(error as NymphError) : error;
+    async open(object, signal, use = 'keep') {
+      for (let refusal: unknown; ; ) {
+        const before = refusals.get(object) ?? 0;
+        try {
+          return await start(object, signal, use === 'keep');
+        } catch (error) {
+          // All places were tried: what they said says more.
+          if (refusal !== undefined && error instanceof NymphError && error.code === 'unsupported') {
+            refusals.delete(object);
+            throw refusal;
+          }
+          if ((refusals.get(object) ?? 0) <= before || signal.aborted) throw error;
+          refusal = lasting(error as NymphError);
+        }
       }
     },
     close: way.close,
@@ -95,6 +99,6 @@ export async function createDragonfly(way: Way, task: TaskSettings, log: Log): P
 }
 
 /** A daemon that gets no access where we do: the object comes from elsewhere. */
-function noAccess({ code, message, cause }: NymphError): NymphError {
+function lasting({ code, message, cause }: NymphError): NymphError {
   return new NymphError(code, message, { cause });
 }

@@ -14,6 +14,7 @@ export interface Download {
   disableBackToSource: boolean;
   certificateChain: Uint8Array[];
   needPieceContent: boolean;
+  forceHardLink?: boolean;
   enableTaskIdBasedBlobDigest: boolean;
 }
 

@@ -31,12 +31,13 @@ export const FILTERED_QUERY_PARAMS: readonly string[] = [
   'ns',
 ];
 
-/** Asks for a whole object, as a stream of its pieces, with no file made of it. */
+/** Asks for a whole object, as a stream of its pieces. @param needPieceContent with their bytes */
 export function downloadOf(
   digest: string,
   { url, headers, certificates }: ObjectLocation,
   { tag, application, priority, pieceLength, digestIds }: TaskSettings,
   peersOnly: boolean,
+  needPieceContent: boolean,
 ): Download {
   return {
     url: url.href,
@@ -51,7 +52,7 @@ export function downloadOf(
     requestHeader: { ...headers, 'accept-encoding': 'identity' },
     disableBackToSource: peersOnly,
     certificateChain: certificates.flatMap(derOf),
-    needPieceContent: true,
+    needPieceContent,
     enableTaskIdBasedBlobDigest: digestIds,
   };
 }

@@ -1,6 +1,7 @@
 import type { ServiceError } from '@grpc/grpc-js';
 import { NymphError } from '../../errors.ts';
 import { parseRetryAfter } from '../http/errors.ts';
+import { STATUS } from './status.ts';
 
 /** What becomes of a download that dfdaemon has refused or given up. */
 export type Verdict =
@@ -8,23 +9,12 @@ export type Verdict =
   | 'retry'
   /** The origin wants another login. */
   | 'login'
+  /** The origin does not have it: another one may. */
+  | 'place'
   /** Dragonfly is of no use for this object: it comes from elsewhere. */
   | 'elsewhere'
   /** Dragonfly is of no use at all until something has changed: nobody answers, or not as it should. */
   | 'give up';
-
-/** gRPC's numbers. */
-const STATUS = {
-  cancelled: 1,
-  unknown: 2,
-  'not found': 5,
-  unimplemented: 12,
-  internal: 13,
-  unavailable: 14,
-  'resource exhausted': 8,
-  aborted: 10,
-  'deadline exceeded': 4,
-} as const;
 
 /** What the origin said, where dfdaemon passes that on. */
 interface BackendAnswer {
@@ -86,6 +76,7 @@ function verdictOfStatus(code: number | undefined, details = ''): Verdict {
 /** By the status with which the origin answered dfdaemon. */
 export function verdictOfOrigin(status: number | undefined): Verdict {
   if (status === 401 || status === 403) return 'login';
+  if (status === 404 || status === 410) return 'place';
   if (status === undefined || status === 408 || status === 425 || status === 429 || status >= 500) return 'retry';
   return 'elsewhere';
 }

@@ -39,7 +39,7 @@ export function openBlob(
     },
     forget: (endpoint) => void targets.delete(endpointKey(endpoint)),
   });
-  return { ...source, location: (signal, refused) => locate(network, host, question, refused, signal) };
+  return { ...source, location: (signal, refusals) => locate(network, host, question, refusals, signal) };
 }
 
 const PLAIN = { accept: '*/*', 'accept-encoding': 'identity' };
@@ -49,14 +49,15 @@ async function locate(
   network: RegistryNetwork,
   host: string,
   question: Question,
-  refused: boolean,
+  refusals: number,
   signal: AbortSignal,
 ): Promise<ObjectLocation | undefined> {
+  if (refusals > 1) return undefined;
   const endpoint = (await network.endpoints(host)).find(({ upstream, pull }) => upstream && pull);
   // A client certificate cannot be lent.
   if (endpoint === undefined || endpoint.tls?.client !== undefined || endpoint.socketPath !== undefined)
     return undefined;
-  if (refused) {
+  if (refusals > 0) {
     // Its first byte: a request of our own gets whatever login there is now.
     const { response } = await ask(
       network,
