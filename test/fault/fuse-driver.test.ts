@@ -169,10 +169,9 @@ for (const [name, way] of Object.entries(WAYS))
     const reader = spawn(command, args, { stdio: 'ignore' });
     await server.said('waiting');
     await sleep(100);
-    const begun = performance.now();
     reader.kill('SIGKILL');
-    await until(3000, 'the reader does not end', async () => !isAlive(reader.pid!) || undefined);
-    assert.ok(performance.now() - begun < 1000, `${performance.now() - begun} ms`);
+    // Nobody answers it: it ends by this, or never.
+    await until(10_000, 'the reader does not end', async () => !isAlive(reader.pid!) || undefined);
     // The kernel tells of it only where the reader itself waits for the answer (fuse/dev.c, request_wait_answer).
     const expected = name === 'a read' ? 0 : 1;
     await until(3000, `${expected} interrupts`, async () => {

@@ -8,6 +8,7 @@ import { parseRetryAfter } from '../../src/sources/http/errors.ts';
 import type { Timeouts } from '../../src/sources/http/request.ts';
 import { openRepository } from '../../src/sources/open.ts';
 import type { Repository, Source } from '../../src/sources/source.ts';
+import { fullPort } from '../full-port.ts';
 import type { BlobFault, Faults } from '../registry/faults.ts';
 import { type MadeLayout, makeLayout } from '../registry/layout.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
@@ -169,7 +170,7 @@ test('Retry-After: seconds, dates, nonsense', () => {
 });
 
 test('slow headers and stalled bodies end in time', async () => {
-  await start({ latency: 5000 }, { header: 300, body: 300 });
+  await start({ latency: 60_000 }, { header: 300, body: 300 });
   const started = performance.now();
   await assert.rejects(
     source.read(0, 10, never),
@@ -180,7 +181,7 @@ test('slow headers and stalled bodies end in time', async () => {
   const { got, error } = await bytesBeforeError(0, 5000);
   known({ code: 'timeout', retryable: true, message: /stalled/ })(error);
   assert.equal(got, 1000);
-  assert.ok(performance.now() - started < 4500, `${performance.now() - started} ms`);
+  assert.ok(performance.now() - started < 20_000, `${performance.now() - started} ms`);
 });
 
 test('a reader that is slow itself is not a stall', async () => {
@@ -233,7 +234,7 @@ test('an abort while waiting for a token, and between attempts', async () => {
   server.faults.status = { code: 503, retryAfter: '5' };
   const started = performance.now();
   await assert.rejects(repository.resolve(AbortSignal.timeout(100)), known({ code: 'cancelled' }));
-  assert.ok(performance.now() - started < 2000);
+  assert.ok(performance.now() - started < 4_500);
 });
 
 test('readers who share a token do not end each other', async () => {
@@ -263,14 +264,14 @@ test('errors never show secrets: signed addresses, tokens', async () => {
 
 test('a connection that is never made ends in time', async (t) => {
   await start({}, { connect: 300 });
-  // TEST-NET-1 (RFC 5737): nobody answers there. Some networks refuse at once, which is as good.
-  const nowhere = openRepository('192.0.2.1:5000/app', {
+  const host = `127.0.0.1:${await fullPort(t)}`;
+  const nowhere = openRepository(`${host}/app`, {
     configDirs: [],
-    plainHttp: ['192.0.2.1'],
+    plainHttp: [host],
     timeouts: { connect: 300 },
   });
   t.after(() => nowhere.close());
   const started = performance.now();
   await assert.rejects(nowhere.open(layout.blobs[0]).read(0, 1, never), known({ retryable: true }));
-  assert.ok(performance.now() - started < 3000);
+  assert.ok(performance.now() - started < 15_000);
 });
