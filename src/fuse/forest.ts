@@ -1,3 +1,4 @@
+import { attachReadyMap, isClosed, type ReadyMap } from '../cache/ready-map.ts';
 import { type Attributes, type Names, TREE_GRAIN } from './driver.ts';
 import type { TreeData } from './message.ts';
 import { openTree, type Tree } from './tree.ts';
@@ -14,6 +15,7 @@ export interface Forest {
 
 interface Entry {
   data: TreeData;
+  present: ReadyMap;
   /** Opened when it is first needed: that reads the bootstrap. */
   tree: Tree | undefined;
 }
@@ -34,10 +36,13 @@ export function createForest(): Forest {
   function treeOf(ino: number): Tree | undefined {
     const entry = grains.get(Math.floor(ino / TREE_GRAIN));
     if (entry === undefined) return undefined;
+    // Before it is opened: of one that is closed the descriptor may be another file's by now.
+    if (isClosed(entry.present)) {
+      remove(entry.data.first);
+      return undefined;
+    }
     entry.tree ??= openTree(entry.data);
-    if (!entry.tree.isClosed()) return entry.tree;
-    remove(entry.data.first);
-    return undefined;
+    return entry.tree;
   }
 
   function remove(first: number): void {
@@ -52,7 +57,7 @@ export function createForest(): Forest {
 
   return {
     add(data) {
-      const entry: Entry = { data, tree: undefined };
+      const entry: Entry = { data, present: attachReadyMap(data.present), tree: undefined };
       eachGrain(data, (grain) => grains.set(grain, entry));
     },
     remove,

@@ -252,7 +252,8 @@ export function createKernelDriver(options: KernelDriverOptions): Driver {
     closeReadyMap(tree.present);
     broadcast({ type: 'fell', first });
     await quiesce();
-    opens.forget(first, first + grainsOf(tree.bytes.byteLength) * TREE_GRAIN);
+    // It may be served again already, with files that are open.
+    if (!trees.has(first)) opens.forget(first, first + grainsOf(tree.bytes.byteLength) * TREE_GRAIN);
   }
 
   function broadcast(message: ToThread): void {

@@ -1,5 +1,5 @@
 import { readSync } from 'node:fs';
-import { attachReadyMap, isClosed, isReady, type ReadyMap, setReady } from '../cache/ready-map.ts';
+import { attachReadyMap, isReady, type ReadyMap, setReady } from '../cache/ready-map.ts';
 import { eachEntryFrom, findName, type Load } from '../erofs/find.ts';
 import {
   chunkAddressOffset,
@@ -35,8 +35,6 @@ export interface Tree extends Names {
   readonly first: number;
   /** Attributes of the root directory. */
   root(): Attributes;
-  /** True if the tree is about to be unregistered: its descriptor may soon belong to another file. */
-  isClosed(): boolean;
   /** True for a tree of files as they stand, each an extent of a blob: those may be read by the kernel in our place. */
   readonly isOfFiles: boolean;
   /** Where `[offset, offset + length)` of a regular file is, as far as the file goes; or the bytes themselves. */
@@ -101,7 +99,6 @@ export function openTree({ first, fd, bytes: shared, present, blobs, isOfFiles }
     first,
     isOfFiles,
     root: () => attributesOf(first + erofs.rootNid),
-    isClosed: () => isClosed(map),
     getattr: attributesOf,
     lookup(parent, name) {
       const directory = inodeOf(parent);

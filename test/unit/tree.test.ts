@@ -220,3 +220,14 @@ test('a forest finds the tree of an inode, and none that is being closed', (t) =
   closeReadyMap(present);
   assert.equal(forest.treeOf(root.ino), undefined);
 });
+
+test('a tree that was closed before a thread asked for it is not read: its descriptor may be another file’s', (t) => {
+  const { present, data } = open(t, buildBootstrap(image([])));
+  const forest = createForest();
+  forest.add({ ...data, fd: -1 });
+  closeReadyMap(present);
+  assert.equal(forest.treeOf(FIRST_RANGE + 40), undefined);
+  // The same image, served anew under the same numbers.
+  forest.add({ ...data, present: createReadyMap(data.bytes.byteLength).words.buffer });
+  assert.equal(forest.treeOf(FIRST_RANGE + 40)?.first, FIRST_RANGE);
+});
