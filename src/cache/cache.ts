@@ -220,7 +220,7 @@ export interface StoredMount {
   since: number;
   /** It is being made: nobody was told of it yet. */
   pending?: boolean;
-  /** Device nodes work: it is the root of containers. */
+  /** Device nodes and set-uid programs work: it is the root of containers. */
   allowDevices?: boolean;
   /** Files are read only after they were checked as a whole. */
   strict?: boolean;

@@ -160,6 +160,21 @@ export const SETTINGS = {
       doc: 'Longest pause between two pieces of an answer.',
     }),
   },
+  policy: {
+    verify: list(
+      'texts',
+      (value) => (typeof value === 'string' && value !== '' && !value.includes('\0') ? value : { wrong: 'a text' }),
+      {
+        default: [],
+        doc: 'Program and arguments that say whether an image may be mounted or fetched: it is run with `host/name@sha256:…` as its last argument, and must end with 0. `["cosign", "verify", "--key", "/etc/nymph/cosign.pub"]`. Without it, all may. See [security](security.md#image-signatures).',
+      },
+    ),
+    timeout: duration('1s', '10m', {
+      default: 30_000,
+      defaultText: '`"30s"`',
+      doc: 'Time for that program to answer; then the image is refused.',
+    }),
+  },
   hub: {
     endpoints: map('addresses by scheme', httpAddress, {
       default: {},

@@ -30,6 +30,7 @@ import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
+import { createPolicy } from './policy.ts';
 import { createReading } from './reading.ts';
 import { capturedCredentials, registryOptions } from './registry-options.ts';
 import { createRoutes } from './routes.ts';
@@ -143,6 +144,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     mounts,
     opener,
     startup,
+    policy: createPolicy(config.policy),
     tracing,
     context,
     prefetch: config.fetch.prefetch,

@@ -6,6 +6,7 @@ import { exitStatus } from '../exit-status.ts';
 import { closeOnExec } from '../mount/kernel.ts';
 import { VERSION } from '../version.ts';
 import { loadConfig } from './config.ts';
+import { refuseCoreDumps } from './core-dumps.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { createLogger } from './log.ts';
 import { nodeLimits } from './node-limits.ts';
@@ -29,6 +30,7 @@ const inherited = process.env[INHERITED_ENV] === '1';
 /** FUSE threads block in the kernel: exit(3) would wait for them for ever. */
 const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
 
+refuseCoreDumps();
 let daemon: Daemon | undefined;
 let stopping = false;
 

@@ -11,6 +11,7 @@ import { subsetDigest } from '../mount/subset.ts';
 import { createUnpackedLayers } from '../mount/unpacked-layers.ts';
 import type { Nearby } from '../sources/nearby.ts';
 import type { Choice, Progress } from './api.ts';
+import type { Policy } from './policy.ts';
 
 /** From a reference to an image whose blobs are served: from the cache where it has all of it, else from its place. */
 export type Opening = (
@@ -44,10 +45,11 @@ export interface OpeningParts {
   blobs: ServedBlobs;
   opener: ImageOpener;
   startup: Startup;
+  policy: Policy;
   context: FetchContext;
 }
 
-export function createOpening({ cache, blobs, opener, startup, context }: OpeningParts): Opening {
+export function createOpening({ cache, blobs, opener, startup, policy, context }: OpeningParts): Opening {
   const { log } = context;
   const layers = createUnpackedLayers(cache);
 
@@ -60,6 +62,8 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
   ): Promise<OpenImage> {
     // A manifest that is known by its digest is never another one: nobody needs to be asked.
     const pinned = opener.pinned(reference);
+    if (pinned && cache.image(subsetDigest(pinned, subset)) !== undefined)
+      await policy.permit(opener.canonical(reference), pinned, signal);
     const here =
       pinned &&
       (await openCached(
@@ -70,6 +74,7 @@ export function createOpening({ cache, blobs, opener, startup, context }: Openin
       ));
     if (here !== undefined) return { image: here };
     const found = await opener.resolve(reference, platform, progress, signal, nearby);
+    await policy.permit(found.reference, found.digest, signal);
     const cached = await openCached(subsetDigest(found.digest, subset), found.reference, () => found.source, strict);
     const { choice } = found;
     if (cached !== undefined) return { image: cached, choice };

@@ -1,5 +1,5 @@
 import { NymphError } from '../errors.ts';
-import { MOST_OPTIONS, MS_NODEV, MS_RDONLY, mount, type Refusal, umount } from './kernel.ts';
+import { MOST_OPTIONS, MS_NODEV, MS_NOSUID, MS_RDONLY, mount, type Refusal, umount } from './kernel.ts';
 
 /** The kernel's EROFS driver over a complete bootstrap and one plain file for each blob. */
 
@@ -8,7 +8,7 @@ export interface ErofsMount {
   /** In the order of the device table. */
   devices: string[];
   directory: string;
-  /** Device nodes of the image work; for a container's root that runtimes set up. */
+  /** Device nodes and set-uid programs of the image work; for a container's root that runtimes set up. */
   allowDevices?: boolean;
 }
 
@@ -22,7 +22,7 @@ export async function mountErofs(options: ErofsMount): Promise<void> {
       throw new NymphError('config', `the path ${path} has a comma or backslash, which mount options cannot hold`, {
         hint: 'Choose another root or fuse.mountpoint.',
       });
-  const flags = MS_RDONLY | (options.allowDevices ? 0 : MS_NODEV);
+  const flags = MS_RDONLY | (options.allowDevices ? 0 : MS_NODEV | MS_NOSUID);
   const refusal = await mount(options.bootstrap, options.directory, 'erofs', flags, optionsOf(options.devices));
   if (refusal !== undefined) throw mountError(options.directory, refusal);
 }

@@ -34,7 +34,7 @@ export interface Mounts {
 export interface AddOptions {
   /** How; by default by EROFS, and as a FUSE tree where the kernel cannot. */
   via?: MountKind | 'auto';
-  /** Device nodes work: for the roots of containers, where the runtime guards them. */
+  /** Device nodes and set-uid programs work: for the roots of containers, where the runtime guards them. */
   allowDevices?: boolean;
   /** As it was attached. */
   strict?: boolean;

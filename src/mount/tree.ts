@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { NymphError } from '../errors.ts';
 import { treeName } from '../fuse/forest.ts';
 import { TREES_DIRECTORY } from './flat.ts';
-import { MS_BIND, MS_NODEV, MS_RDONLY, MS_REMOUNT, mount, umount } from './kernel.ts';
+import { MS_BIND, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount, umount } from './kernel.ts';
 import type { MountEntry } from './mountinfo.ts';
 
 /** A FUSE tree made visible on a directory: a bind mount of its directory in our one FUSE file system. */
@@ -14,11 +14,11 @@ export function treePath(fuseDirectory: string, first: number): string {
 
 /**
  * Makes a tree that is served visible on `directory`, read-only. The kernel must know its name already.
- * @param allowDevices device nodes work
+ * @param allowDevices device nodes and set-uid programs work
  * @throws NymphError `mount`, `not-found` or `denied`
  */
 export async function bindTree(path: string, directory: string, allowDevices = false): Promise<void> {
-  const flags = MS_BIND | MS_REMOUNT | MS_RDONLY | (allowDevices ? 0 : MS_NODEV);
+  const flags = MS_BIND | MS_REMOUNT | MS_RDONLY | (allowDevices ? 0 : MS_NODEV | MS_NOSUID);
   const bound = await mount(path, directory, '', MS_BIND, '');
   if (bound !== undefined) throw bindError(directory, bound);
   // Our file system is mounted without programs, set-uid bits and devices, and a bind mount begins as it is.

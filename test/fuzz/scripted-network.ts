@@ -86,6 +86,7 @@ function parseAnswer(text: string): HttpResponse {
     header: (name) => headers.get(name)?.[0],
     all: (name) => headers.get(name) ?? [],
     names: () => [...headers.keys()],
+    request: { method: 'GET', url: new URL('http://scripted'), headers: {} },
     body: bodyOf(body, /^\d{3}!/.test(status)),
   };
 }

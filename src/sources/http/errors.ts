@@ -1,5 +1,6 @@
 import { NymphError, type NymphErrorOptions } from '../../errors.ts';
 import { type HttpResponse, readUpTo } from './request.ts';
+import { withoutSecrets } from './said-back.ts';
 
 /** Longest wait that a server can ask for, ms: more is taken for a mistake of its clock. */
 const MAX_RETRY_AFTER = 3_600_000;
@@ -138,7 +139,8 @@ function rootOf(error: unknown): { code: string; message: string } {
 /** What a body says, short and printable. */
 async function words(response: HttpResponse, ownWords: OwnWords): Promise<string> {
   try {
-    return ownWords((await readUpTo(response, 8192)).toString('utf8'), response)
+    const said = ownWords((await readUpTo(response, 8192)).toString('utf8'), response);
+    return withoutSecrets(said, response.request)
       .replace(/https?:\/\/\S+/g, '[url]')
       .replace(/[^\x20-\x7e]/g, ' ')
       .slice(0, 200);

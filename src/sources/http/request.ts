@@ -28,6 +28,8 @@ export interface HttpResponse {
   header(name: string): string | undefined;
   all(name: string): string[];
   names(): string[];
+  /** What this is the answer to. */
+  readonly request: HttpRequest;
   /** To be read once: to its end, or until `return`, which frees the connection by closing it. */
   readonly body: AsyncIterableIterator<Uint8Array>;
 }
@@ -77,6 +79,7 @@ export function sendRequest(
             header: (name) => first(headers[name]),
             all: (name) => list(headers[name]),
             names: () => Object.keys(headers),
+            request,
             body: body.iterator,
           });
         },
