@@ -190,14 +190,14 @@ export interface StoredImage {
     path?: string;
     /** Where its files lie, if it is a tar of files. */
     files?: readonly FileExtent[];
+    /** A tar: what its headers said when no digest vouched for them (`formats/tar/index-digest.ts`). */
+    index?: string;
     /** Checksums of pieces of it. */
     pieces?: readonly PieceChecksum[];
   }[];
   /** As in Image. */
   prefetch: { blob: number; offset: number; length: number }[] | 'all';
   verifiable: boolean;
-  /** Where files lie in tars was read from bytes that nothing vouches for yet. */
-  unvouched?: boolean;
   /** SHA-256 of the bootstrap; earlier versions did not keep it. */
   bootstrapDigest?: OciDigest;
   /** It is not evicted. Kept by the cache: who puts the image anew need not know. */

@@ -112,7 +112,9 @@ export function createOpening({ cache, blobs, opener, startup, policy, context }
     strict: boolean,
   ): Promise<AttachedImage | undefined> {
     const known = cache.image(digest);
-    if (known === undefined || (strict && known.unvouched)) return undefined;
+    if (known === undefined) return undefined;
+    // Where the files of its tars lie is not sure before those are complete.
+    if (strict && known.blobs.some(({ index }) => index !== undefined)) return undefined;
     if (strict)
       requireDigests(
         known.blobs.map(({ guarantee }) => guarantee ?? 'chunk'),

@@ -28,6 +28,8 @@ export interface StoredObject {
   /** As in Blob. */
   readonly origin: string;
   readonly location?: string;
+  /** A tar whose headers were read before its digest could be compared: what they said (`formats/tar/index-digest.ts`). */
+  readonly index?: string;
   /** All of it was read once: `size` and places are those of what it unpacks to. */
   readonly unpacked?: Unpacked;
 }

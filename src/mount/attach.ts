@@ -58,11 +58,11 @@ export async function attach(
         ...(blob.unpacked !== undefined && { unpacked: blob.unpacked }),
         ...(opened.paths && { path: opened.paths[i] }),
         ...(opened.extents?.[i] && { files: opened.extents[i] }),
+        ...(opened.indexes?.[i] !== undefined && { index: opened.indexes[i] }),
         ...(opened.pieces?.[i] && { pieces: opened.pieces[i] }),
       })),
       prefetch: image.prefetch === 'all' ? 'all' : [...image.prefetch],
       verifiable: image.verifiable,
-      ...(opened.unvouched && { unvouched: true }),
       bootstrapDigest: opened.bootstrapDigest,
     };
     return attached(stored, blobs, await cache.putImage(stored, opened.bootstrap), served);
@@ -124,6 +124,8 @@ function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, s
   const callbacks: (() => void | Promise<void>)[] = [];
   const ending = new AbortController();
   let held = true;
+  for (const [i, { index }] of stored.blobs.entries())
+    if (index !== undefined) void served.confirm(blobs[i], index, ending.signal);
   return {
     stored,
     blobs,

@@ -87,11 +87,11 @@ export interface OpenedImage extends Omit<FoundImage, 'open' | 'digest'> {
   bootstrapDigest: OciDigest;
   /** Of a Nydus image. */
   description?: BootstrapDescription;
-  /** Of files as they stand, for each blob: a path, where its files lie if it is a tar, checksums; and what is odd. */
+  /** Of files as they stand, for each blob: a path; of tars where files lie, and what headers said; checksums; and what is odd. */
   paths?: string[];
   extents?: (FileExtent[] | undefined)[];
   pieces?: (PieceChecksum[] | undefined)[];
-  unvouched?: TarLayers['unvouched'];
+  indexes?: (string | undefined)[];
   subset?: readonly string[];
   /** What its configuration says, where that was asked for. */
   model?: ModelDescription;
@@ -139,8 +139,7 @@ export function createImageOpener(options: NetworkOptions, pool: ThreadPool, tra
           const model = hasConfig ? await readDescription(manifest, from, openSignal) : undefined;
           const { request, tars } = await findFiles(chosen.files, manifest, layers, options);
           try {
-            const { unvouched, data } = tars ?? {};
-            return { ...base, ...(await pool.run(FILES, request)), unvouched, data, subset, model };
+            return { ...base, ...(await pool.run(FILES, request)), data: tars?.data, subset, model };
           } catch (error) {
             for (const scratch of tars?.data.values() ?? []) await scratch.discard();
             throw error;

@@ -6,6 +6,9 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { createFetcher } from '../fetch/fetcher.ts';
 import type { LooseChunk } from '../fetch/flight.ts';
+import { seekableTar } from '../formats/tar/bytes.ts';
+import { indexDigest } from '../formats/tar/index-digest.ts';
+import { tarMembers } from '../formats/tar/members.ts';
 import type { Driver } from '../fuse/driver.ts';
 import type { PieceChecksum } from '../image/files.ts';
 import { createAlternatives } from '../sources/alternatives.ts';
@@ -29,6 +32,11 @@ export interface ServedBlobs {
   seen(ino: number, offset: number): void;
   /** Waits for the check of a complete file whose chunks have no digests. @throws NymphError `corrupt` if it is wrong */
   checked(served: ServedBlob, signal: AbortSignal): Promise<void>;
+  /**
+   * Reads the headers of a tar again once the whole is found right: if they do not say what they said before (`index`), files
+   * are not where they were taken to be, and it counts as wrong. Never rejects.
+   */
+  confirm(served: ServedBlob, index: string, signal: AbortSignal): Promise<void>;
   /** Hashes a complete file whose chunks have no digests; one that is wrong is fetched once more. */
   recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck>;
   /** Bytes of the blob, fetched first where they are not here. */
@@ -178,6 +186,23 @@ export function createServedBlobs(
       if (entry !== undefined) noteReader(entry, offset);
     },
     checked: wholes.checked,
+    async confirm(tar, index, signal) {
+      // What keeps it from being right is said where that is found.
+      const isRight = await wholes.checked(tar, signal).then(
+        () => true,
+        () => false,
+      );
+      if (!isRight || signal.aborted) return;
+      try {
+        const readAt = async (at: number, length: number) => Buffer.concat(await read(tar, at, length, signal));
+        const members = await tarMembers(seekableTar(readAt, tar.cached.size), `blob ${tar.cached.key}`);
+        if (indexDigest(members) !== index) await wholes.reject(tar);
+      } catch (error) {
+        if (signal.aborted) return;
+        const { message } = error as Error;
+        shared.log('warn', 'the headers of a tar were not compared', { blob: tar.cached.key, error: message });
+      }
+    },
     recheck: wholes.recheck,
     read,
   };

@@ -2,6 +2,7 @@ import type { Scratch } from '../cache/cache.ts';
 import type { Progress } from '../daemon/api.ts';
 import type { HeldTar } from '../formats/files/layers.ts';
 import { seekableTar } from '../formats/tar/bytes.ts';
+import { indexDigest } from '../formats/tar/index-digest.ts';
 import { tarMembers } from '../formats/tar/members.ts';
 import type { Layer, LayerPlan } from '../image/files.ts';
 import type { OciDigest, StreamCodec } from '../image/image.ts';
@@ -13,8 +14,6 @@ import type { UnpackedLayers } from './unpacked-layers.ts';
 /** What the tars among an artifact's layers hold. */
 export interface TarLayers {
   readonly held: ReadonlyMap<LayerPlan, HeldTar>;
-  /** Where the files of some lie is what a source said, and not vouched for by a digest yet. */
-  readonly unvouched: boolean;
   /** What was unpacked, by the digest of the layer. */
   readonly data: ReadonlyMap<OciDigest, Scratch>;
   /** What could not be kept. */
@@ -65,7 +64,6 @@ export async function readTars(plans: readonly LayerPlan[], options: TarLayersOp
   }
   return {
     held: new Map(plans.filter(isTar).map((plan) => [plan, found.get(plan.layer.digest)!])),
-    unvouched: searched.some(({ layer }) => layer.size > SMALL),
     data,
     warnings,
   };
@@ -106,7 +104,8 @@ async function searchTar(layer: Layer, { from, signal }: TarLayersOptions): Prom
     for await (const piece of readWhole(source, offset + length, signal, offset)) pieces.push(piece);
     return Buffer.concat(pieces);
   };
-  return { members: await tarMembers(seekableTar(readAt, size), nameOf(layer, from)) };
+  const members = await tarMembers(seekableTar(readAt, size), nameOf(layer, from));
+  return whole === undefined ? { members, index: indexDigest(members) } : { members };
 }
 
 async function unpackAll(plans: readonly TarPlan[], options: TarLayersOptions, results: Results): Promise<void> {

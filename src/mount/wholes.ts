@@ -26,6 +26,8 @@ export interface Wholes {
   /** As in ServedBlobs. */
   checked(served: ServedBlob, signal: AbortSignal): Promise<void>;
   recheck(served: ServedBlob, signal: AbortSignal): Promise<WholeCheck>;
+  /** Its headers were others when they were believed: nobody may read it as they said. */
+  reject(served: ServedBlob): Promise<void>;
 }
 
 export type WholeCheck = 'right' | 'repaired' | 'bad';
@@ -250,6 +252,10 @@ export function createWholes(
     leave: ({ cached }) => checks.leave(cached),
     checked,
     recheck,
+    async reject({ cached }) {
+      const known = cases.get(cached);
+      if (known !== undefined && !known.condemned) await condemn(known, 'other headers than were read before');
+    },
   };
 }
 

@@ -10,6 +10,9 @@ import { openCache } from '../../src/cache/open.ts';
 import { setReady } from '../../src/cache/ready-map.ts';
 import { crc32c } from '../../src/codec/crc32c.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
+import { seekableTar } from '../../src/formats/tar/bytes.ts';
+import { indexDigest } from '../../src/formats/tar/index-digest.ts';
+import { tarMembers } from '../../src/formats/tar/members.ts';
 import type { Driver, RegisteredFile } from '../../src/fuse/driver.ts';
 import { objectOf } from '../../src/image/files.ts';
 import { createServedBlobs } from '../../src/mount/served.ts';
@@ -18,25 +21,26 @@ import { sha256Digest } from '../../src/sources/digest.ts';
 import type { Source } from '../../src/sources/source.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { fetchContext, scriptedSource } from '../blob.ts';
+import { tarMember } from '../tar.ts';
 import { until } from './cache-kit.ts';
 
 const CONTENT = randomBytes((5 << 20) + 3);
 
 /** A file that is complete or empty, and a driver that waits before it forgets something. */
-async function stage(t: TestContext, isComplete: boolean) {
+async function stage(t: TestContext, isComplete: boolean, content = CONTENT) {
   const root = mkdtempSync(join(tmpdir(), 'nymph-wholes-'));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   const pool = createThreadPool(1);
   t.after(() => pool.close());
-  const hex = sha256Digest(CONTENT).slice('sha256:'.length);
+  const hex = sha256Digest(content).slice('sha256:'.length);
   const cache = await openCache(root);
   t.after(() => cache.close());
   const open = () =>
-    cache.open(blobOf(objectOf({ size: CONTENT.length, whole: { algorithm: 'sha256', hex }, place: 'a' })));
+    cache.open(blobOf(objectOf({ size: content.length, whole: { algorithm: 'sha256', hex }, place: 'a' })));
   const cached = await open();
   if (isComplete) {
-    writeSync(cached.fd, CONTENT, 0, CONTENT.length, 0);
-    setReady(cached.ready, 0, CONTENT.length);
+    writeSync(cached.fd, content, 0, content.length, 0);
+    setReady(cached.ready, 0, content.length);
   }
   const shown: RegisteredFile[] = [];
   const waits: Promise<unknown>[] = [];
@@ -45,7 +49,7 @@ async function stage(t: TestContext, isComplete: boolean) {
     unregister: async () => void (await waits.shift()),
   } as unknown as Driver;
   const blobs = createServedBlobs(cache, driver, fetchContext(pool, {}));
-  return { cached, open, blobs, shown, waits, source: scriptedSource(CONTENT) };
+  return { cached, open, blobs, shown, waits, source: scriptedSource(content) };
 }
 
 test('two who verify a file at the same time both hear of it', async (t) => {
@@ -182,5 +186,24 @@ for (const times of [1, 2])
       assert.equal(bytes[0], CONTENT[3 << 20]);
     } else await assert.rejects(blobs.checked(served, signal), { code: 'corrupt' });
     assert.equal(wrong, times === 1 ? -1 : 0);
+    await blobs.release(served);
+  });
+
+for (const honest of [true, false])
+  test(`a tar whose headers were ${honest ? 'the same' : 'others'} when they were believed ${honest ? 'stays' : 'counts as wrong'} when it is complete`, async (t) => {
+    const tar = (name: string) => Buffer.concat([tarMember(name, CONTENT), Buffer.alloc(1024)]);
+    const { cached, blobs, source } = await stage(t, false, tar('a'));
+    const said = await tarMembers(
+      seekableTar(async (at, length) => tar(honest ? 'a' : 'b').subarray(at, at + length), tar('a').length),
+      'a tar',
+    );
+    const signal = AbortSignal.timeout(60_000);
+    const served = await blobs.serve(cached, source);
+    const confirmed = blobs.confirm(served, indexDigest(said), signal);
+    await served.fetcher.fill(0, cached.size, signal);
+    await confirmed;
+    assert.equal(cached.standing, honest ? 'right' : 'wrong');
+    if (honest) assert.equal((await blobs.read(served, 512, 10, signal)).length, 1);
+    else await assert.rejects(blobs.read(served, 512, 10, signal), { code: 'corrupt' });
     await blobs.release(served);
   });

@@ -24,6 +24,8 @@ export interface FilesImage {
   extents: (FileExtent[] | undefined)[];
   /** Of each blob without digests of chunks. */
   pieces: (PieceChecksum[] | undefined)[];
+  /** As in StoredObject. */
+  indexes: (string | undefined)[];
   warnings: string[];
   /** The commit of a hub's repository. */
   revision?: string;
@@ -61,6 +63,7 @@ export function imageOfFiles(list: FileList, structure: string): FilesImage {
     pieces: piecesOf(list).map((pieces, i) =>
       guaranteeOf(blobs[i]) === 'file' && pieces.length > 0 ? pieces : undefined,
     ),
+    indexes: list.objects.map(({ index }) => index),
     warnings: [...list.warnings, ...warnings],
     ...(list.revision !== undefined && { revision: list.revision }),
   };

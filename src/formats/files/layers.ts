@@ -15,6 +15,8 @@ import type { TarMember } from '../tar/members.ts';
 /** What a tar layer was found to hold. */
 export interface HeldTar {
   readonly members: readonly TarMember[];
+  /** If headers were believed that no digest vouches for yet: what they said. */
+  readonly index?: string;
   /** If all of it was read for that: files then lie in what it unpacks to. */
   readonly unpacked?: Unpacked;
 }
@@ -40,9 +42,10 @@ export function listOfLayers(
     const said = kind === undefined ? {} : { kind };
     const { size } = layer;
     if (holds.kind === 'tar') {
-      const { members, unpacked } = tars.get(plan)!;
+      const tar = tars.get(plan)!;
+      const { members } = tar;
       // What holds nothing is not fetched.
-      const object = members.some(hasBytes) ? objectAt(layer, unpacked) : -1;
+      const object = members.some(hasBytes) ? objectAt(layer, tar) : -1;
       return members.map((member) => ({ ...nodeOf(member, object, holds.folder), ...said }));
     }
     if (holds.kind === 'directory') return [{ ...holds.node, ...said, content: { kind: 'directory' } }];
@@ -74,14 +77,14 @@ function nodeOf(member: TarMember, object: number, folder: string | undefined): 
 function objectList(place: string): {
   objects: StoredObject[];
   /** @returns its position; -1 for an empty one */
-  objectAt(layer: Layer, unpacked?: Unpacked): number;
+  objectAt(layer: Layer, tar?: HeldTar): number;
 } {
   const objects: StoredObject[] = [];
   const positions = new Map<string, number>();
   const sizes = new Map<OciDigest, number>();
   return {
     objects,
-    objectAt(layer, unpacked) {
+    objectAt(layer, { unpacked, index } = { members: [] }) {
       const { digest, size } = layer;
       if (size === 0) return -1;
       if ((sizes.get(digest) ?? size) !== size)
@@ -97,7 +100,7 @@ function objectList(place: string): {
       const known = positions.get(object.id);
       if (known !== undefined) return known;
       positions.set(object.id, objects.length);
-      return objects.push(object) - 1;
+      return objects.push(index === undefined ? object : { ...object, index }) - 1;
     },
   };
 }
