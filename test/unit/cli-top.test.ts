@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { frame } from '../../src/cli/top/frame.ts';
 import { ratesOf } from '../../src/cli/top/rates.ts';
@@ -111,7 +113,8 @@ test('in a terminal it draws, outlives its daemon, and gives the terminal back',
       },
     },
   });
-  const socket = `${address}.tmux`;
+  // Not in the daemon's directory, which goes before the terminal does.
+  const socket = join(tmpdir(), `nymph-top-${process.pid}.tmux`);
   const tmux = (...args: string[]) => spawnSync('tmux', ['-S', socket, ...args], { encoding: 'utf8' }).stdout;
   t.after(() => void tmux('kill-server'));
   const screen = () => tmux('capture-pane', '-p', '-t', 'top');
