@@ -8,8 +8,13 @@ import { type TestContext, test } from 'node:test';
 import type { Cache, CachedBlob } from '../../src/cache/cache.ts';
 import { openCache } from '../../src/cache/open.ts';
 import { clearReady, countReady, setReady } from '../../src/cache/ready-map.ts';
+import { artifactPlans } from '../../src/formats/artifact/manifest.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
-import { objectOf } from '../../src/image/files.ts';
+import { imageOfFiles } from '../../src/formats/files/image.ts';
+import { listOfLayers } from '../../src/formats/files/layers.ts';
+import { filesOfListing } from '../../src/formats/files/listing.ts';
+import { modelPlans } from '../../src/formats/modelpack/manifest.ts';
+import { type LayerPlan, objectOf } from '../../src/image/files.ts';
 import { sha256Digest } from '../../src/sources/digest.ts';
 
 const CONTENT = randomBytes((5 << 20) + 3);
@@ -118,6 +123,32 @@ test('unchecked bytes of one place are not shown to who trusts another; checked 
   assert.equal((await cache.open(blobAt('evil.example/x'))).key, HEX);
   await cache.settle(blob, 'right');
   assert.equal((await cache.open(blobAt('third.example/x'))).key, HEX);
+  await cache.close();
+});
+
+test('a file is shared by all who have it checked: ModelPack, other artifacts, hubs', async (t) => {
+  const cache = await openCache(directory(t));
+  const digest = `sha256:${HEX}` as const;
+  const layer = (path: string, more: Record<string, string> = {}) => ({
+    ...{ mediaType: 'application/vnd.cncf.model.weight.v1.raw', digest, size: CONTENT.length },
+    annotations: { [path]: 'weights.bin', ...more },
+  });
+  const crcs = JSON.stringify({ files: [{ file_path: 'weights.bin', chunk_crcs: '0x1a2b' }] });
+  const listing = { path: 'weights.bin', size: CONTENT.length, digest, location: 'hf:/a/b/resolve/c/weights.bin' };
+  const path = 'org.cncf.model.filepath';
+  const listOf = (format: 'modelpack' | 'artifact', plans: LayerPlan[], place: string) =>
+    listOfLayers(format, plans, new Map(), place);
+  const lists = [
+    listOf('modelpack', modelPlans([layer(path)]), 'one.example/model'),
+    listOf('modelpack', modelPlans([layer(path, { 'org.cnai.nydus.crcs': crcs })]), 'crcs.example/model'),
+    listOf('artifact', artifactPlans([layer('org.opencontainers.image.title')]), 'two.example/files'),
+    filesOfListing(Buffer.from(JSON.stringify({ schemaVersion: 1, files: [listing] })), 'hf:https://hub.example', 'it'),
+  ];
+  const blobs = lists.map((list) => imageOfFiles(list, 'it').image.blobs[0]);
+  const first = await cache.open(blobs[0]);
+  fill(cache, first);
+  await cache.settle(first, 'right');
+  for (const blob of blobs) assert.equal((await cache.open(blob)).key, HEX);
   await cache.close();
 });
 
