@@ -288,6 +288,7 @@ export interface DaemonLimits extends NodeLimits {
 
 export interface Status {
   health: Health;
+  ready: Ready;
   limits: DaemonLimits;
   cache: CacheUsage;
   fuse: {

@@ -24,7 +24,7 @@ import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, MOST_THREADS, type ThreadPool } from '../threads/pool.ts';
 import { INSTALLED } from '../version.ts';
-import type { DaemonLimits, Health } from './api.ts';
+import type { DaemonLimits, Health, Ready } from './api.ts';
 import type { Config } from './config.ts';
 import { type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
@@ -127,6 +127,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   );
   const mounts = createMounts(cache, connection.ways, log);
   const begun = performance.now();
+  /** Why it is not ready, once it serves. */
+  const problems: string[] = [];
+  let web: WebServer | undefined;
+  const ready = (): Ready => {
+    const all = [...problems, ...(web?.problem === undefined ? [] : [web.problem])];
+    return { ready: all.length === 0, problems: all };
+  };
   const health = (): Health => ({
     version: options.version,
     pid: process.pid,
@@ -149,13 +156,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     context,
     prefetch: config.fetch.prefetch,
     health,
+    ready,
     traces,
     limits,
     snapshots: async () => snapshots?.status(),
   });
 
-  /** Why it is not ready, once it serves. */
-  const problems: string[] = [];
   let mounted = false;
   try {
     await connection.open();
@@ -177,15 +183,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       return undefined;
     });
     const parts = { version: options.version, driver, cache, mounts, pool, context, snapshots, service };
-    let web: WebServer | undefined;
     const routes = createRoutes({
       service,
       preheat: { config: config.dragonfly, swarm, opener },
       health,
-      ready: () => {
-        const all = [...problems, ...(web?.problem === undefined ? [] : [web.problem])];
-        return { ready: all.length === 0, problems: all };
-      },
+      ready,
       reading: createReading(parts),
       onUpgrade: options.onUpgrade,
       onStop: options.onStop,

@@ -7,7 +7,16 @@ import type { Driver } from '../fuse/driver.ts';
 import { readMounts } from '../mount/mountinfo.ts';
 import type { ActiveMount, Mounts } from '../mount/mounts.ts';
 import type { ImageOpener } from '../mount/open.ts';
-import type { DaemonLimits, Health, ImageInfo, LatencyHistogram, MountInfo, SourceStatus, Status } from './api.ts';
+import type {
+  DaemonLimits,
+  Health,
+  ImageInfo,
+  LatencyHistogram,
+  MountInfo,
+  Ready,
+  SourceStatus,
+  Status,
+} from './api.ts';
 
 /** What the control API tells of a running daemon; nothing is changed. */
 export interface Reports {
@@ -32,10 +41,11 @@ export interface ReportParts {
   opener: ImageOpener;
   context: FetchContext;
   health: () => Health;
+  ready: () => Ready;
   limits: DaemonLimits;
 }
 
-export function createReports({ cache, driver, mounts, opener, context, health, limits }: ReportParts): Reports {
+export function createReports({ cache, driver, mounts, opener, context, health, ready, limits }: ReportParts): Reports {
   const { statistics } = context;
 
   async function mountList(): Promise<MountInfo[]> {
@@ -109,6 +119,7 @@ export function createReports({ cache, driver, mounts, opener, context, health, 
 
   async function status(): Promise<Status> {
     return {
+      ready: ready(),
       ...counters(),
       limits,
       mounts: await mountList(),

@@ -33,6 +33,10 @@ export async function checkDaemon(
     found.push(warning(`its root is ${health.root}, not ${config.root}`, 'Name the same configuration for both.'));
   if (!cache.writable)
     found.push(problem('the cache cannot be written: all is fetched anew', 'Look at the disk and at the log.'));
+  // What is not served on its sockets is told of below, by asking there.
+  for (const message of status.ready.problems)
+    if (!/^(?:snapshots are|the CRI socket is) not served/.test(message))
+      found.push(problem(message, 'The log says more.'));
   for (const mount of mounts.filter(({ state }) => state !== 'ok'))
     found.push(problem(`${mount.directory}: ${mount.state}`, 'See docs/troubleshooting.md.'));
   const sockets = [

@@ -103,5 +103,6 @@ describe('metrics of a daemon', { skip: cannotMount() }, () => {
     assert.equal(isReady, false);
     assert.match(problems.join(), /snapshots are not served: .*is no socket/);
     assert.equal((await ask(other.address, '/v1/health')).status, 200);
+    assert.deepEqual((await other.client.status()).ready.problems, problems);
   });
 });

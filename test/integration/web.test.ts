@@ -72,6 +72,7 @@ describe('over TCP', { skip: cannotMount() }, () => {
     const ready = await ask(other.address, '/v1/ready');
     assert.equal(ready.status, 503);
     assert.match(ready.body, /has no token of 16 characters/);
+    assert.match((await other.nymph('doctor')).out.toString(), /control\.token.*has no token of 16 characters/);
     await assert.rejects(ask(`127.0.0.1:${ports[1]}`, '/metrics'), { code: 'ECONNREFUSED' });
   });
 

@@ -111,6 +111,7 @@ export const STATUS: Status = {
     root: '/var/lib/nymph',
     installed: '/usr',
   },
+  ready: { ready: false, problems: ['metrics are not served on :9470'] },
   limits: { cpus: 2, memory: 512 * 2 ** 20, cgroup: ['memory'], openFiles: { limit: 1024, low: 'few files' } },
   cache: {
     bytes: 5 * 2 ** 20,

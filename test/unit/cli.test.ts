@@ -47,9 +47,10 @@ test('status tells of the daemon', async (t) => {
   const address = await serve(t, { calls: { 'GET /v1/status': () => STATUS } });
   const { out, status } = await nymph(['status', '--address', address]);
   assert.equal(status, 0);
+  assert.match(out, /^ {2}not ready: +metrics are not served on :9470$/m);
   for (const line of [
-    '  process: 5000002, supervisor 5000001',
-    '  up:      2h00m',
+    '  process:   5000002, supervisor 5000001',
+    '  up:        2h00m',
     '  failing: /mnt/bad: the registry refuses',
     '  images:  1 image, 1 MiB of 3 MiB here',
     '  used:  5 MiB of 1 GiB',

@@ -19,7 +19,17 @@ export async function run(context: Context, name: string | undefined): Promise<u
   }
 }
 
-function statusText({ health, limits, cache, fuse, fetch, mounts, images, snapshots }: Status): string {
+function statusText({
+  health,
+  ready: { problems },
+  limits,
+  cache,
+  fuse,
+  fetch,
+  mounts,
+  images,
+  snapshots,
+}: Status): string {
   const ready = images.reduce((sum, image) => sum + image.ready, 0);
   const size = images.reduce((sum, image) => sum + image.size, 0);
   const broken = mounts.filter((mount) => mount.state !== 'ok');
@@ -32,6 +42,7 @@ function statusText({ health, limits, cache, fuse, fetch, mounts, images, snapsh
       ['root', health.root],
       ['may use', limitsText(limits)],
       ['too low', limits.openFiles.low],
+      ...problems.map((problem): [string, string] => ['not ready', problem]),
     ]),
     section('mounts', [
       ['mounted', plural(mounts.length, 'mount')],
