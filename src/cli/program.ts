@@ -140,6 +140,9 @@ export function buildProgram(chosen: Chosen): Command {
         'all_peers',
       ]),
     )
+    .addOption(
+      new Option('--via <who>', 'who does it, where several are configured').choices(['manager', 'harbor', 'dfdaemon']),
+    )
     .addHelpText('after', examples(['nymph preheat registry.example/app:nydus registry.example/model:1']))
     .action((references, options) =>
       run(async (context) => (await import('./commands/preheat.ts')).run(context, references, options)),

@@ -148,19 +148,24 @@ export interface PrefetchResult {
   milliseconds: number;
 }
 
+export const PREHEAT_WAYS = ['manager', 'harbor', 'dfdaemon'] as const;
+export type PreheatWay = (typeof PREHEAT_WAYS)[number];
+
 export interface PreheatRequest {
   reference: string;
   platform?: string;
   /** Of a job of the manager: who shall have the image. */
   scope?: PreheatScope;
+  /** Who does it; what is configured by default: the manager, else Harbor, else this node's dfdaemon. */
+  via?: PreheatWay;
 }
 
 export interface PreheatResult {
   reference: string;
   /** Of the image manifest. */
   digest: string;
-  /** A job of the manager, or streams through this node's dfdaemon. */
-  by: 'manager' | 'stream';
+  /** A job of the manager, a policy of Harbor, or streams through this node's dfdaemon. */
+  by: PreheatWay;
   blobs: number;
   /** Stored bytes. */
   bytes: number;

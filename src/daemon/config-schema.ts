@@ -220,6 +220,21 @@ export const SETTINGS = {
       (file) => file === '',
       'File with a personal access token of the manager.',
     ),
+    harbor: optional(
+      proxy({ default: '', doc: '' }),
+      (address) => address === '',
+      'Harbor, `https://host`, whose preheat policy `nymph preheat` runs.',
+    ),
+    harbor_policy: optional(
+      text({ default: '', doc: '' }),
+      (name) => name === '',
+      'Name of the preheat policy, in the project that the image is in.',
+    ),
+    harbor_login: optional(
+      path({ default: '', doc: '' }),
+      (file) => file === '',
+      'File with `name:secret` of a robot account of Harbor.',
+    ),
     digest_ids: truth({
       default: true,
       doc: 'Whether a blob is known to Dragonfly by its digest, whatever registry it is in. Must be as in what preheats: `enableTaskIDBasedBlobDigest`.',
@@ -233,6 +248,11 @@ export const SETTINGS = {
       text({ default: '', doc: '' }),
       (application) => application === '',
       'Application of the tasks, by which Dragonfly gives priorities; without `digest_ids` those of other applications are other tasks.',
+    ),
+    piece_length: optional(
+      size('4MiB', '64MiB', { default: 0, doc: '' }),
+      (bytes) => bytes === 0,
+      'Bytes of a piece, 4 MiB to 64 MiB, where what preheats names them: without `digest_ids` tasks with others are other tasks. Without it, dfdaemon decides by the size of a blob.',
     ),
     priority: integer(0, 6, {
       default: 6,

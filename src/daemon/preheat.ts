@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { NymphError } from '../errors.ts';
 import type { FoundImage, ImageOpener } from '../mount/open.ts';
+import { preheatByHarbor } from '../sources/dragonfly/harbor.ts';
 import { preheatByManager } from '../sources/dragonfly/manager.ts';
 import { FILTERED_QUERY_PARAMS } from '../sources/dragonfly/task.ts';
 import { proxyFromEnvironment } from '../sources/http/proxy.ts';
@@ -11,7 +12,7 @@ import { pause } from '../sources/retry.ts';
 import type { Descriptor } from '../sources/source.ts';
 import type { ObjectLocation, Swarm, SwarmObject } from '../sources/swarm.ts';
 import { VERSION } from '../version.ts';
-import type { PreheatRequest, PreheatResult, Progress } from './api.ts';
+import type { PreheatRequest, PreheatResult, PreheatWay, Progress } from './api.ts';
 import type { Config } from './config.ts';
 
 export interface PreheatParts {
@@ -25,8 +26,8 @@ const ATTEMPTS = 5;
 const PAUSE = 500;
 
 /**
- * Has the blobs of an image in Dragonfly before anybody reads them: by the manager where there is one: on seeds or on every peer. Otherwise each blob is streamed through this node's
- * dfdaemon, which has a seed get it; the bytes are dropped.
+ * Has the blobs of an image in Dragonfly before anybody reads them: by a job of the manager, on seeds or on every peer; by a
+ * policy of Harbor; or each blob is streamed through this node's dfdaemon, which has a seed get it; the bytes are dropped.
  */
 export async function preheat(
   { config, swarm, opener }: PreheatParts,
@@ -36,24 +37,67 @@ export async function preheat(
 ): Promise<PreheatResult> {
   const begun = performance.now();
   const found = await opener.resolve(request.reference, request.platform, progress, signal);
-  const by = config.manager === undefined ? 'stream' : 'manager';
-  if (config.manager === undefined) await byStream(found, swarm, progress, signal);
-  else await byManager(found, { ...config, manager: config.manager }, request, progress, signal);
+  const by = request.via ?? configuredWay(config);
+  if (by === 'manager') await byManager(found, config, request, progress, signal);
+  else if (by === 'harbor') await byHarbor(found, config, progress, signal);
+  else await byStream(found, swarm, progress, signal);
   const { reference, digest, layers } = found;
   const bytes = layers.reduce((sum, { size }) => sum + size, 0);
   return { reference, digest, by, blobs: layers.length, bytes, milliseconds: Math.round(performance.now() - begun) };
 }
 
+function configuredWay({ manager, harbor }: Config['dragonfly']): PreheatWay {
+  if (manager !== undefined) return 'manager';
+  return harbor === undefined ? 'dfdaemon' : 'harbor';
+}
+
+async function byHarbor(
+  found: FoundImage,
+  { harbor, harborPolicy, harborLogin }: Config['dragonfly'],
+  progress: (progress: Progress) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  if (harbor === undefined || harborPolicy === undefined)
+    throw notConfigured('Harbor', 'dragonfly.harbor and dragonfly.harbor_policy');
+  const repository = /^\/v2\/(.+)\/blobs\//.exec((await locate(found, found.layers[0], signal)).url.pathname)?.[1];
+  if (repository === undefined) throw new NymphError('unsupported', `${found.reference} is in no registry`);
+  const tag = /:([\w][\w.-]*)$/.exec(found.reference.replace(/@.*$/, ''))?.[1];
+  const transport = createTransport(DEFAULT_TIMEOUTS, `nymph/${VERSION}`, proxyFromEnvironment());
+  const login = harborLogin === undefined ? undefined : await readSecret(harborLogin, 'login for Harbor');
+  const artifact = {
+    project: repository.split('/')[0],
+    name: tag && `${repository}:${tag}`,
+    digest: found.digest,
+  };
+  try {
+    await preheatByHarbor(
+      transport,
+      { url: new URL(harbor), policy: harborPolicy, login },
+      artifact,
+      (state) => progress({ stage: `preheating: ${state}` }),
+      signal,
+    );
+  } finally {
+    await transport.close();
+  }
+}
+
+function notConfigured(who: string, keys: string): NymphError {
+  return new NymphError('precondition', `${who} is not configured`, { hint: `Set ${keys}.` });
+}
+
 async function byManager(
   found: FoundImage,
-  { manager, managerToken, tag, application }: Config['dragonfly'] & { manager: string },
+  { manager, managerToken, tag, application, pieceLength }: Config['dragonfly'],
   { platform, scope = 'single_seed_peer' }: PreheatRequest,
   progress: (progress: Progress) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  if (manager === undefined) throw notConfigured("Dragonfly's manager", 'dragonfly.manager');
   const { url, headers } = await locate(found, found.layers[0], signal);
   const transport = createTransport(DEFAULT_TIMEOUTS, `nymph/${VERSION}`, proxyFromEnvironment());
-  const token = managerToken === undefined ? undefined : await readToken(managerToken);
+  const token =
+    managerToken === undefined ? undefined : await readSecret(managerToken, 'token for the Dragonfly manager');
   const { os, architecture } = platform === undefined ? machinePlatform() : parsePlatform(platform);
   const manifest = new URL(url.href.replace(/\/blobs\/[^/]*$/, `/manifests/${found.digest}`));
   try {
@@ -64,6 +108,7 @@ async function byManager(
         ...{ type: 'image', url: manifest.href, platform: `${os}/${architecture}`, headers, scope },
         ...(tag === undefined ? {} : { tag }),
         ...(application === undefined ? {} : { application }),
+        ...(pieceLength === undefined ? {} : { piece_length: pieceLength }),
         filtered_query_params: FILTERED_QUERY_PARAMS.join('&'),
       },
       (state) => progress({ stage: `preheating: ${state}` }),
@@ -74,11 +119,11 @@ async function byManager(
   }
 }
 
-async function readToken(file: string): Promise<string> {
+async function readSecret(file: string, what: string): Promise<string> {
   try {
     return (await readFile(file, 'utf8')).trim();
   } catch (error) {
-    throw new NymphError('config', `the token for the Dragonfly manager cannot be read: ${(error as Error).message}`);
+    throw new NymphError('config', `the ${what} cannot be read: ${(error as Error).message}`);
   }
 }
 

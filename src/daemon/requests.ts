@@ -1,14 +1,15 @@
 import { isAbsolute } from 'node:path';
 import { NymphError } from '../errors.ts';
 import { PREHEAT_SCOPES } from '../sources/dragonfly/manager.ts';
-import type {
-  MountOptions,
-  MountRequest,
-  PrefetchRequest,
-  PreheatRequest,
-  PruneRequest,
-  PullRequest,
-  VerifyRequest,
+import {
+  type MountOptions,
+  type MountRequest,
+  PREHEAT_WAYS,
+  type PrefetchRequest,
+  type PreheatRequest,
+  type PruneRequest,
+  type PullRequest,
+  type VerifyRequest,
 } from './api.ts';
 import { parseSubset } from './subset.ts';
 
@@ -54,11 +55,12 @@ export function cellsOf(query: URLSearchParams): number {
 }
 
 export function preheatRequest(body: unknown): PreheatRequest {
-  const { reference, platform, scope } = fields(body);
+  const { reference, platform, scope, via } = fields(body);
   return {
     reference: text(reference, 'reference'),
     platform: optionalText(platform, 'platform'),
     scope: oneOf(PREHEAT_SCOPES, scope, 'scope'),
+    via: oneOf(PREHEAT_WAYS, via, 'via'),
   };
 }
 

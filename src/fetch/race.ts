@@ -99,5 +99,5 @@ export function lookTime({ look }: Race): number {
  */
 export function patience({ start, gap }: Race, begun: boolean, hasPeers: boolean): number {
   const usual = begun ? (gap.quantile(0.95) ?? 100) : (start.quantile(0.95) ?? 150);
-  return Math.min(1_000, Math.max(hasPeers && !begun ? 400 : 150, 2 * usual));
+  return Math.min(1_000, Math.max(hasPeers ? (begun ? 250 : 400) : 150, 2 * usual));
 }

@@ -1,6 +1,6 @@
 /** A real Dragonfly on loopback, by the script that comes with the shared set: a scheduler, a seed and two peers. */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +14,8 @@ export interface Cluster {
   readonly sockets: [string, string];
   stop(): void;
   pid(part: 'scheduler' | 'seed-1' | 'peer-1' | 'peer-2'): number;
+  /** Ends a daemon as a package's upgrade does, and starts it again with the same files; resolves when it listens. */
+  restart(part: 'seed-1' | 'peer-1' | 'peer-2'): Promise<void>;
   /** Bytes that one part has got, by where from, from its own metrics. */
   traffic(part: 'seed-1' | 'peer-1' | 'peer-2'): Promise<Record<string, number>>;
 }
@@ -47,6 +49,24 @@ export async function startCluster(after: (clean: () => void) => void, origin: s
     sockets,
     stop,
     pid: (part) => Number(readFileSync(join(directory, `${part}.pid`), 'utf8')),
+    async restart(part) {
+      const file = (name: string) => join(directory, name);
+      const pid = Number(readFileSync(file(`${part}.pid`), 'utf8'));
+      process.kill(pid, 'SIGTERM');
+      while (existsSync(`/proc/${pid}`) && !isZombie(pid)) await sleep(20);
+      const socket = join(directory, part, 'dfdaemon.sock');
+      rmSync(socket, { force: true });
+      const log = openSync(file(`${part}.log`), 'a');
+      const options = ['--config', file(`${part}.yaml`), '--dynconfig', file('dyn.yaml')];
+      const next = spawn('dfdaemon', [...options, '--log-dir', join(directory, part, 'log'), '--console'], {
+        detached: true,
+        stdio: ['ignore', log, log],
+      });
+      next.unref();
+      closeSync(log);
+      writeFileSync(file(`${part}.pid`), `${next.pid}`);
+      while (!existsSync(socket)) await sleep(20);
+    },
     async traffic(part) {
       const text = await (await fetch(`http://127.0.0.1:${METRICS[part]}/metrics`)).text();
       const rows = text.matchAll(/^dragonfly_client_download_traffic\{[^}]*type="([^"]+)"[^}]*\} ([\d.e+]+)$/gm);
@@ -55,4 +75,13 @@ export async function startCluster(after: (clean: () => void) => void, origin: s
       return found;
     },
   };
+}
+
+/** One whose parent has gone may never be waited for. */
+function isZombie(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].startsWith('Z');
+  } catch {
+    return true;
+  }
 }

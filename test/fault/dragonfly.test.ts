@@ -207,7 +207,7 @@ test('preheat has dfdaemon get all blobs, and nothing is kept here', { skip }, a
     const { status, json, err } = await daemon.nymph('preheat', reference);
     if (status !== 0) return void (await sleep(200, err));
     const [{ by, blobs, bytes }] = (json as { images: PreheatResult[] }).images;
-    assert.equal(by, 'stream');
+    assert.equal(by, 'dfdaemon');
     assert.equal(blobs, local.size);
     assert.equal(
       [...local.values()].reduce((sum, { length }) => sum + length, 0),

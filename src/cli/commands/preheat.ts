@@ -1,4 +1,4 @@
-import type { PreheatResult } from '../../daemon/api.ts';
+import type { PreheatResult, PreheatWay } from '../../daemon/api.ts';
 import { formatDuration, formatSize } from '../../daemon/units.ts';
 import type { PreheatScope } from '../../sources/dragonfly/manager.ts';
 import type { Context } from '../context.ts';
@@ -10,7 +10,7 @@ import { plural, printable } from '../text.ts';
 export async function run(
   context: Context,
   references: string[],
-  options: { platform?: string; scope?: PreheatScope },
+  options: { platform?: string; scope?: PreheatScope; via?: PreheatWay },
 ): Promise<undefined> {
   const client = await context.daemon();
   const names = references.map(canonicalReference);
@@ -26,7 +26,12 @@ export async function run(
   context.print({ images: results }, () => results.map(resultText).join('\n'));
 }
 
+const WAYS: Record<PreheatWay, string> = {
+  manager: 'by the manager',
+  harbor: 'by Harbor',
+  dfdaemon: 'through dfdaemon',
+};
+
 function resultText({ reference, digest, by, blobs, bytes, milliseconds }: PreheatResult): string {
-  const way = by === 'manager' ? 'by the manager' : 'through dfdaemon';
-  return `preheated ${printable(reference)}@${digest}: ${plural(blobs, 'blob')}, ${formatSize(bytes)}, ${way} in ${formatDuration(milliseconds)}`;
+  return `preheated ${printable(reference)}@${digest}: ${plural(blobs, 'blob')}, ${formatSize(bytes)}, ${WAYS[by]} in ${formatDuration(milliseconds)}`;
 }
