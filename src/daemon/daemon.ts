@@ -182,7 +182,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       problems.push(`snapshots are not served: ${(error as Error).message}`);
       return undefined;
     });
-    const parts = { version: options.version, driver, cache, mounts, pool, context, snapshots, service };
+    const parts = { version: options.version, limits, driver, cache, mounts, pool, context, snapshots, service };
     const routes = createRoutes({
       service,
       preheat: { config: config.dragonfly, swarm, opener },

@@ -10,6 +10,7 @@ import type { Snapshots } from './snapshots.ts';
 
 export interface ReadingParts {
   version: string;
+  limits: Reading['limits'];
   driver: Driver;
   cache: Cache;
   mounts: Mounts;
@@ -26,7 +27,7 @@ const SLOW_MS = 10_000;
 
 /** Reads what metrics are made of. What only metrics need is loaded, and measured, from the first call on. */
 export function createReading(parts: ReadingParts): () => Promise<Reading> {
-  const { version, driver, cache, mounts, pool, context, service, snapshots } = parts;
+  const { version, limits, driver, cache, mounts, pool, context, service, snapshots } = parts;
   let eventLoop: Latencies | undefined;
   let slow: { at: number; value: Promise<Slow> } | undefined;
 
@@ -51,6 +52,7 @@ export function createReading(parts: ReadingParts): () => Promise<Reading> {
     const usage = cache.usage();
     return {
       version,
+      limits,
       driver: driver.name,
       fetch: context.statistics,
       fuse: driver.statistics(),

@@ -20,6 +20,8 @@ export interface Reading {
   snapshots?: { active: number; lazy: number; unpacked: number };
   /** Stored bytes that wait for decoding or are being decoded. */
   backlog: number;
+  /** What the daemon may use: of its cgroup, or of the machine. */
+  limits: { cpus: number; memory: number };
   /** ms that the event loop was late. */
   eventLoop: Latencies;
   process: ProcessSample;
@@ -168,7 +170,7 @@ function imageMetrics({ mounts, images, snapshots }: Reading): Metric[] {
   ];
 }
 
-function processMetrics({ eventLoop, process }: Reading): Metric[] {
+function processMetrics({ eventLoop, limits, process }: Reading): Metric[] {
   return [
     {
       name: 'nymph_event_loop_delay_seconds',
@@ -176,6 +178,12 @@ function processMetrics({ eventLoop, process }: Reading): Metric[] {
       type: 'histogram',
       samples: seconds(eventLoop),
     },
+    gauge('nymph_limit_cpus', 'Processors that the daemon may use: of its cgroup, or of the machine.', [
+      { value: limits.cpus },
+    ]),
+    gauge('nymph_limit_memory_bytes', 'Memory that the daemon may use: of its cgroup, or of the machine.', [
+      { value: limits.memory },
+    ]),
     counter('process_cpu_seconds_total', 'User and system time of the daemon.', [{ value: process.cpuSeconds }]),
     gauge('process_resident_memory_bytes', 'Resident memory of the daemon.', [{ value: process.residentBytes }]),
     gauge('process_start_time_seconds', 'Unix time of the start of the daemon.', [{ value: process.startSeconds }]),

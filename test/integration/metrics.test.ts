@@ -36,7 +36,12 @@ describe('metrics of a daemon', { skip: cannotMount() }, () => {
     assert.equal(sum(idle.metrics, 'nymph_images'), 0);
 
     const place = daemon.place('image');
-    await daemon.client.mount({ reference: `${registry.host}/app:app`, directory: place, options: {} });
+    await daemon.client.mount({
+      ...{ reference: `${registry.host}/app:app`, directory: place },
+      options: { prefetch: 'none' },
+    });
+    // Some of them may fall on connections that are made ahead.
+    registry.faults.status = { code: 503, times: 3 };
     for (let i = 0; i < 4; i++)
       assert.equal((await run('cmp', [join(place, `file-${i}`), join(image.truth, `file-${i}`)])).status, 0);
 
@@ -47,7 +52,10 @@ describe('metrics of a daemon', { skip: cannotMount() }, () => {
     assert.ok(sum(metrics, 'nymph_fault_duration_seconds_count') > 0);
     assert.ok(sum(metrics, 'nymph_source_bytes_total', { source, from: 'origin' }) >= 4 * 300_000);
     assert.ok(sum(metrics, 'nymph_source_requests_total', { source, result: 'ok' }) > 0);
-    assert.equal(sum(metrics, 'nymph_source_requests_total', { source, result: 'error' }), 0);
+    const errors = sum(metrics, 'nymph_source_requests_total', { source, result: 'error' });
+    assert.ok(errors >= 1 && errors <= 3, `${errors} errors`);
+    assert.equal(sum(metrics, 'nymph_source_errors_total', { source, code: 'source' }), errors);
+    assert.ok(sum(metrics, 'nymph_fetch_retries_total') >= 1);
     assert.ok(sum(metrics, 'nymph_source_first_byte_seconds_count', { source }) > 0);
     assert.equal(sum(metrics, 'nymph_images', { mounted: 'true' }), 1);
     assert.equal(sum(metrics, 'nymph_cache_quota_bytes'), 2 ** 30);

@@ -16,6 +16,7 @@ async function reading(): Promise<Reading> {
   countBytes(fetch, registry, 'registry.example', 'blob', 5000);
   registry.ended.ok = 3;
   registry.ended.error = 1;
+  registry.errorTypes.set('timeout', 1);
   registry.latency.add(12);
   const swarm = statisticsOf(fetch, 'dragonfly');
   swarm.from = { local: 1, peer: 2, seed: 3, origin: 4, unknown: 0 };
@@ -38,6 +39,7 @@ async function reading(): Promise<Reading> {
     images: { all: 2, mounted: 1 },
     snapshots: { active: 4, lazy: 3, unpacked: 2 },
     backlog: 77,
+    limits: { cpus: 2, memory: 2 ** 30 },
     eventLoop: createLatencies(),
     process: await sampleProcess(),
   };
@@ -51,6 +53,8 @@ test('metrics are in the format of Prometheus, and say what was counted', async 
   assert.equal(sum(metrics, 'nymph_source_bytes_total', { source: 'dragonfly' }), 10);
   assert.equal(sum(metrics, 'nymph_source_bytes_total', { source: 'dragonfly', from: 'seed' }), 3);
   assert.equal(sum(metrics, 'nymph_source_requests_total', { result: 'error' }), 1);
+  assert.equal(sum(metrics, 'nymph_source_errors_total', { source: 'registry.example', code: 'timeout' }), 1);
+  assert.equal(sum(metrics, 'nymph_limit_memory_bytes'), 2 ** 30);
   assert.equal(sum(metrics, 'nymph_fault_duration_seconds_count'), 5);
   assert.equal(sum(metrics, 'nymph_fault_duration_seconds_sum'), 20.0445);
   assert.equal(sum(metrics, 'nymph_fault_duration_seconds_bucket', { le: '0.001' }), 2);
