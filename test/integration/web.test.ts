@@ -152,6 +152,15 @@ describe('the page in a browser', { skip: cannotMount() || noBrowser() }, () => 
     const picture = await tab.screenshot(1200, 900);
     assert.deepEqual(picture.subarray(0, 4), Buffer.from('\x89PNG', 'latin1'));
 
+    // Of an image with many files the largest have a map.
+    const many = `showImages([{ reference: 'many', digest: 'd', kind: 'fuse', mounts: [], size: 1900, ready: 190, faults: 0,
+      failed: 0, bytes: {}, blobs: Array.from({ length: 20 }, (_, i) => ({ id: 'i' + i, path: 'f' + i, size: 10 * i, ready: i, cells: 'AP8=' })) }])`;
+    assert.deepEqual(
+      await tab.evaluate(`(() => { ${many}; const texts = Array.from(document.querySelectorAll('.blob'), (line) => line.textContent);
+        const maps = document.querySelectorAll('canvas.map').length; look(); return [texts[0], texts[8], maps]; })()`),
+      ['f1919 B of 190 B', 'all smaller ones: 66 B of 660 B', 8],
+    );
+
     // What would be injected does not run.
     await tab.evaluate(`document.body.insertAdjacentHTML('beforeend', '<img src=x onerror="window.injected = 1">');
       document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.injected = 1' }))`);
