@@ -10,7 +10,7 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: stage help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos soak demo bench clean system-deps install uninstall dist audit
+.PHONY: stage help deps build plugins check test test-unit test-root test-dragonfly fuzz chaos soak demo bench clean system-deps install uninstall dist deb audit
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ dist: stage ## build/nymph-VERSION-linux-ARCH.tar.gz: runs, and installs, on a m
 stage: build
 	@rm -rf build/$(NAME)
 	@$(NODE) --disable-warning=ExperimentalWarning deploy/stage.ts build/$(NAME)
+
+deb: stage ## build/nymph_VERSION_ARCH.deb, by dpkg-deb
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) sh deploy/deb/build.sh build/$(NAME) $(VERSION) build/nymph_$(VERSION)_$$(dpkg --print-architecture).deb
+	@ls build/*.deb
 
 audit: ## Asks the package registry for known holes in what is shipped; says so where it cannot be asked
 	@sh deploy/audit.sh

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,21 +15,17 @@ import {
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { controlClient } from '../../src/daemon/control-client.ts';
-import { cannotMount, run, until } from '../daemon.ts';
+import { run, until } from '../daemon.ts';
 import { PROJECT } from '../fixtures.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { startReaders } from '../readers.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
+import { cannotStage, stage } from '../staged.ts';
 import { bootSystemd, cannotBoot, type Systemd } from '../systemd/systemd.ts';
 import { makeBigFile, makeManyFiles } from '../tree.ts';
 
 /** Programs of any Debian that `bin/nymph` and the daemon call. */
 const PROGRAMS = ['sh', 'readlink', 'find', 'head', 'mount', 'umount'];
-
-function cannotStage(): string | false {
-  if (!existsSync(join(PROJECT, 'dist', '.built'))) return 'needs `make build`: what is installed is compiled';
-  return cannotMount();
-}
 
 describe('an installation', { skip: cannotStage() }, () => {
   const directory = mkdtempSync('/tmp/nymph-');
@@ -40,8 +35,7 @@ describe('an installation', { skip: cannotStage() }, () => {
   let registry: TestRegistry;
   before(async () => {
     const staged = join(directory, 'staged');
-    const stage = await run(process.execPath, [join(PROJECT, 'deploy', 'stage.ts'), staged]);
-    assert.equal(stage.status, 0, stage.err);
+    await stage(staged);
     execFileSync('sh', [join(staged, 'deploy', 'install.sh'), '--prefix', '/usr', '--destdir', directory]);
     image = await makeImage(directory, 'made', (tree) => {
       mkdirSync(join(tree, 'many'));

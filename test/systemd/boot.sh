@@ -1,11 +1,25 @@
 #!/bin/sh
-# boot.sh DIRECTORY: systemd as the first process of namespaces of its own, in a control group of its own, with the units
-# in DIRECTORY/units. Files are this machine's, /run is empty. Ends with what has started it.
+# boot.sh DIRECTORY [own]: systemd as the first process of namespaces of its own, in a control group of its own, with the units
+# in DIRECTORY/units. Files are this machine's; with `own`, changes of them are lost in the end, but not those beside
+# DIRECTORY. /run is empty. Ends with what has started it.
 set -eu
 directory=$1
-if [ "${2:-}" = inside ]; then
+if [ "${3:-}" = inside ]; then
   umount "$directory/group"
   umount -R /sys/fs/cgroup
+  if [ "$2" = own ]; then
+    mkdir "$directory/own"
+    mount -t tmpfs own "$directory/own"
+    mkdir "$directory/own/upper" "$directory/own/work" "$directory/own/root"
+    root=$directory/own/root
+    mount -t overlay -o "lowerdir=/,upperdir=$directory/own/upper,workdir=$directory/own/work" own "$root"
+    for path in /dev /proc /sys "${directory%/*}"; do mount --rbind "$path" "$root$path"; done
+    mkdir "$root/old"
+    cd "$root"
+    pivot_root . old
+    umount -l /old
+    cd /
+  fi
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
   mount -t tmpfs run /run
   mount --bind "$directory/units" /etc/systemd/system
@@ -15,19 +29,20 @@ fi
 # Namespaces of control groups begin where the process is.
 mount --make-rprivate /
 mount -t cgroup2 cgroup2 "$directory/group"
-group=$directory/group/nymph-test-$$
+cd "$directory/group"
+group=nymph-test-$$
 mkdir "$group"
 echo $$ >"$group/cgroup.procs"
 # It cannot be removed as long as somebody is in it.
 trap '' TERM INT
-unshare --cgroup --pid --mount --fork --mount-proc --kill-child sh "$0" "$directory" inside &
+unshare --cgroup --pid --mount --fork --mount-proc --kill-child sh "$0" "$directory" "${2:-}" inside &
 echo $! >"$directory/unshare"
 cat >/dev/null || true
 kill -KILL $! 2>/dev/null || true
 wait || true
-echo $$ >"$directory/group/cgroup.procs"
+echo $$ >cgroup.procs
 n=0
-while [ -d "$group" ] && [ $n -lt 100 ]; do
+while [ -d "$group" ] && [ $n -lt 300 ]; do
   find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
   n=$((n + 1))
 done

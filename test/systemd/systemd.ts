@@ -25,11 +25,15 @@ export function cannotBoot(): string | false {
   return false;
 }
 
-/** @param units texts by path below /etc/systemd/system; those that shall run are wanted by `test.target` */
+/**
+ * @param units texts by path below /etc/systemd/system; those that shall run are wanted by `test.target`
+ * @param files `own`: what is changed outside of `directory` is lost in the end
+ */
 export async function bootSystemd(
   t: { after(clean: () => Promise<void>): void },
   directory: string,
   units: Record<string, string>,
+  files: '' | 'own' = '',
 ): Promise<Systemd> {
   const at = join(directory, 'systemd');
   mkdirSync(join(at, 'group'), { recursive: true });
@@ -38,7 +42,7 @@ export async function bootSystemd(
     writeFileSync(join(at, 'units', path), text);
   }
   const script = fileURLToPath(new URL('boot.sh', import.meta.url));
-  const child = spawn('unshare', ['--mount', 'sh', script, at], { stdio: ['pipe', 'ignore', 'pipe'] });
+  const child = spawn('unshare', ['--mount', 'sh', script, at, files], { stdio: ['pipe', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.on('data', (data: Buffer) => (said += data));
   const ended = new Promise((resolve) => child.once('close', resolve));
@@ -51,7 +55,7 @@ export async function bootSystemd(
     const unshare = readFileSync(join(at, 'unshare'), 'utf8').trim();
     return readFileSync(`/proc/${unshare}/task/${unshare}/children`, 'utf8').trim() || undefined;
   });
-  const inside = ['nsenter', `--target=${first}`, '--mount', '--pid', '--cgroup', '--'];
+  const inside = ['nsenter', `--target=${first}`, '--mount', '--pid', '--cgroup', '--root', '--wd', '--'];
   const systemd: Systemd = {
     inside,
     run: (...command) => run(inside[0], [...inside.slice(1), ...command]),
