@@ -65,9 +65,14 @@ export function cacheError(what: string, cause: unknown): NymphError {
   const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_FULL';
   return new NymphError('cache', `${what}: ${messageOf(cause)}`, {
     cause,
-    hint: full
-      ? 'Free space on the file system of the cache, or remove what is not in use with `nymph prune`.'
-      : 'Check the permissions and the health of the file system that holds the cache.',
+    hint: hintFor(code, full),
     retryable: full,
   });
+}
+
+function hintFor(code: unknown, full: boolean): string {
+  if (full) return 'Free space on the file system of the cache, or remove what is not in use with `nymph prune`.';
+  if (code === 'EMFILE' || code === 'ENFILE')
+    return 'Each file of a model and each blob of an image that is in use takes open files of the daemon: raise its limit (`LimitNOFILE=` of its unit, `ulimit -n`).';
+  return 'Check the permissions and the health of the file system that holds the cache.';
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import type { Cache, CachedBlob, StoredImage } from '../../src/cache/cache.ts';
+import { cacheError } from '../../src/cache/health.ts';
 import { openCache } from '../../src/cache/open.ts';
 import { clearReady, countReady, isClosed, isReady, setReady } from '../../src/cache/ready-map.ts';
 import { durableDisk } from '../fault/cache-disk.ts';
@@ -589,4 +590,11 @@ test('eviction for the quota goes down to the low-water mark', async (t) => {
   }
   assert.ok(cache.usage().blobs < 8);
   await cache.close();
+});
+
+test('an error says what to do: space, open files, or a look at the disk', () => {
+  const hint = (code: string) => cacheError('it failed', Object.assign(new Error(code), { code })).hint;
+  assert.match(hint('ENOSPC')!, /Free space/);
+  for (const code of ['EMFILE', 'ENFILE']) assert.match(hint(code)!, /LimitNOFILE/);
+  assert.match(hint('EIO')!, /health of the file system/);
 });
