@@ -5,6 +5,7 @@
  *   GET    /v1/health                              Health: it answers
  *   GET    /v1/ready                               Ready: it serves all that it is meant to; status 503 if not
  *   GET    /metrics                                text for Prometheus
+ *   GET    /                                       a page that draws `live`
  *   GET    /v1/status                              Status
  *   GET    /v1/live[?cells=N]                      Live: what is served now; with a map of N cells for each image
  *   GET    /v1/activity/<reference or digest>      ImageActivity (URL-encoded)
@@ -24,7 +25,7 @@
  *   POST   /v1/upgrade   UpgradeRequest            stream, done: {}: another program has got ready, and takes over
  *   POST   /v1/stop                                {}: unmounts nothing, stops the daemon and its supervisor
  *
- * Errors outside a stream: status 4xx/5xx with an ApiError.
+ * Errors outside a stream: status 4xx/5xx with an ApiError. For others all of this is written down in `docs/openapi.yaml`.
  */
 import type { CacheUsage, MountKind, Standing } from '../cache/cache.ts';
 import type { ErrorCode } from '../errors.ts';
