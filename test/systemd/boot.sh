@@ -35,7 +35,7 @@ mkdir "$group"
 echo $$ >"$group/cgroup.procs"
 # It cannot be removed as long as somebody is in it.
 trap '' TERM INT
-unshare --cgroup --pid --mount --fork --mount-proc --kill-child sh "$0" "$directory" "${2:-}" inside &
+(cd / && exec unshare --cgroup --pid --mount --fork --mount-proc --kill-child sh "$0" "$directory" "${2:-}" inside) &
 echo $! >"$directory/unshare"
 cat >/dev/null || true
 kill -KILL $! 2>/dev/null || true
