@@ -66,7 +66,10 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     const streams = race.streams.rate();
     if (streams === undefined) return false;
     const direct = race.requests.rate();
-    return direct === undefined ? inflow.eta(storedEnd(tables())) > TRIAL_MS : streams < 0.9 * direct;
+    if (direct !== undefined) return streams < 0.9 * direct;
+    const eta = inflow.eta(storedEnd(tables()));
+    // Of one that has only begun nothing is known; if it does not go on, it is late.
+    return Number.isFinite(eta) && eta > TRIAL_MS;
   }
 
   /** Then decoding a whole blob costs a start more than it gains from it. */

@@ -89,6 +89,20 @@ test('what peers have comes from them, each byte once, whatever the order of its
   }
 });
 
+test('a stream that has only begun is not slow by what earlier ones were', async () => {
+  const { blob, start, made, right, bytes, clock } = stage({ delay: 50 });
+  const end = made.race.streams.begin();
+  made.race.streams.add(4 << 20);
+  await clock.pass(1_000);
+  end();
+  const fetcher = start(scriptedSource(blob.stored));
+  await clock.during(fetcher.fill(0, blob.cached.size, never));
+  right();
+  assert.equal(bytes().source, 0);
+  await clock.during(fetcher.close());
+  blob.close();
+});
+
 test('without peers the source is asked at once, and the two meet', async () => {
   const { blob, start, right, bytes, clock } = stage({ peers: false, delay: 20_000 });
   const source = scriptedSource(blob.stored);
