@@ -17,6 +17,7 @@ import { after, before, describe, test } from 'node:test';
 import { controlClient } from '../../src/daemon/control-client.ts';
 import { run, until } from '../daemon.ts';
 import { PROJECT } from '../fixtures.ts';
+import { ask } from '../http.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { startReaders } from '../readers.ts';
 import { startRegistry, type TestRegistry } from '../registry/registry.ts';
@@ -77,6 +78,7 @@ describe('an installation', { skip: cannotStage() }, () => {
     await run('cmp', [join(image.truth, 'big'), join(place, 'image', 'big')]).then(({ status }) =>
       assert.equal(status, 0),
     );
+    for (const path of ['/', '/metrics']) assert.equal((await ask(join(place, 'c.sock'), path)).status, 200, path);
     await alone('umount', join(place, 'image'));
     await alone('daemon', '--stop');
 
