@@ -57,8 +57,8 @@ const supervisor = supervisorLink({
 });
 
 // A service manager may start the next daemon on the connection that it keeps.
-process.on('SIGTERM', () => void stop(0, 'asked to stop', { final: !manager.present }));
-process.on('SIGINT', () => void stop(0, 'asked to stop', { final: !manager.present }));
+process.on('SIGTERM', () => void stop(0, 'asked to stop', !manager.present));
+process.on('SIGINT', () => void stop(0, 'asked to stop', !manager.present));
 process.on('uncaughtException', (error) => void die('uncaught exception', error));
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
@@ -92,8 +92,9 @@ try {
     onUpgrade: async (body) => {
       const { handOver } = await import('./upgrade.ts');
       await handOver(body, supervisor);
-      // Who has asked is answered first.
-      setImmediate(() => void stop(0, 'another version takes over', { handsOver: true }));
+      // Who has asked is answered first. With this status a supervisor that knows of no other version, because the one that
+      // did is gone, starts this one again.
+      setImmediate(() => void stop(1, 'another version takes over'));
     },
     onStop: () => void setImmediate(() => void stop(0, 'asked to stop')),
   });
@@ -107,15 +108,11 @@ try {
   leave(exitStatus(error));
 }
 
-/** `final`: the FUSE mount goes, too. `handsOver`: the service goes on, by another daemon. */
-async function stop(
-  status: number,
-  reason: string,
-  { handsOver = false, final = status === 0 && !handsOver }: { handsOver?: boolean; final?: boolean } = {},
-): Promise<void> {
+/** @param final the FUSE mount goes, too */
+async function stop(status: number, reason: string, final = status === 0): Promise<void> {
   if (stopping) return;
   stopping = true;
-  if (status === 0 && !handsOver) manager.stopping();
+  if (status === 0) manager.stopping();
   logger.info({ reason }, 'stopping');
   setTimeout(() => {
     logger.error('stopping took too long');

@@ -55,6 +55,17 @@ export async function killThings(
         for (const name of ['SIGSTOP', 'SIGKILL'] as const) for (const one of [pid, supervisor]) send(one, name);
       },
     ],
+    upgrade: [3, () => world.daemon.nymph('upgrade', '--within', '1m')],
+    'kill supervisor in an upgrade': [
+      2,
+      async () => {
+        const { supervisor } = await nymph();
+        const upgrade = world.daemon.nymph('upgrade', '--within', '1m');
+        await sleep(random() * 2_000);
+        send(supervisor, 'SIGKILL');
+        await upgrade;
+      },
+    ],
     'stop daemon': [2, async () => stopped((await nymph()).pid)],
     'stop supervisor': [1, async () => stopped((await nymph()).supervisor)],
     'kill containerd': [

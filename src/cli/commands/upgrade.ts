@@ -43,7 +43,9 @@ export async function run(
   let after: Health;
   try {
     view.update({ stage: `starting ${next.version}` });
-    await client.upgrade({ command, formats, limit: within });
+    await client.upgrade({ command, formats, limit: within }).catch((error) => {
+      throw error instanceof NymphError && error.code === 'not-found' ? tooOld(before) : error;
+    });
     view.update({ stage: 'handing over' });
     after = await answering(client, before.pid, 2 * within + ANSWER_MS);
   } finally {
@@ -62,6 +64,12 @@ export async function run(
     { from: before.version, to: after.version, pid: after.pid, installed: after.installed, milliseconds },
     () => `handed over from ${before.version} to ${after.version} (process ${after.pid}) in ${milliseconds} ms`,
   );
+}
+
+function tooOld({ version }: Health): NymphError {
+  return new NymphError('unsupported', `the daemon that runs (${version}) is too old to hand over`, {
+    hint: 'Stop it with `nymph daemon --stop` and start this version: programs that read lazy images have to be started again.',
+  });
 }
 
 /** Of this version. What its daemon imports is loaded: a tree that lacks something shows it now. */
