@@ -106,18 +106,35 @@ export async function reattachMounted(
   return attached(stored, blobs, cache.bootstrapPath(stored.digest), served);
 }
 
-/** All blobs at once, or none: new entries are synced, which takes a while each. */
+/** Blobs that are opened at once: new entries are synced, which takes a while each, and each has files open meanwhile. */
+const AT_ONCE = 64;
+
+/** All blobs, or none. */
 async function serveAll<B>(
   list: readonly B[],
   served: ServedBlobs,
   serve: (blob: B, index: number) => Promise<ServedBlob>,
 ): Promise<ServedBlob[]> {
-  const results = await Promise.allSettled(list.map(serve));
-  const failed = results.find((result) => result.status === 'rejected');
-  const blobs = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  if (failed === undefined) return blobs;
-  await releaseAll(blobs, served);
-  throw failed.reason;
+  const blobs: ServedBlob[] = new Array(list.length);
+  const failed: unknown[] = [];
+  const left = list.entries();
+  const worker = async () => {
+    for (const [i, blob] of left) {
+      if (failed.length > 0) return;
+      try {
+        blobs[i] = await serve(blob, i);
+      } catch (error) {
+        failed.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  if (failed.length === 0) return blobs;
+  await releaseAll(
+    blobs.filter((blob) => blob !== undefined),
+    served,
+  );
+  throw failed[0];
 }
 
 function attached(stored: StoredImage, blobs: ServedBlob[], bootstrap: string, served: ServedBlobs): AttachedImage {
