@@ -37,7 +37,7 @@ import type { ReadyMap } from './ready-map.ts';
  *    contradict each other, the second gets an entry of its own (`<id>~2`): no image can make another serve its bytes.
  *  - Where chunks have no digests, what has come from one place is shared with images from another only once the whole
  *    is found right; and bits that no sync covered do not count after a crash of the machine.
- *  - Nothing that is open is evicted. The quota counts our files only.
+ *  - Nothing that is open, or of an image that is mounted, is evicted. The quota counts our files only.
  */
 export interface Cache {
   readonly root: string;

@@ -81,16 +81,29 @@ export function createEvictor(parts: EvictorParts): Evictor {
     return result;
   }
 
+  /** A daemon that starts again opens the blobs of its mounts one after another: those that are not open yet are in use. */
+  function mountedBlobs(): ReadonlySet<string> {
+    const digests = new Set(catalogue.mounts().map(({ digest }) => digest));
+    return new Set([...digests].flatMap((digest) => catalogue.image(digest)?.blobs.map(({ key }) => key) ?? []));
+  }
+
   /** What may be evicted, in this order. */
   function candidates(reach: Reach, keep: ReadonlySet<OciDigest>): EntryRecord[] {
     const pinned = reach === 'forced' ? new Set<string>() : images.pinnedBlobs();
+    const mounted = mountedBlobs();
     const wanted = new Set<string>();
     if (keep.size > 0)
       for (const image of catalogue.images())
         if (keep.has(image.digest)) for (const { key } of image.blobs) wanted.add(key);
     const rank = ({ key }: EntryRecord) => Number(wanted.has(key));
     return [...blobs.records()]
-      .filter((record) => !record.open && !pinned.has(record.key) && (reach !== 'asked' || !wanted.has(record.key)))
+      .filter(
+        (record) =>
+          !record.open &&
+          !mounted.has(record.key) &&
+          !pinned.has(record.key) &&
+          (reach !== 'asked' || !wanted.has(record.key)),
+      )
       .sort((a, b) => rank(a) - rank(b) || a.lastUsed - b.lastUsed);
   }
 
@@ -120,8 +133,8 @@ export function createEvictor(parts: EvictorParts): Evictor {
   }
 
   function nothingToEvict(): boolean {
-    const pinned = images.pinnedBlobs();
-    return [...blobs.records()].every((record) => record.open || pinned.has(record.key));
+    const kept = new Set([...images.pinnedBlobs(), ...mountedBlobs()]);
+    return [...blobs.records()].every((record) => record.open || kept.has(record.key));
   }
 
   return {

@@ -231,12 +231,16 @@ test('prune: longest unused first, never what is open, then images without blobs
   assert.deepEqual((await cache.prune(Number.MAX_SAFE_INTEGER)).blobs, []);
   const { bytes } = cache.usage();
   const one = await cache.prune(bytes - 1);
-  assert.deepEqual(one.blobs, [cached[1].key]);
-  assert.deepEqual(one.images, [], 'one blob of it is here, or it is mounted');
+  assert.deepEqual(one.blobs, [cached[3].key], 'b is mounted');
+  assert.deepEqual(one.images, []);
   assert.equal(cache.usage().bytes, bytes - one.freed);
   const all = await cache.prune(0);
-  assert.deepEqual(all.blobs, [cached[3].key, cached[0].key]);
-  assert.deepEqual(all.images, [images[0].digest]);
+  assert.deepEqual(all.blobs, [cached[0].key]);
+  assert.deepEqual(all.images, [], 'one blob of it is here, or it is mounted');
+  cache.removeMount('/mnt/b');
+  const rest = await cache.prune(0);
+  assert.deepEqual(rest.blobs, [cached[1].key]);
+  assert.deepEqual(rest.images.sort(), [images[0].digest, images[2].digest].sort());
   assert.deepEqual(readyChunks(cached[2]).length, 20);
   assert.equal(cache.usage().blobs, 1);
   await cache.close();
@@ -597,4 +601,23 @@ test('an error says what to do: space, open files, or a look at the disk', () =>
   assert.match(hint('ENOSPC')!, /Free space/);
   for (const code of ['EMFILE', 'ENFILE']) assert.match(hint(code)!, /LimitNOFILE/);
   assert.match(hint('EIO')!, /health of the file system/);
+});
+
+test('a daemon that starts again does not evict what is mounted while it takes up its mounts', async (t) => {
+  const root = temporaryDirectory(t);
+  let cache = await openCache(root);
+  const [mounted, other] = [await cachedImage(cache, 'mounted'), await cachedImage(cache, 'other')];
+  cache.putMount({ directory: '/m', reference: 'm', digest: mounted.digest, kind: 'fuse', since: 1 });
+  await cache.close();
+
+  cache = await openCache(root, { quota: 1, lowWater: 0.5 });
+  const here = ({ blobs }: StoredImage) => existsSync(join(root, 'blobs', blobs[0].key));
+  // The first mount that is taken up has the quota looked at.
+  await cachedImage(cache, 'first');
+  await until(() => !here(other));
+  assert.ok(here(mounted));
+  assert.deepEqual((await cache.prune(0, true)).blobs.includes(mounted.blobs[0].key), false);
+  cache.removeMount('/m');
+  assert.ok((await cache.prune(0, true)).blobs.includes(mounted.blobs[0].key));
+  await cache.close();
 });
