@@ -14,6 +14,8 @@ export interface HeadStarts {
 }
 
 export interface HeadStart {
+  /** When it began, by the clock. */
+  readonly at: number;
   /** Whether peers have it. Never rejects. */
   readonly peers: Promise<boolean | undefined>;
   /** `undefined` where they do not. */
@@ -50,7 +52,7 @@ export function createHeadStarts(swarm: Swarm, clock: Clock): HeadStarts {
         begun.delete(digest);
         drop();
       });
-      begun.set(digest, { start: { peers, stream, end, drop }, cancel });
+      begun.set(digest, { start: { at: clock.now(), peers, stream, end, drop }, cancel });
       // Who takes it hears of that.
       stream.catch(() => {});
     },

@@ -171,13 +171,14 @@ export function createInflow(parts: InflowParts): Inflow {
 
   /** Finds out whether peers have the blob, if that can be told soon. */
   async function lookAround(): Promise<void> {
-    const asked = clock.now();
+    const asked = head?.at ?? clock.now();
     peers = undefined;
     const answer = (head?.peers ?? swarm.look(object)).then((found) => {
       peers = found;
       if (found !== undefined) race.look.add(clock.now() - asked);
     });
-    await Promise.race([answer, clock.sleep(lookTime(race), ending)]);
+    const left = Math.max(0, lookTime(race) - (clock.now() - asked));
+    await Promise.race([answer, clock.sleep(left, ending)]);
   }
 
   return {
