@@ -26,9 +26,10 @@ export async function injectFaults(
       await sleep(PAUSE_MS[0] + random() * (PAUSE_MS[1] - PAUSE_MS[0]));
       const chosen = wheel[Math.floor(random() * wheel.length)];
       const begun = timeOfDay();
+      const line = tally.timeline.push(`from ${begun} on: ${chosen}`) - 1;
       try {
         await kinds[chosen][1](random);
-        tally.timeline.push(`${begun} to ${timeOfDay()}: ${chosen}`);
+        tally.timeline[line] = `${begun} to ${timeOfDay()}: ${chosen}`;
         count(tally.faults, chosen);
       } catch (error) {
         // What is to be killed may be away just then: the next one is tried.
