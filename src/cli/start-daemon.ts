@@ -9,7 +9,7 @@ import { EXIT } from '../exit-status.ts';
 import type { Context } from './context.ts';
 
 /** A daemon that does not answer within this time, ms, is taken for broken. */
-const START_LIMIT = 10_000;
+const START_LIMIT = 30_000;
 const POLL = 25;
 /** What of its log is shown when it dies. */
 const TAIL_LINES = 10;
@@ -18,7 +18,7 @@ const TAIL_BYTES = 16 * 1024;
 /**
  * Starts a daemon in the background, with the same configuration, where none runs; returns when it answers. Its output
  * goes to `<root>/daemon.log`.
- * @throws NymphError `daemon` with the end of its log if it dies or does not answer in 10 s; `busy` if the root belongs to
+ * @throws NymphError `daemon` with the end of its log if it dies or does not answer in 30 s; `busy` if the root belongs to
  * a daemon with another socket
  */
 export async function startDaemon(context: Context): Promise<void> {
