@@ -38,6 +38,19 @@ trap '' TERM INT
 (cd / && exec unshare --cgroup --pid --mount --fork --mount-proc --kill-child sh "$0" "$directory" "${2:-}" inside) &
 echo $! >"$directory/unshare"
 cat >/dev/null || true
+# The last process of the namespace would take its mounts away before its descriptor of /dev/fuse, and wait for ever for
+# pages that it had to answer itself: connections that were made inside are ended first.
+first=$(cat "/proc/$!/task/$!/children" 2>/dev/null || true)
+connections() {
+  sed -n 's/^[0-9]* [0-9]* 0:\([0-9]*\) .* - fuse .*/\1/p' "$1" 2>/dev/null | sort -u
+}
+if [ -n "$first" ] && mkdir "$directory/fusectl" && mount -t fusectl fusectl "$directory/fusectl"; then
+  before=" $(connections /proc/self/mountinfo | tr '\n' ' ')"
+  for number in $(connections "/proc/${first% }/mountinfo"); do
+    case $before in *" $number "*) ;; *) echo 1 >"$directory/fusectl/$number/abort" || true ;; esac
+  done
+  umount "$directory/fusectl"
+fi
 kill -KILL $! 2>/dev/null || true
 wait || true
 echo $$ >cgroup.procs
