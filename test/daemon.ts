@@ -53,8 +53,10 @@ export interface TestDaemon {
   another(pid: number): Promise<Health>;
   /** Resolves when the daemon has a living supervisor. */
   supervised(): Promise<Health>;
-  /** Lines of the log that have `text` in them. */
+  /** Lines of the log that have `text` in them by now: it is written behind. */
   logged(text: string): string[];
+  /** The same, once there is one. */
+  told(text: string): Promise<string[]>;
   /** `nymph daemon --stop`. */
   stop(): Promise<void>;
 }
@@ -144,6 +146,12 @@ export async function testDaemon(
       return readFileSync(log, 'utf8')
         .split('\n')
         .filter((line) => line.includes(text));
+    },
+    told(text) {
+      return until(10_000, `the log has no ${text}`, async () => {
+        const lines = daemon.logged(text);
+        return lines.length > 0 ? lines : undefined;
+      });
     },
     async stop() {
       const { status, err } = await daemon.nymph('daemon', '--stop');

@@ -66,7 +66,7 @@ describe('bad sources', { skip: cannotMount() }, () => {
       await same(place);
       const { fetch } = await daemon.client.status();
       assert.ok(fetch.retries > 0, 'the fault was met');
-      assert.ok(daemon.logged('trying again').length > 0, 'and logged');
+      assert.ok((await daemon.told('trying again')).length > 0, 'and logged');
     });
   }
 
@@ -80,7 +80,7 @@ describe('bad sources', { skip: cannotMount() }, () => {
     const seen = await readers.stop();
     assert.deepEqual(seen.wrong, []);
     assert.deepEqual(Object.keys(seen.errors), ['EIO']);
-    assert.match(daemon.logged('a read failed')[0], /digest|decod|frame|zstd/i);
+    assert.match((await daemon.told('a read failed'))[0], /digest|decod|frame|zstd/i);
     const { fetch } = await daemon.client.status();
     assert.ok(fetch.badChunks > 0 && fetch.failed > 0);
     registry.faults.blob = undefined;
@@ -116,7 +116,7 @@ describe('bad sources', { skip: cannotMount() }, () => {
     const read = await run('dd', [`if=${place}/big`, 'of=/dev/null', 'bs=4k', 'count=1']);
     assert.match(read.err, /Input\/output error/);
     assert.ok(read.milliseconds > 1900 && read.milliseconds < 15_000, `${read.milliseconds} ms`);
-    assert.match(daemon.logged('a read failed')[0], /2000 ms/);
+    assert.match((await daemon.told('a read failed'))[0], /2000 ms/);
     const listed = await daemon.nymph('ls');
     assert.ok(listed.status === 0 && listed.milliseconds < 10_000, 'the daemon answers meanwhile');
     registry.faults.blob = undefined;
@@ -151,7 +151,7 @@ describe('bad sources', { skip: cannotMount() }, () => {
     const read = await run('cat', [`${place}/big`]);
     assert.match(read.err, /Input\/output error/);
     assert.ok(read.milliseconds < 15_000, `${read.milliseconds} ms: as long as a deadline`);
-    assert.match(daemon.logged('a read failed')[0], /404/);
+    assert.match((await daemon.told('a read failed'))[0], /404/);
     registry.faults.status = undefined;
     await sleep(300);
     await same(place);

@@ -55,7 +55,7 @@ describe('too little space', { skip: cannotMount() }, () => {
     const pulled = await daemon.nymph('pull', reference(images[0]));
     assert.equal((pulled.json as { error: NymphError }).error.code, 'cache', pulled.err);
     assert.equal(pulled.status, 1);
-    assert.ok(daemon.logged('ENOSPC').length > 0);
+    assert.ok((await daemon.told('ENOSPC')).length > 0);
 
     // A daemon that dies on a full disk starts on it.
     const { pid } = await daemon.client.health();

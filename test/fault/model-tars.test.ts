@@ -38,7 +38,7 @@ describe('compressed tars', { skip: cannotMount() }, () => {
     const daemon = await testDaemon(t, { root: join(small.point, 'r') });
     const place = daemon.place('m');
     await mount(daemon, `oci:${layout}:v1`, place, '--prefetch', 'none');
-    assert.equal(daemon.logged('is not kept unpacked').length, 1);
+    assert.equal((await daemon.told('is not kept unpacked')).length, 1);
     assert.equal((await sums(place)).out.toString(), (await sums(truth)).out.toString());
     assert.deepEqual(readdirSync(join(daemon.root, 'tmp')), []);
   });

@@ -136,7 +136,7 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
       assert.equal(back.installed, before.installed);
       assert.notEqual(back.pid, pid);
       assert.equal(back.supervisor, before.supervisor);
-      assert.equal(daemon.logged(said).length, 1);
+      assert.equal((await daemon.told(said)).length, 1);
       await readThrough(daemon);
     }
 

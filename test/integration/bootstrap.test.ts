@@ -40,8 +40,8 @@ describe('a bootstrap that was damaged on disk', { skip: cannotMount() }, () => 
     const { path, good } = damage(daemon);
     await mount(daemon, places[1]);
     assert.ok(readFileSync(path).equals(good));
-    assert.equal(daemon.logged('reading an image again').length, 1);
-    assert.match(daemon.logged('reading an image again')[0], /bootstrap .* is damaged/);
+    assert.equal((await daemon.told('reading an image again')).length, 1);
+    assert.match((await daemon.told('reading an image again'))[0], /bootstrap .* is damaged/);
     for (const place of places) await same(place);
     await daemon.client.unmount(places[1], false);
     await mount(daemon, places[1]);

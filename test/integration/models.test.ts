@@ -197,7 +197,7 @@ describe('models', { skip: cannotMount() }, () => {
       const { status, err } = await read(path);
       return (status !== 0 && /Input\/output error/.test(err)) || undefined;
     });
-    assert.equal(daemon.logged('A FILE IS NOT WHAT ITS DIGEST SAYS').length, 1);
+    assert.equal((await daemon.told('A FILE IS NOT WHAT ITS DIGEST SAYS')).length, 1);
     const { blobs } = await daemon.client.image(reference);
     const { id } = blobs.find((blob) => blob.path === LARGE)!;
     assert.equal((await run('du', ['-k', join(daemon.root, 'blobs', id, 'data')])).out.toString().split('\t')[0], '0');
@@ -230,7 +230,7 @@ describe('models', { skip: cannotMount() }, () => {
     registry.faults.blob = { kind: 'bit-flip', times: 1 };
     await read(join(place, 'big.code'));
     await isRight(daemon, reference, 'big.code');
-    assert.equal(daemon.logged('does not have its checksum').length, 1);
+    assert.equal((await daemon.told('does not have its checksum')).length, 1);
     assert.equal((await sums(place)).out.toString().slice(0, 64), sha256(bytes));
   });
 
