@@ -106,10 +106,12 @@ for (const [what, bottom] of [
         for (const id of [1, 2, 3]) mkdirSync(join(root, String(id), 'fs'), { recursive: true });
         const first = start(node, last);
         const ended = await Promise.race([life(node, first.lazy, bottom).then(() => true), first.died]);
+        await halted();
         const where = `after ${first.steps.join(', ')}; recovery cut after ${recovery}`;
         // A second crash, while the first is being mended.
         const cut = start(node, recovery);
         await Promise.race([cut.lazy.restore([...node.records.values()]), cut.died]);
+        await halted();
 
         const { lazy } = start(node);
         await lazy.restore([...node.records.values()]);
@@ -132,6 +134,12 @@ for (const [what, bottom] of [
         }
       }
   });
+
+/** What died at one step may be between two others elsewhere: it comes to its end there, which a dead process does at once. */
+async function halted(): Promise<void> {
+  do await new Promise(setImmediate);
+  while (process.getActiveResourcesInfo().some((name) => name.startsWith('FSReq')));
+}
 
 function images(root: string): string[] {
   try {
