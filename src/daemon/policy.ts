@@ -3,6 +3,7 @@ import { NymphError } from '../errors.ts';
 import { createGate } from '../fetch/gate.ts';
 import type { OciDigest } from '../image/image.ts';
 import { formatReference, parseReference } from '../sources/reference.ts';
+import { orCancelled } from '../sources/retry.ts';
 
 /** Says which images may be used, by asking a program of the operator's. */
 export interface Policy {
@@ -84,7 +85,8 @@ export function createPolicy({ verify, timeout }: PolicyOptions): Policy {
         // A refusal is asked about again: somebody may have signed meanwhile.
         answer.catch(() => answers.get(key) === answer && answers.delete(key));
       }
-      await orAborted(answer, signal, image);
+      // Others may wait for the same answer, so only this one stops waiting.
+      await orCancelled(answer, signal, `asking the policy about ${image}`);
     },
   };
 }
@@ -93,14 +95,4 @@ export function createPolicy({ verify, timeout }: PolicyOptions): Policy {
 function imageOf(reference: string, digest: OciDigest): string {
   const parsed = parseReference(reference, '/');
   return parsed.kind === 'registry' ? formatReference({ ...parsed, tag: undefined, digest }) : formatReference(parsed);
-}
-
-/** Others may wait for the same answer, so only this one stops waiting. */
-function orAborted(answer: Promise<void>, signal: AbortSignal, image: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(new NymphError('cancelled', `interrupted while the policy was asked about ${image}`));
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    answer.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -49,15 +49,15 @@ export async function preheatByHarbor(
   const { project } = artifact;
   const place = `api/v2.0/projects/${encodeURIComponent(project)}/preheat/policies/${encodeURIComponent(policy)}`;
   // It wants the policy back; what it runs is the one that it has.
-  const found = objectOf(server, await ask(transport, server, 'GET', place, undefined, signal).catch(absent));
+  const found = objectOf(server, await ask(transport, server, { method: 'GET', path: place }, signal).catch(absent));
   if (found.enabled === false)
     throw new NymphError('precondition', `the preheat policy ${policy} of ${project} is disabled`);
-  const { location } = await ask(transport, server, 'POST', place, found, signal);
+  const { location } = await ask(transport, server, { method: 'POST', path: place, body: found }, signal);
   const id = /\/executions\/(\d+)$/.exec(location ?? '')?.[1];
   if (id === undefined) throw wrong(server, 'no number of the execution');
   const execution = `${place}/executions/${id}`;
   for (;;) {
-    const state = objectOf(server, await ask(transport, server, 'GET', execution, undefined, signal));
+    const state = objectOf(server, await ask(transport, server, { method: 'GET', path: execution }, signal));
     const { status, status_message: message, metrics } = state;
     if (typeof status !== 'string') throw wrong(server, 'no status of the execution');
     if (status === 'Success') break;
@@ -92,7 +92,7 @@ async function isAmong(
 ): Promise<boolean> {
   for (let page = 1; page <= MOST_PAGES; page++) {
     const path = `${execution}/tasks?page=${page}&page_size=${PAGE}`;
-    const { value } = await ask(transport, server, 'GET', path, undefined, signal);
+    const { value } = await ask(transport, server, { method: 'GET', path }, signal);
     if (!Array.isArray(value)) throw wrong(server, 'no list of tasks');
     for (const task of value) {
       const about = task?.extra_attrs;

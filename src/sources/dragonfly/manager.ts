@@ -52,10 +52,13 @@ export async function preheatByManager(
     hint: 'Put a personal access token with the scope `job` into the file that dragonfly.manager_token names.',
   };
   const job = { type: 'preheat', args };
-  const { id } = objectOf(server, await ask(transport, server, 'POST', 'oapi/v1/jobs', job, signal));
+  const { id } = objectOf(
+    server,
+    await ask(transport, server, { method: 'POST', path: 'oapi/v1/jobs', body: job }, signal),
+  );
   if (!Number.isSafeInteger(id)) throw wrong(server, 'no number of the job');
   for (;;) {
-    const answer = await ask(transport, server, 'GET', `oapi/v1/jobs/${id}`, undefined, signal);
+    const answer = await ask(transport, server, { method: 'GET', path: `oapi/v1/jobs/${id}` }, signal);
     const { state, result } = objectOf(server, answer);
     if (typeof state !== 'string') throw wrong(server, 'no state of the job');
     if (state === 'SUCCESS') return;

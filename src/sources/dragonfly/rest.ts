@@ -14,6 +14,14 @@ export interface RestServer {
   hint: string;
 }
 
+export interface RestRequest {
+  method: 'GET' | 'POST';
+  /** Relative to the server's address. */
+  path: string;
+  /** Sent as JSON. */
+  body?: object;
+}
+
 export interface RestAnswer {
   status: number;
   location: string | undefined;
@@ -25,28 +33,21 @@ const MOST_ANSWER = 4 << 20;
 /** A question may be asked again; an order may not. */
 const ASK_AGAIN = { attempts: 5, delay: 500, maxDelay: 5_000 };
 
-/**
- * @param path relative to the server's address
- * @throws NymphError `denied`, `source` for what is no answer in JSON with a status of 200 or 201
- */
+/** @throws NymphError `denied`, `source` for what is no answer in JSON with a status of 200 or 201 */
 export function ask(
   transport: Transport,
   server: RestServer,
-  method: 'GET' | 'POST',
-  path: string,
-  body: object | undefined,
+  request: RestRequest,
   signal: AbortSignal,
 ): Promise<RestAnswer> {
-  const once = () => askOnce(transport, server, method, path, body, signal);
-  return method === 'GET' ? retry(ASK_AGAIN, signal, once) : once();
+  const once = () => askOnce(transport, server, request, signal);
+  return request.method === 'GET' ? retry(ASK_AGAIN, signal, once) : once();
 }
 
 async function askOnce(
   transport: Transport,
   server: RestServer,
-  method: 'GET' | 'POST',
-  path: string,
-  body: object | undefined,
+  { method, path, body }: RestRequest,
   signal: AbortSignal,
 ): Promise<RestAnswer> {
   const { name, url, authorization, hint } = server;
