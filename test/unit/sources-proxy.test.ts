@@ -4,7 +4,7 @@ import { createServer, request as httpRequest, type IncomingMessage, type Server
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { DEFAULT_TIMEOUTS, readUpTo } from '../../src/sources/http/request.ts';
 import { createTransport } from '../../src/sources/http/transport.ts';
 import { refused } from '../refused.ts';
@@ -53,20 +53,26 @@ async function startProxy(port: number): Promise<{ server: Server; url: string; 
   return { server, url: `http://me:secret@127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
 }
 
+/** A registry that is reached through a proxy alone. */
+async function behindProxy(t: TestContext, secure: boolean) {
+  const registry = await startRegistry({
+    layouts: { app: layout.path },
+    ...(secure ? { tls: { cert: TEST_CERTIFICATE, key: TEST_KEY } } : {}),
+  });
+  const proxy = await startProxy(Number(new URL(registry.url).port));
+  const transport = createTransport(DEFAULT_TIMEOUTS, 'nymph', () => proxy.url);
+  t.after(async () => {
+    await transport.close();
+    proxy.server.close();
+    await registry.close();
+    proxy.server.closeAllConnections();
+  });
+  return { registry, proxy, transport };
+}
+
 for (const secure of [false, true]) {
   test(`a proxy carries ${secure ? 'https through a tunnel' : 'http'}, with its password`, async (t) => {
-    const registry = await startRegistry({
-      layouts: { app: layout.path },
-      ...(secure ? { tls: { cert: TEST_CERTIFICATE, key: TEST_KEY } } : {}),
-    });
-    const proxy = await startProxy(Number(new URL(registry.url).port));
-    const transport = createTransport(DEFAULT_TIMEOUTS, 'nymph', () => proxy.url);
-    t.after(async () => {
-      await transport.close();
-      proxy.server.close();
-      await registry.close();
-      proxy.server.closeAllConnections();
-    });
+    const { registry, proxy, transport } = await behindProxy(t, secure);
     const [{ digest, bytes }] = layout.blobs;
     const scheme = secure ? 'https' : 'http';
     const url = new URL(`${scheme}://registry.test:5000/v2/app/blobs/${digest}`);
@@ -89,15 +95,7 @@ for (const secure of [false, true]) {
 }
 
 test('a name from outside that leads to this machine is asked for by no proxy either', async (t) => {
-  const registry = await startRegistry({ layouts: { app: layout.path } });
-  const proxy = await startProxy(Number(new URL(registry.url).port));
-  const transport = createTransport(DEFAULT_TIMEOUTS, 'nymph', () => proxy.url);
-  t.after(async () => {
-    await transport.close();
-    proxy.server.close();
-    await registry.close();
-    proxy.server.closeAllConnections();
-  });
+  const { proxy, transport } = await behindProxy(t, false);
   const send = (host: string) =>
     transport.send({ method: 'GET', url: new URL(`http://${host}/v2/`), headers: {} }, { foreign: true }, never);
   for (const host of ['localhost', '127.0.0.1', '169.254.169.254', '[::1]'])
