@@ -3,11 +3,12 @@
  * file, and the kernel is told to forget the file's pages first. A process of its own with a thread for each reader.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import koffi from 'koffi';
+import { filesBelow } from './files-below.ts';
 import { randomSeries } from './manifest/read.ts';
 
 /** What readers saw. */
@@ -70,16 +71,6 @@ export function startReaders(
       return seen;
     },
   };
-}
-
-/** Regular files below a directory that are not empty, by their paths in it. */
-function filesBelow(root: string, inside = ''): { path: string; size: number }[] {
-  return readdirSync(join(root, inside), { withFileTypes: true }).flatMap((entry) => {
-    const path = join(inside, entry.name);
-    if (entry.isDirectory()) return filesBelow(root, path);
-    const size = entry.isFile() ? lstatSync(join(root, path)).size : 0;
-    return size > 0 ? [{ path, size }] : [];
-  });
 }
 
 function read(task: Task): Seen {

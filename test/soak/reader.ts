@@ -6,9 +6,10 @@
  *
  * Prints `Read` as JSON.
  */
-import { closeSync, lstatSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
+import { filesBelow } from '../files-below.ts';
 import { digestFile, type How, randomSeries } from '../manifest/read.ts';
 
 export interface Read {
@@ -49,13 +50,4 @@ function forget(path: string): void {
   }
   advise(fd, 0, 0, DONTNEED);
   closeSync(fd);
-}
-
-function filesBelow(root: string, inside = ''): { path: string; size: number }[] {
-  return readdirSync(join(root, inside), { withFileTypes: true }).flatMap((entry) => {
-    const path = join(inside, entry.name);
-    if (entry.isDirectory()) return filesBelow(root, path);
-    const size = entry.isFile() ? lstatSync(join(root, path)).size : 0;
-    return size > 0 ? [{ path, size }] : [];
-  });
 }
