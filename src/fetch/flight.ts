@@ -12,7 +12,7 @@ export interface Flight {
   readonly frame: Frame;
   readonly arrived: Promise<LooseChunk[]>;
   settled: boolean;
-  /** Its bytes are here, and are being stored. */
+  /** Its bytes are here, and are being stored: by nobody else, and it settles no sooner. */
   here: boolean;
   /** A fault waits for it, until this time (`performance.now()`); undefined for prefetch. */
   deadline: number | undefined;
@@ -22,6 +22,7 @@ export interface Flight {
   /** The run that brings it, while it is queued or under way. */
   run: Run | undefined;
   settle(loose: LooseChunk[]): void;
+  /** Of one that is being stored nothing happens: its way has failed, and another has brought it. */
   fail(error: unknown): void;
 }
 
@@ -63,7 +64,7 @@ export function createFlight(frame: Frame, deadline: number | undefined, done: (
       resolve(loose);
     },
     fail(error) {
-      if (flight.settled) return;
+      if (flight.settled || flight.here) return;
       end();
       reject(error);
     },

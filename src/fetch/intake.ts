@@ -4,7 +4,7 @@ import type { SwarmFile, SwarmPiece } from '../sources/swarm.ts';
 import { type Assembled, createAssembler } from './assemble.ts';
 import type { FetchContext } from './context.ts';
 import type { Flight } from './flight.ts';
-import { type FrameIndex, frameBeginning } from './frame-index.ts';
+import { type FrameIndex, frameBeginning, isFrameReady } from './frame-index.ts';
 import { groupFlights, type Part, storePart } from './store-flights.ts';
 
 /** Takes the pieces of one stream: has their frames stored, and settles the flights that wait for them. */
@@ -48,7 +48,10 @@ export function createIntake({ blob, name, context, tables, flightOf, wrong, ref
     const bytesOf = new Map<Flight, Uint8Array | undefined>();
     for (const { offset, bytes } of list) {
       const frame = frameBeginning(index, offset);
-      if (frame !== undefined) bytesOf.set(flightOf(frame), bytes);
+      if (frame === undefined || isFrameReady(index, blob.ready, frame)) continue;
+      const flight = flightOf(frame);
+      // Once a file is complete it is hashed: what comes a second time must not be written over it.
+      if (!flight.here) bytesOf.set(flight, bytes);
     }
     if (bytesOf.size === 0) return;
     for (const flight of bytesOf.keys()) flight.here = true;

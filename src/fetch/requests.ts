@@ -105,7 +105,10 @@ export function createRequests(
       run.cancel = undefined;
     }
     context.changed(blob);
-    const left = list.filter((flight) => !flight.settled && flight.run === run);
+    const open = list.filter((flight) => !flight.settled && flight.run === run);
+    const left = open.filter(({ here }) => !here);
+    // What a stream has brought meanwhile it settles, or sends for again.
+    for (const flight of open) if (flight.here) flight.run = undefined;
     if (left.length > 0) await recover(left, list.length, outcome, run.patient);
   }
 
