@@ -145,6 +145,7 @@ export function fetchContext(pool: ThreadPool, policy: Partial<FetchPolicy> = {}
     race: createRace(),
     log: () => {},
     changes: 0,
+    awaited: () => {},
     arrived: () => {},
     refused: () => {},
     changed: () => {

@@ -45,6 +45,7 @@ export interface Circumstances {
 
 /** `<key>` is service `containerd.services.<key>.v1.<value>` in `<key>/v1/<key>.proto`. */
 const SERVICES = {
+  containers: 'Containers',
   content: 'Content',
   diff: 'Diff',
   images: 'Images',

@@ -39,6 +39,11 @@ export function namespaceOf(name: string): string {
   return name.split('/')[1];
 }
 
+/** The key of a snapshot as the client knows it that made it. @param name `<plugin>/<namespace>/<number>/<key>` */
+export function clientKeyOf(name: string): string {
+  return name.split('/').slice(3).join('/');
+}
+
 /** `<plugin>/<namespace>/<number>/<chain id>`: what a committed layer is called. */
 function partsOf({ name }: Layer): string[] {
   return name.split('/');

@@ -106,6 +106,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     changed: (blob) => cache.changed(blob),
     refused: (blob, reason) => cache.refused(blob, reason),
+    awaited: (blob, offset) => startup.awaited(blob, offset),
     arrived: (blob, offset, isProgram) => {
       tracing.arrived(blob, offset);
       startup.arrived(blob, offset, isProgram);

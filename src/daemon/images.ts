@@ -6,11 +6,14 @@ import { digestOf, type Origin, pinned, unpinned } from '../snapshotter/origin.t
 import type { Nearby } from '../sources/nearby.ts';
 import type { Repository } from '../sources/source.ts';
 import type { Service } from './service.ts';
+import type { FindProgram } from './starts.ts';
 
 /** What the snapshotter needs of the rest of the daemon. */
 export interface ContainerImages extends Pick<LazyImagesOptions, 'unmount' | 'mounted'> {
   /** Mounts an image, or finds it mounted. @param nearby who may have its manifest and bootstrap */
   mount(origin: Origin, directory: string, nearby: Nearby | undefined, signal: AbortSignal): Promise<void>;
+  /** Sends for what a program needs that will run in a mounted image. @param find tells what it is */
+  foresee(directory: string, find: FindProgram): void;
   /** The Nydus image that stands beside an ordinary one, or refers to it. */
   alternative(ordinary: Origin, signal: AbortSignal): Promise<Origin | undefined>;
   repository(origin: Origin): Repository;
@@ -30,6 +33,7 @@ export function imagesForContainers(service: Service, mounts: Mounts, opener: Im
       });
     },
     mounted: () => mounts.list().map(({ stored }) => stored.directory),
+    foresee: service.foresee,
     async alternative(ordinary, signal) {
       // By its tag: a digest means what it says, and nothing beside it.
       const reference = unpinned(ordinary);

@@ -32,7 +32,7 @@ import { createLive } from './live.ts';
 import { createOpening, type OpeningParts } from './opening.ts';
 import { createPrefetching, type Prefetching } from './prefetching.ts';
 import { createReports, mountInfo, type ReportParts } from './reports.ts';
-import { createStarts, type StartParts } from './starts.ts';
+import { createStarts, type FindProgram, type StartParts } from './starts.ts';
 
 /** What the control API does: the verbs of the command line, on the parts of a running daemon. */
 export interface Service {
@@ -42,6 +42,8 @@ export interface Service {
     signal: AbortSignal,
     container?: ContainerMount,
   ): Promise<MountInfo>;
+  /** Sends for what a program needs that will run in a mounted image, in the background. @param find tells what it is */
+  foresee(directory: string, find: FindProgram): void;
   umount(directory: string, force: boolean): Promise<void>;
   mounts(): Promise<MountInfo[]>;
   images(): Promise<ImageInfo[]>;
@@ -247,6 +249,10 @@ export function createService(parts: Parts): Service {
 
   return {
     mount,
+    foresee(directory, find) {
+      const mount = mounts.list().find(({ stored }) => stored.directory === directory);
+      if (mount !== undefined && parts.prefetch !== 'none') starts.foresee(mount.image, find);
+    },
     umount: (directory, force) => mounts.remove(directory, force),
     mounts: reports.mounts,
     images: reports.images,

@@ -4,9 +4,10 @@ import { createServer, type Server } from 'node:net';
 import type { Log } from '../cache/health.ts';
 import { connectContainerd } from '../containerd/connection.ts';
 import { createContentStore } from '../containerd/content.ts';
-import { findOrigin, namespaceOf } from '../containerd/find-origin.ts';
+import { clientKeyOf, findOrigin, namespaceOf } from '../containerd/find-origin.ts';
 import { readChainIds } from '../containerd/image.ts';
 import { unpackOnto } from '../containerd/layer.ts';
+import { programOn } from '../containerd/program.ts';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import { createAlternatives } from '../snapshotter/alternatives.ts';
@@ -77,6 +78,8 @@ export async function serveSnapshots(
         requested(origin, layer.name);
         return origin;
       },
+      began: (directory, key) =>
+        images.foresee(directory, (signal) => programOn(containerd, namespaceOf(key), clientKeyOf(key), signal)),
       requested,
       chains: (origin, signal) =>
         readChainIds(withNearby(images.repository(origin), nearby(origin), digestOf(origin)), signal),

@@ -7,6 +7,7 @@ import { fetchModel } from '../mount/fill.ts';
 import { fetchHeaders } from '../mount/headers.ts';
 import type { Mounts } from '../mount/mounts.ts';
 import type { OpenedImage } from '../mount/open.ts';
+import type { Program } from '../mount/program.ts';
 import { fetchAll, fetchListed, fetchRanges } from '../mount/pull.ts';
 import type { ServedBlobs } from '../mount/served.ts';
 import type { Startup } from '../mount/startup.ts';
@@ -17,9 +18,14 @@ import type { Prefetch, TraceInfo } from './api.ts';
 export interface Starts {
   /** Sends for it, in the background. */
   begin(image: AttachedImage, prefetch: Prefetch, options: StartOptions): void;
+  /** Sends for what a program needs that will run in an image which was never started here, in the background. */
+  foresee(image: AttachedImage, find: FindProgram): void;
   /** What was read first of an image. */
   trace(stored: StoredImage): Promise<TraceInfo>;
 }
+
+/** Tells what will be run, as soon as that is known. */
+export type FindProgram = (signal: AbortSignal) => Promise<Program | undefined>;
 
 export interface StartOptions {
   /** Nothing of it is read before it was compared with a digest. */
@@ -77,6 +83,19 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
     }
   }
 
+  async function foresee(image: AttachedImage, find: FindProgram): Promise<void> {
+    const { signal } = image.ending;
+    const { reference, digest } = image.stored;
+    try {
+      if ((await cache.trace(digest)) !== undefined) return;
+      const program = await find(signal);
+      if (program !== undefined) await startup.run(image, program);
+    } catch (error) {
+      if (!signal.aborted)
+        log('debug', 'what a container runs is not foreseen', { image: reference, why: (error as Error).message });
+    }
+  }
+
   async function trace(stored: StoredImage): Promise<TraceInfo> {
     const { digest, reference } = stored;
     const active = mounts.list().find((mount) => mount.stored.digest === digest);
@@ -98,6 +117,7 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
       tracing.begin(image);
       void repeatStart(image, prefetch, elsewhere);
     },
+    foresee: (image, find) => void foresee(image, find),
     trace,
   };
 }

@@ -17,6 +17,8 @@ export interface FetchContext {
   changed: (blob: CachedBlob) => void;
   /** The file of the blob took no data. */
   refused: (blob: CachedBlob, reason: string) => void;
+  /** A reader waits for the byte at `offset` of a blob. */
+  awaited: (blob: CachedBlob, offset: number) => void;
   /** A chunk that a reader waited for has arrived. @param isProgram it begins like one */
   arrived: (blob: CachedBlob, offset: number, isProgram: boolean) => void;
 }

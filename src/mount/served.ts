@@ -158,6 +158,7 @@ export function createServedBlobs(
   }
 
   async function needed(entry: Entry, offset: number, length: number, signal: AbortSignal): Promise<LooseChunk[]> {
+    shared.awaited(entry.cached, offset);
     try {
       return await entry.fetcher.need(offset, length, signal);
     } catch (error) {

@@ -1,6 +1,7 @@
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { ImportStatement } from '../formats/python/imports.ts';
-import { firstModules, importedModules, type ModuleIndex, moduleAt, rootOf } from '../formats/python/modules.ts';
+import { firstModules, importedModules, type ModuleIndex, rootOf, standardModules } from '../formats/python/modules.ts';
+import { fileAt } from '../image/file-table.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { Ahead, FileStart } from './ahead.ts';
@@ -8,8 +9,8 @@ import type { AttachedImage } from './attach.ts';
 
 /** Follows the Python modules of one image to those that they import. */
 export interface ModuleReadahead {
-  /** A chunk has arrived: perhaps a module, or the interpreter. @param blob index in the image */
-  arrived(blob: number, offset: number): void;
+  /** A reader waits for a chunk, or one has arrived: perhaps a module, or the interpreter. @param blob index in the image */
+  met(blob: number, offset: number): void;
 }
 
 /** Tells what modules import: their bytes in, statements out. */
@@ -32,14 +33,25 @@ export function watchModules(
   const seen = new Set<number>();
   const roots = new Set<string>();
   let left = MOST_BYTES;
+  /** What is known before it is read. */
+  let standard: Map<number, number[]> | undefined;
 
-  function arrived(blob: number, offset: number): void {
-    const row = moduleAt(index, blob, offset);
+  function met(blob: number, offset: number): void {
+    const row = fileAt(index, blob, offset);
     if (row >= 0) begin(blob, offset, [row]);
     else
       for (const interpreter of index.interpreters)
-        if (interpreter.blob === blob && interpreter.offset === offset)
+        if (interpreter.blob === blob && interpreter.offset === offset) {
           begin(blob, offset, firstModules(index, interpreter));
+          sendLocale();
+        }
+  }
+
+  function sendLocale(): void {
+    const { locale } = index;
+    if (locale === undefined || locale.length > left) return;
+    const { blob, offset, length } = locale;
+    ahead.leave(blobs[blob], offset, ahead.fetch(blobs[blob], [{ offset, size: length }]));
   }
 
   function begin(blob: number, offset: number, rows: number[]): void {
@@ -48,13 +60,22 @@ export function watchModules(
 
   /** Sends for modules, then for what they import, and so on: a round trip for each step. */
   async function follow(first: Iterable<number>): Promise<void> {
-    for (let rows = fresh(first); rows.length > 0; ) {
+    for (let rows = fresh(withStandard(first)); rows.length > 0; ) {
       await Promise.all([...byBlob(rows)].map(([blob, files]) => ahead.fetch(blobs[blob], files)));
       const imported = new Set<number>();
       for (let at = 0; at < rows.length; at += MOST_AT_ONCE)
         for (const row of await importsOf(rows.slice(at, at + MOST_AT_ONCE))) imported.add(row);
-      rows = fresh(imported);
+      rows = fresh(withStandard(imported));
     }
+  }
+
+  /** Adds what modules of the standard library import, and what those do. */
+  function withStandard(rows: Iterable<number>): Set<number> {
+    const all = new Set(rows);
+    standard ??= standardModules(index);
+    // A set is gone through in the order of adding, with what is added meanwhile.
+    for (const row of all) for (const imported of standard.get(row) ?? []) all.add(imported);
+    return all;
   }
 
   /** Those that were not looked at yet, as far as there are bytes left. */
@@ -93,5 +114,5 @@ export function watchModules(
     return found;
   }
 
-  return { arrived };
+  return { met };
 }

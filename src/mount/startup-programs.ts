@@ -1,13 +1,17 @@
 import { baseName, PROGRAM_HEADER_SIZE, type Program, readDynamic, readProgram } from '../formats/elf.ts';
-import { type LibraryIndex, LOADER_CACHE } from '../formats/rafs/libraries.ts';
+import { LOADER_CACHE } from '../formats/rafs/libraries.ts';
+import type { StartupFiles } from '../formats/rafs/startup-files.ts';
+import { fileAt } from '../image/file-table.ts';
 import type { Ahead } from './ahead.ts';
 import type { AttachedImage } from './attach.ts';
 import type { ServedBlob } from './served.ts';
 
 /** Follows the programs of one image to their libraries. */
 export interface ProgramReadahead {
-  /** Sends for the loader and the C library. */
+  /** Sends for the loader, the C library and the accounts. */
   expect(): void;
+  /** A reader waits: perhaps for the first bytes of an executable. @param blob index in the image */
+  awaited(blob: number, offset: number): void;
   /** A program has arrived. @param blob index in the image */
   arrived(blob: number, offset: number): void;
 }
@@ -22,9 +26,15 @@ const COMMON = /^(?:ld\.so\.cache|ld-(?:linux|musl)\S*\.so\.\d+|libc\.so\.6)$/;
 const NAME_SIZE = 256;
 const MOST_DYNAMIC = 64 << 10;
 
-export function watchPrograms({ blobs }: AttachedImage, libraries: LibraryIndex, ahead: Ahead): ProgramReadahead {
+export function watchPrograms(
+  { blobs }: AttachedImage,
+  { accounts, executables, libraries }: Pick<StartupFiles, 'accounts' | 'executables' | 'libraries'>,
+  ahead: Ahead,
+): ProgramReadahead {
   /** Programs that were looked at: `<blob index>:<offset>`. */
   const seen = new Set<string>();
+  /** Rows of executables that were sent for. */
+  const asked = new Set<number>();
 
   function arrived(blob: number, offset: number): void {
     const key = `${blob}:${offset}`;
@@ -68,9 +78,19 @@ export function watchPrograms({ blobs }: AttachedImage, libraries: LibraryIndex,
     arrived(library.blob, library.offset);
   }
 
+  function awaited(blob: number, offset: number): void {
+    const row = fileAt(executables, blob, offset);
+    if (row < 0 || executables.size[row] > WHOLE_EXECUTABLE || asked.has(row)) return;
+    asked.add(row);
+    send(blobs[blob], offset, executables.size[row]);
+  }
+
   return {
     arrived,
+    awaited,
     expect() {
+      for (const { blob, offset, length } of accounts)
+        if (blobs[blob] !== undefined && length <= BEGINNING) send(blobs[blob], offset, length);
       for (const name of libraries.keys()) if (COMMON.test(name)) want(name);
     },
   };

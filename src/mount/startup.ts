@@ -1,10 +1,13 @@
 import type { CachedBlob } from '../cache/cache.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import type { StartupFiles } from '../formats/rafs/startup-files.ts';
+import type { BlobRange } from '../image/image.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { createAhead } from './ahead.ts';
 import type { AttachedImage } from './attach.ts';
+import type { Program } from './program.ts';
+import type { ProgramRequest } from './program-job.ts';
 import type { ServedBlobs } from './served.ts';
 import type { StartupFilesRequest } from './startup-files-job.ts';
 import { type ModuleReadahead, watchModules } from './startup-modules.ts';
@@ -22,8 +25,12 @@ import type { Tracing } from './tracing.ts';
 export interface Startup {
   /** Looks after the programs of an image until it is released. What arrives before its files are known is not forgotten. */
   watch(image: AttachedImage, files: Promise<StartupFiles>): void;
-  /** Sends for what every program of a watched image needs first: the loader and the C library (about 1 MB). */
+  /** Sends for what every program of a watched image needs first: the loader and the C library (about 1 MB), and the accounts. */
   expect(image: AttachedImage): void;
+  /** Sends for what a program of a watched image needs, before it is read. @throws NymphError */
+  run(image: AttachedImage, program: Program): Promise<void>;
+  /** A reader waits for the byte at `offset` of a blob. */
+  awaited(blob: CachedBlob, offset: number): void;
   /** A chunk that a reader waited for has arrived at `offset` of a blob. @param isProgram it begins like one */
   arrived(blob: CachedBlob, offset: number, isProgram: boolean): void;
 }
@@ -37,10 +44,15 @@ interface Watched {
   readahead?: Readahead;
   /** What was asked for and what arrived before its files were known. */
   early: ((readahead: Readahead) => void)[];
+  /** The last command line that was looked up: many containers may start with it at once. */
+  command?: string;
 }
 
 /** Finds the files of an image that name others. */
 export const STARTUP_FILES = jobBeside<StartupFilesRequest, StartupFiles>(import.meta.url, 'startup-files-job');
+
+/** Finds the files that a command line names. */
+export const PROGRAM = jobBeside<ProgramRequest, BlobRange[]>(import.meta.url, 'program-job');
 
 /** @param tracing is told of what is sent for */
 export function createStartup(
@@ -54,9 +66,9 @@ export function createStartup(
 
   async function index(image: AttachedImage, files: Promise<StartupFiles>, entry: Watched): Promise<void> {
     try {
-      const { libraries, modules } = await files;
+      const { modules, ...programs } = await files;
       const readahead: Readahead = {
-        programs: watchPrograms(image, libraries, ahead),
+        programs: watchPrograms(image, programs, ahead),
         ...(modules && { modules: watchModules(image, modules, ahead, pool) }),
       };
       entry.readahead = readahead;
@@ -74,6 +86,14 @@ export function createStartup(
     else entry?.early.push(event);
   }
 
+  /** Tells every image that has the blob. */
+  function tellAll(cached: CachedBlob, event: (readahead: Readahead, blob: number) => void): void {
+    for (const image of watched.keys()) {
+      const blob = image.blobs.findIndex((served) => served.cached === cached);
+      if (blob >= 0) tell(image, (readahead) => event(readahead, blob));
+    }
+  }
+
   return {
     watch(image, files) {
       const entry: Watched = { early: [] };
@@ -82,16 +102,31 @@ export function createStartup(
       void index(image, files, entry);
     },
     expect: (image) => tell(image, ({ programs }) => programs.expect()),
+    async run(image, program) {
+      const entry = watched.get(image);
+      const command = JSON.stringify(program);
+      if (entry === undefined || entry.command === command) return;
+      entry.command = command;
+      const files = await pool.run(PROGRAM, { bootstrap: image.bootstrap, program });
+      tell(image, ({ programs, modules }) => {
+        for (const { blob, offset } of files) {
+          programs.awaited(blob, offset);
+          programs.arrived(blob, offset);
+          modules?.met(blob, offset);
+        }
+      });
+    },
+    awaited(cached, offset) {
+      tellAll(cached, ({ programs, modules }, blob) => {
+        programs.awaited(blob, offset);
+        modules?.met(blob, offset);
+      });
+    },
     arrived(cached, offset, isProgram) {
-      for (const [image, { readahead }] of watched) {
-        if (!isProgram && readahead !== undefined && readahead.modules === undefined) continue;
-        const blob = image.blobs.findIndex((served) => served.cached === cached);
-        if (blob < 0) continue;
-        tell(image, ({ programs, modules }) => {
-          if (isProgram) programs.arrived(blob, offset);
-          modules?.arrived(blob, offset);
-        });
-      }
+      tellAll(cached, ({ programs, modules }, blob) => {
+        if (isProgram) programs.arrived(blob, offset);
+        modules?.met(blob, offset);
+      });
     },
   };
 }

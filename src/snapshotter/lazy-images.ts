@@ -55,6 +55,8 @@ export interface LazyImagesOptions {
   mounted: () => string[];
   /** Asks containerd which image a bootstrap layer belongs to that it unpacked. */
   find: (layer: Layer, signal: AbortSignal) => Promise<Origin>;
+  /** A container is about to start on an image. @param key of its snapshot */
+  began: (directory: string, key: string) => void;
   /** Says which request an image comes from, before it is mounted or its layers are looked up. */
   requested: (origin: Origin, key: string) => void;
   /** Chain ids of an image's layers. */
@@ -197,6 +199,12 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
       .catch((error) => log('info', 'an image is not mounted before its first container', { why: error.message }));
   }
 
+  function began(key: string, ancestors: readonly Layer[]): void {
+    const base = ancestors.find(isBootstrap);
+    const image = base && bootstraps.get(base.id);
+    if (image !== undefined) options.began(directoryOf(image), key);
+  }
+
   /** containerd gives an image its name a moment after its layers are unpacked. */
   async function eventually(base: Layer): Promise<Origin> {
     for (let pause = 25; ; pause *= 2) {
@@ -284,7 +292,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
     return new Set([...bootstraps.values()].flatMap((origin) => (origin === undefined ? [] : [digestOf(origin)])));
   }
 
-  return { claim, lowers, committed, release, restore, needed };
+  return { claim, lowers, committed, began, release, restore, needed };
 }
 
 const holderOf = (origin: Origin) => `pull of ${origin}`;

@@ -24,6 +24,8 @@ export interface LazyLayers {
    * can be made ready, until `release`.
    */
   committed(layer: Layer): void;
+  /** A writable snapshot was made on top of these, nearest first: something is about to run on it. */
+  began(name: string, ancestors: readonly Layer[]): void;
   /**
    * Snapshot `id` is gone: what was held for it may go. Resolves when its directories can be removed. Called once the
    * record is durably away, and also for an `id` that was never recorded because its `prepare` failed.

@@ -139,6 +139,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
       if (owner !== undefined) await directories.own(id, owner);
       if (signal.aborted) throw new NymphError('cancelled', `nobody waits for the snapshot ${key} any more`);
       store.create({ id, name: key, parent, kind, labels });
+      if (kind === 'active' && ancestors.length > 0) lazy?.began(key, ancestors);
       return mounts;
     });
   }

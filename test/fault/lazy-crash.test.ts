@@ -68,6 +68,7 @@ function start(
       return `registry.example/app:nydus@${LABELS['containerd.io/snapshot/cri.manifest-digest']}`;
     },
     mounted: () => [...node.mounted],
+    began: () => {},
     requested: () => {},
     chains: async () => ['chain'],
     alternatives: { of: async () => undefined } as never,

@@ -49,6 +49,7 @@ const lazy: LazyLayers = {
   claim: async () => ({ here: true }),
   lowers: async () => undefined,
   committed: () => {},
+  began: () => {},
   release: async () => {},
   restore: async () => {},
 };

@@ -1,7 +1,16 @@
 /** Containers from lazy images, by real clients of real containerds. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,6 +50,14 @@ const SIBLING = (tree: string) => {
   mkdirSync(join(tree, 'etc'));
   writeFileSync(join(tree, 'etc/sibling'), 'another image\n');
 };
+/** A large program, by the name that clients know it under. */
+const TOOL_SIZE = 3 << 20;
+const TOOL = (tree: string) => {
+  mkdirSync(join(tree, 'opt'));
+  writeFileSync(join(tree, 'opt/tool-1.2'), noise(TOOL_SIZE), { mode: 0o755 });
+  mkdirSync(join(tree, 'usr/local/bin'), { recursive: true });
+  symlinkSync('../../../opt/tool-1.2', join(tree, 'usr/local/bin/tool'));
+};
 /** Says what the image is, from all of its files. */
 const TELL = 'cat /etc/base /replaced /opaque/*; ls /; sha256sum /large /etc/file* | sha256sum';
 const PAUSE = ['/bin/sleep', '100000'];
@@ -64,9 +81,13 @@ describe('lazy images through containerd', { skip }, () => {
 
   before(async () => {
     const [base, ...own] = LAYERS;
-    makeImagesOnOneBase(plain, [base], { v1: own, sibling: [SIBLING] }, PAUSE);
-    for (const args of [[`oci:${nydus}:nydus`], ['--index', `oci:${nydus}:both`]]) {
-      const converted = await run(NYMPH, ['convert', `oci:${plain}:v1`, ...args]);
+    makeImagesOnOneBase(plain, [base], { v1: own, sibling: [SIBLING], tool: [TOOL] }, PAUSE);
+    for (const [from, ...args] of [
+      ['v1', `oci:${nydus}:nydus`],
+      ['v1', '--index', `oci:${nydus}:both`],
+      ['tool', `oci:${nydus}:tool`],
+    ]) {
+      const converted = await run(NYMPH, ['convert', `oci:${plain}:${from}`, ...args]);
       assert.equal(converted.status, 0, converted.err);
     }
     registry = await startRegistry({ layouts: { plain, app: nydus } });
@@ -237,6 +258,22 @@ describe('lazy images through containerd', { skip }, () => {
         assert.equal((await pod.exec('/bin/sh', '-ec', TELL)).out, truth);
         await pod.remove();
         await removeAll();
+      });
+
+      test('what a container will run is sent for before it starts', async () => {
+        const tool = `${registry.host}/app:tool`;
+        const { status, err } = await daemon.nymph('rpull', tool);
+        assert.equal(status, 0, err);
+        const before = (await daemon.client.images()).find(({ reference }) => reference.startsWith(tool))!;
+        const of = ['--snapshotter', 'nymph', '--env', 'PATH=/bin:/usr/local/bin', tool, 'foreseen'];
+        await containerd.good('containers', 'create', ...of, 'tool', 'serve');
+        await until(30_000, 'the program does not come', async () => {
+          const { ready } = await daemon.client.image(before.digest);
+          return ready - before.ready >= TOOL_SIZE ? true : undefined;
+        });
+        await containerd.good('containers', 'rm', 'foreseen');
+        await containerd.good('images', 'rm', '--sync', tool);
+        await nothingLeft();
       });
 
       /** As containerd names the layer with changed owners. */

@@ -33,6 +33,69 @@ test('connections to where the data is are there before the first fault', { skip
   assert.equal(registry.stats.connections, connections, 'and the fault needs no other');
 });
 
+test('an executable is sent for whole as soon as its first bytes are waited for', {
+  skip: cannotMount(),
+}, async (t) => {
+  const directory = mkdtempSync('/tmp/nymph-');
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const size = 5 << 20;
+  const image = await makeImage(directory, 'app', (tree) => {
+    for (const [name, mode] of [
+      ['data', 0o644],
+      ['program', 0o755],
+      ['library.so', 0o755],
+    ] as const)
+      writeFileSync(join(tree, name), randomBytes(size), { mode });
+  });
+  const daemon = await testDaemon(t);
+  const mounted = daemon.place('image');
+  await daemon.client.mount({
+    reference: `oci:${image.layout}:app`,
+    directory: mounted,
+    options: { prefetch: 'none' },
+  });
+  const ready = async () => (await daemon.client.image(image.digest)).ready;
+  const begin = (name: string) => run('dd', [`if=${join(mounted, name)}`, 'of=/dev/null', 'bs=512', 'count=1']);
+  await begin('data');
+  await begin('library.so');
+  const before = await ready();
+  assert.ok(before < 2 * size, `the beginnings alone: ${before}`);
+  await begin('program');
+  await until(10_000, 'its rest did not come', async () => ((await ready()) >= before + size ? true : undefined));
+});
+
+test('what a module of the standard library imports comes with it', { skip: cannotMount() }, async (t) => {
+  const directory = mkdtempSync('/tmp/nymph-');
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const image = await makeImage(directory, 'python', (tree) => {
+    for (const module of [
+      ...['encodings/__init__', 'json/__init__', 'json/decoder', 'json/encoder', 'json/scanner', 're/__init__'],
+      ...['re/_compiler', 're/_casefix', 're/_parser', 're/_constants', 'enum', 'functools', 'types', 'operator'],
+      ...['collections/__init__', 'keyword', 'reprlib', 'copyreg', 'logging/__init__', 'socket'],
+    ]) {
+      const path = join(tree, LIBRARY, module.replace(/([^/]+)$/, '__pycache__/$1.cpython-311.pyc'));
+      mkdirSync(dirname(path), { recursive: true });
+      // Content that tells nobody what it imports.
+      writeFileSync(path, randomBytes(MODULE_BYTES));
+    }
+  });
+  const daemon = await testDaemon(t);
+  const mounted = daemon.place('image');
+  await daemon.client.mount({
+    reference: `oci:${image.layout}:python`,
+    directory: mounted,
+    options: { prefetch: 'none' },
+  });
+  const ready = async () => (await daemon.client.image(image.digest)).ready;
+  await run('cat', [join(mounted, LIBRARY, 'json/__pycache__/__init__.cpython-311.pyc')]);
+  // All but `encodings`, `logging` and `socket`.
+  await until(10_000, 'the modules did not come', async () =>
+    (await ready()) >= 17 * MODULE_BYTES ? true : undefined,
+  );
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.ok((await ready()) < 18 * MODULE_BYTES, `what is not imported stays away: ${await ready()}`);
+});
+
 describe('the modules of a Python program', { skip: cannotMount() }, () => {
   const directory = mkdtempSync('/tmp/nymph-');
   let image: MadeImage;

@@ -164,6 +164,8 @@ interface Made {
   root: string;
   mounted: Map<string, string>;
   finds: number;
+  /** Directories of images, and keys of the snapshots that were made on them. */
+  began: [string, string][];
   alternatives: Map<string, string>;
   /** Of every image. */
   chains: string[];
@@ -186,6 +188,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
     root,
     mounted,
     finds: 0,
+    began: [],
     alternatives: new Map(),
     chains: [digest('1'), digest('2')],
     unpacked: [],
@@ -209,6 +212,7 @@ function lazyImages(t: { after: (f: () => void) => void }): Made {
         return ORIGIN;
       },
       requested: () => {},
+      began: (directory, key) => void made.began.push([directory, key]),
       chains: async () => [...made.chains],
       alternatives: { of: async (ordinary): Promise<string | undefined> => made.alternatives.get(ordinary) },
       pieces: {
@@ -224,7 +228,8 @@ const DATA = { 'containerd.io/snapshot/nydus-blob': 'true' };
 const BOOTSTRAP = { 'containerd.io/snapshot/nydus-bootstrap': 'true' };
 
 test('layers of an image whose puller names it: data is here, the bootstrap when it is mounted', async (t) => {
-  const { images, mounted, root } = lazyImages(t);
+  const made = lazyImages(t);
+  const { images, mounted, root } = made;
   const claim = (labels: Record<string, string>) =>
     images.claim({ key: 'nymph/default/1', target: digest('1'), labels, ancestors: [] }, never);
   assert.deepEqual(await claim({ ...DATA, ...LABELS }), { here: true });
@@ -242,7 +247,10 @@ test('layers of an image whose puller names it: data is here, the bootstrap when
   const lowers = await images.lowers(5, ancestors, never);
   assert.deepEqual(lowers?.directories, [join(root, '4', 'fs'), [...mounted.keys()][0]]);
   assert.equal((await claim({})).here, false);
+  images.began('nymph/default/6/early', ancestors);
   images.committed(ancestors[1]);
+  images.began('nymph/default/7/container', ancestors);
+  assert.deepEqual(made.began, [[[...mounted.keys()][0], 'nymph/default/7/container']]);
   await images.release(5);
   assert.equal(mounted.size, 1, 'the pull holds it for the next container');
   await images.release(3);

@@ -191,6 +191,7 @@ function layers(more: Partial<LazyLayers>): LazyLayers & { calls: string[] } {
     claim: async () => ({ here: false, reason: 'an ordinary layer' }),
     lowers: async () => undefined,
     committed: () => {},
+    began: (name) => void calls.push(`began ${name}`),
     release: async (id) => void calls.push(`release ${id}`),
     restore: async (all) => void calls.push(`restore ${all.map(({ id, lazy }) => `${id}${lazy ? ' lazy' : ''}`)}`),
     ...more,
@@ -447,6 +448,7 @@ test('a container on a lazy image: its mounts, its release, and an image that ca
   await s.cleanup();
   assert.deepEqual(lazy.calls.slice(1), [
     'lowers 2 of 1',
+    'began container',
     'lowers 3 of 1',
     'lowers 2 of 1',
     'lowers 2 of 1',
@@ -476,7 +478,7 @@ test('a snapshot that is removed while its mounts are asked for holds nothing', 
   };
   await assert.rejects(s.mounts('k', never), { code: 'not-found' });
   await s.cleanup();
-  assert.deepEqual(lazy.calls.slice(1), ['hold 2', 'release 2', 'hold 2', 'release 2']);
+  assert.deepEqual(lazy.calls.slice(1), ['hold 2', 'began k', 'release 2', 'hold 2', 'release 2']);
   assert.deepEqual(onDisk(home), { ids: [1], trash: [] });
 });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { baseName, readDynamic, readProgram, startsProgram } from '../../src/formats/elf.ts';
+import { fileTable } from '../../src/image/file-table.ts';
 import { type ChunkTable, placeInFile } from '../../src/image/image.ts';
 import type { AttachedImage } from '../../src/mount/attach.ts';
 import type { ServedBlobs } from '../../src/mount/served.ts';
@@ -93,7 +94,7 @@ test('a fault of the readahead itself is said, and ends nothing', async () => {
   const blobs = { read: () => Promise.reject(new RangeError('no memory')) } as unknown as ServedBlobs;
   const startup = createStartup(blobs, {} as ThreadPool, { expected: () => {} }, (level) => said.resolve(level));
   const image = { blobs: [{ cached: blob.cached }], onRelease: () => {} } as unknown as AttachedImage;
-  startup.watch(image, Promise.resolve({ libraries: new Map() }));
+  startup.watch(image, Promise.resolve({ accounts: [], executables: fileTable([]), libraries: new Map() }));
   startup.arrived(blob.cached, 0, true);
   assert.equal(await said.promise, 'error');
   blob.close();

@@ -1,24 +1,27 @@
+import { type FileTable, lowest } from '../../image/file-table.ts';
+import type { BlobRange } from '../../image/image.ts';
 import type { ImportStatement } from './imports.ts';
+import { standardImports } from './standard-library.ts';
 
 /**
  * The Python modules of an image: where they are, found by place and by name. Of names there is a hash each: an image
  * has tens of thousands of modules, and many images are mounted. Two that collide cost bytes, no more.
  */
-export interface ModuleIndex {
+export interface ModuleIndex extends FileTable {
   /** The directories that hold modules. */
   readonly paths: readonly string[];
   /** Their positions in `paths`. */
   readonly directories: ReadonlyMap<string, number>;
-  /** Rows, ascending by blob and offset. Bytes of the blob; `name` is {@link hashName} of `re` or `__init__`. */
-  readonly blob: Uint16Array;
-  readonly offset: Float64Array;
-  readonly size: Uint32Array;
+  /** Of each row. */
   readonly directory: Uint32Array;
+  /** {@link hashName} of `re` or `__init__`. */
   readonly name: Uint32Array;
   /** The rows, ascending by directory and name. */
   readonly byName: Uint32Array;
   /** Executables `python3.N`. */
   readonly interpreters: readonly Interpreter[];
+  /** What interpreters read where no language is set (PEP 538): characters of the locale C.UTF-8. */
+  readonly locale: BlobRange | undefined;
 }
 
 export interface Interpreter {
@@ -34,12 +37,6 @@ export function hashName(name: string): number {
   return hash >>> 0;
 }
 
-/** @returns the row of the module that begins at `offset`, or -1 */
-export function moduleAt({ blob, offset }: ModuleIndex, ofBlob: number, at: number): number {
-  const row = lowest(offset.length, (i) => blob[i] > ofBlob || (blob[i] === ofBlob && offset[i] >= at));
-  return row < offset.length && blob[row] === ofBlob && offset[row] === at ? row : -1;
-}
-
 /** @returns the row of module `name` in a directory, or -1 */
 function moduleNamed({ directories, directory, name, byName }: ModuleIndex, path: string, wanted: string): number {
   const number = directories.get(path);
@@ -53,21 +50,9 @@ function moduleNamed({ directories, directory, name, byName }: ModuleIndex, path
   return at < byName.length && directory[row] === number && name[row] === hash ? row : -1;
 }
 
-/** Binary search. @returns the lowest of `count` for which `isBehind` holds, or `count` */
-function lowest(count: number, isBehind: (i: number) => boolean): number {
-  let low = 0;
-  let high = count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (isBehind(middle)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 const PACKAGE = '__init__';
-/** What the interpreter itself reads before anything else. */
-const FIRST = ['encodings', 'encodings.aliases', 'encodings.utf_8'];
+/** What the interpreter itself reads before anything else, and what nearly every program imports, through argparse, json, logging or typing. */
+const FIRST = ['encodings', 'encodings.aliases', 'encodings.utf_8', 're'];
 /** From 3.11 on these are within the interpreter (CPython, Tools/build/freeze_modules.py). */
 const FROZEN = new Set(
   (
@@ -75,6 +60,8 @@ const FROZEN = new Set(
     'importlib.util importlib.machinery runpy zipimport'
   ).split(' '),
 );
+/** A directory that only a standard library has. */
+const STANDARD_LIBRARY = /\/python3\.\d+\/encodings$/;
 const FREEZING_LIBRARY = /\/python3\.(?:1[1-9]|[2-9][0-9])$/;
 
 /** @returns rows of the modules that an interpreter reads before the first one that a program asks for */
@@ -82,6 +69,24 @@ export function firstModules(index: ModuleIndex, { name }: Interpreter): number[
   const library = index.paths.find((path) => path.endsWith(`/${name}/encodings`));
   if (library === undefined) return [];
   return FIRST.flatMap((module) => locate(index, parentOf(library), module));
+}
+
+/** Which modules of the standard libraries of an image import which, by row. */
+export function standardModules(index: ModuleIndex): Map<number, number[]> {
+  const found = new Map<number, number[]>();
+  const imports = standardImports();
+  for (const path of index.paths) {
+    if (!STANDARD_LIBRARY.test(path)) continue;
+    for (const [name, targets] of imports) {
+      const rows = locate(index, parentOf(path), name);
+      if (rows.length < name.split('.').length) continue;
+      found.set(
+        rows.at(-1)!,
+        targets.flatMap((target) => locate(index, parentOf(path), target)),
+      );
+    }
+  }
+  return found;
 }
 
 /** Packages within packages that are followed: an image can have any tree. */

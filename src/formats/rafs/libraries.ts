@@ -5,7 +5,8 @@ import type { BlobRange } from '../../image/image.ts';
 /** Where the shared libraries of an image are, by file name; and the loader's cache of them. */
 export type LibraryIndex = Map<string, BlobRange>;
 
-const LIBRARY = /\.so(?:\.[0-9A-Za-z.]*)?$/;
+/** By the name of a file. */
+export const LIBRARY = /\.so(?:\.[0-9A-Za-z.]*)?$/;
 export const LOADER_CACHE = 'ld.so.cache';
 /** The directories that the loader looks into by itself (ld.so(8)): of two files with one name theirs is meant. */
 const STANDARD = /^\/(?:usr\/)?lib(?:64)?\/(?:[^/]+-linux-[^/]+\/)?[^/]+$/;

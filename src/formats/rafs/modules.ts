@@ -1,4 +1,5 @@
 import type { Visit } from '../../erofs/walk.ts';
+import { byPlace, fileTable } from '../../image/file-table.ts';
 import type { BlobRange } from '../../image/image.ts';
 import { hashName, type Interpreter, type ModuleIndex } from '../python/modules.ts';
 
@@ -7,6 +8,7 @@ const COMPILED = /^([^.]+)\.[^.]+\.pyc$/;
 const SOURCE = /^([^.]+)\.py$/;
 const CACHE_DIRECTORY = /\/__pycache__$/;
 const INTERPRETER = /^python3\.\d+$/;
+const LOCALE = /\/C\.utf-?8\/LC_CTYPE$/i;
 /** Larger ones are data, not imports. */
 const MOST_SIZE = 1 << 20;
 
@@ -23,9 +25,11 @@ export function collectModules() {
   const found = new Map<string, Found>();
   const compiled = new Set<string>();
   const interpreters: Interpreter[] = [];
+  let locale: BlobRange | undefined;
 
   function file(name: string, range: BlobRange, visit: Visit): void {
     if (INTERPRETER.test(name)) interpreters.push({ name, blob: range.blob, offset: range.offset });
+    if (name === 'LC_CTYPE' && LOCALE.test(visit.path().toString('latin1'))) locale = range;
     if (!name.endsWith('.py') && !name.endsWith('.pyc')) return;
     const isCompiled = COMPILED.test(name);
     const module = (isCompiled ? COMPILED : SOURCE).exec(name)?.[1];
@@ -48,19 +52,18 @@ export function collectModules() {
 
   function index(): ModuleIndex | undefined {
     if (found.size === 0) return undefined;
-    const rows = [...found.values()].sort((a, b) => a.blob - b.blob || a.offset - b.offset);
+    const rows = [...found.values()].sort(byPlace);
     const byName = Uint32Array.from(rows.keys());
     byName.sort((a, b) => rows[a].directory - rows[b].directory || rows[a].name - rows[b].name);
     return {
       paths: [...directories.keys()],
       directories,
-      blob: Uint16Array.from(rows, (row) => row.blob),
-      offset: Float64Array.from(rows, (row) => row.offset),
-      size: Uint32Array.from(rows, (row) => row.length),
+      ...fileTable(rows),
       directory: Uint32Array.from(rows, (row) => row.directory),
       name: Uint32Array.from(rows, (row) => row.name),
       byName,
       interpreters,
+      locale,
     };
   }
 
