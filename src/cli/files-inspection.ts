@@ -34,7 +34,7 @@ export const FILES_FORMAT: Record<string, string> = {
 export function inspectFiles(opened: OpenedImage): FilesInspection {
   const { image, manifest, warnings = [] } = opened;
   const guarantees = image.blobs.map(guaranteeOf);
-  const files = treeFiles(opened.bootstrap).map(({ blob, ...file }) => ({
+  const files = treeFiles(opened.bootstrap, true).map(({ blob, ...file }) => ({
     ...file,
     ...(blob !== undefined && { guarantee: guarantees[blob] }),
   }));

@@ -14,7 +14,7 @@ export interface TreeFile {
   /** Seconds since 1970. */
   mtime: number;
   target?: string;
-  /** Index of the blob that holds a file of a tree without a device table. */
+  /** Index of the blob that holds a file that stands there as it is. */
   blob?: number;
 }
 
@@ -24,15 +24,19 @@ const TYPES = new Map<number, TreeFile['type']>([
   [S_IFLNK, 'symlink'],
 ]);
 
-/** Lists what a checked bootstrap has, the root left out, in the order of paths. @throws NymphError `corrupt` */
-export function treeFiles(bootstrap: Uint8Array): TreeFile[] {
+/**
+ * Lists what a checked bootstrap has, the root left out, in the order of paths.
+ * @param ofFiles the image is one of files as they stand (`isOfFiles`)
+ * @throws NymphError `corrupt`
+ */
+export function treeFiles(bootstrap: Uint8Array, ofFiles: boolean): TreeFile[] {
   const erofs = openErofs(bootstrap);
   const files: TreeFile[] = [];
   walkTree(erofs, (visit) => {
     if (visit.parent < 0) return;
     const { inode } = visit;
     const type = TYPES.get(inode.mode & S_IFMT) ?? 'other';
-    const isExtent = erofs.devices.length === 0 && inode.layout === LAYOUT_CHUNK_BASED && inode.size > 0;
+    const isExtent = ofFiles && inode.layout === LAYOUT_CHUNK_BASED && inode.size > 0;
     files.push({
       path: visit.path().subarray(1).toString(),
       type,

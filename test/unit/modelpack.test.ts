@@ -26,7 +26,7 @@ function layer(path: string, more: Partial<Layer> & { seed?: number } = {}): Lay
 
 const listOf = (plans: LayerPlan[], place = PLACE) => listOfLayers('modelpack', plans, new Map(), place);
 const imageOf = (...layers: Layer[]) => imageOfFiles(listOf(modelPlans(layers)), 'a manifest');
-const pathsOf = (...layers: Layer[]) => treeFiles(imageOf(...layers).bootstrap).map(({ path }) => path);
+const pathsOf = (...layers: Layer[]) => treeFiles(imageOf(...layers).bootstrap, true).map(({ path }) => path);
 
 describe('ModelPack', () => {
   test('is told by its artifact type, its config, or its layers, under its old name too', () => {
@@ -67,7 +67,7 @@ describe('ModelPack', () => {
     );
     assert.deepEqual(paths, ['config.json', 'deep/er/model.safetensors']);
     assert.deepEqual(
-      treeFiles(bootstrap).map(({ path, type, size, blob }) => [path, type, size, blob]),
+      treeFiles(bootstrap, true).map(({ path, type, size, blob }) => [path, type, size, blob]),
       [
         ['config.json', 'file', 700, 0],
         ['deep', 'directory', 0, undefined],
@@ -85,7 +85,7 @@ describe('ModelPack', () => {
       const last = chunks.count - 1;
       assert.equal(chunks.offset[last] + chunks.size[last], size);
       assert.equal(frames.offset[last] + frames.size[last], size);
-      assert.equal(treeFiles(bootstrap)[0].size, size);
+      assert.equal(treeFiles(bootstrap, true)[0].size, size);
     }
   });
 
@@ -160,7 +160,7 @@ describe('ModelPack', () => {
   test('of two layers for one path the later counts; what is file and directory is refused', () => {
     const { image, bootstrap, warnings } = imageOf(layer('a', { seed: 1, size: 3 }), layer('a', { seed: 2, size: 4 }));
     assert.deepEqual(
-      treeFiles(bootstrap).map(({ path, size, blob }) => [path, size, blob]),
+      treeFiles(bootstrap, true).map(({ path, size, blob }) => [path, size, blob]),
       [['a', 4, 1]],
     );
     assert.match(warnings.join(), /a is there twice/);
@@ -176,7 +176,7 @@ describe('ModelPack', () => {
     const { image, bootstrap } = imageOf(layer('a'), layer('b'));
     assert.equal(image.blobs.length, 1);
     assert.deepEqual(
-      treeFiles(bootstrap).map(({ blob }) => blob),
+      treeFiles(bootstrap, true).map(({ blob }) => blob),
       [0, 0],
     );
   });
@@ -185,7 +185,7 @@ describe('ModelPack', () => {
     const layers = Array.from({ length: 2048 }, (_, i) => layer(`f${i}`, { seed: i + 1 }));
     const { image, bootstrap } = imageOf(...layers);
     assert.equal(image.blobs.length, 2048);
-    for (const { path, blob } of treeFiles(bootstrap)) assert.equal(path, `f${blob}`);
+    for (const { path, blob } of treeFiles(bootstrap, true)) assert.equal(path, `f${blob}`);
   });
 
   test('the place decides whose unchecked bytes are shown to whom, and never the name of the blob', () => {
@@ -219,7 +219,7 @@ describe('OCI artifacts', () => {
     const { image, bootstrap } = imageOfFiles(list, 'a manifest');
     assert.equal(image.format, 'artifact');
     assert.deepEqual(
-      treeFiles(bootstrap).map(({ path }) => path),
+      treeFiles(bootstrap, true).map(({ path }) => path),
       ['dir', 'dir/a.gguf'],
     );
     assert.throws(() => imageOfFiles(listOf(artifactPlans([titled('../x')])), ''), { code: 'corrupt' });

@@ -78,7 +78,7 @@ describe('subsets', () => {
     const loaded = (subset?: string[]) => run({ list: { listing, place: 'hub' }, name: 'hf://a/b', subset }).output;
     const { bootstrap, image } = loaded(['weights']);
     assert.deepEqual(
-      treeFiles(bootstrap).map(({ path, blob }) => [path, blob]),
+      treeFiles(bootstrap, true).map(({ path, blob }) => [path, blob]),
       [['model.safetensors', 0]],
     );
     assert.deepEqual(

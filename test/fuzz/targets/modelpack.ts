@@ -101,7 +101,7 @@ export const target: Target = {
       listOfLayers(kind, plans, tars, 'registry.example/x'),
       'input',
     );
-    for (const { path, type, size, blob } of treeFiles(bootstrap)) {
+    for (const { path, type, size, blob } of treeFiles(bootstrap, true)) {
       ensure(!path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'a path leads out');
       if (type !== 'file' || size === 0) continue;
       ensure(blob !== undefined && image.blobs[blob]?.size === size, 'a file is not its blob');
