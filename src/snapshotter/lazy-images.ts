@@ -79,12 +79,17 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
   const pulls = new Map<string, NodeJS.Timeout>();
   /** Bootstrap layers that were committed, with the origin of their image where it is known. */
   const bootstraps = new Map<number, Origin | undefined>();
+  /** What the directories of mounted images show: another one, or none, is mounted there where it is not so. */
+  const roots = new Map<string, string>();
   let sweeping = false;
 
   const directoryOf = (origin: Origin) =>
     join(home, digestOf(origin).slice('sha256:'.length, 'sha256:'.length + DIGITS));
 
   async function open(directory: string, origin: Origin): Promise<void> {
+    // It is asked for with each call for a container: reading the table of mounts takes milliseconds on a busy node.
+    const known = roots.get(directory);
+    if (known !== undefined && (await rootOf(directory).catch(() => undefined)) === known) return;
     await mkdir(directory, { recursive: true, mode: 0o700 });
     try {
       await options.mount(origin, directory, never);
@@ -92,9 +97,11 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
       await rmdir(directory).catch(() => undefined);
       throw error;
     }
+    roots.set(directory, await rootOf(directory));
   }
 
   async function shut(directory: string): Promise<void> {
+    roots.delete(directory);
     await options.unmount(directory);
     await rmdir(directory);
   }
@@ -293,6 +300,12 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
   }
 
   return { claim, lowers, committed, began, release, restore, needed };
+}
+
+/** Device and inode: the root of a mount differs from the directory below it. */
+async function rootOf(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory);
+  return `${dev}:${ino}`;
 }
 
 const holderOf = (origin: Origin) => `pull of ${origin}`;

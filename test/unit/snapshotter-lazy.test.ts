@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
@@ -255,6 +265,21 @@ test('layers of an image whose puller names it: data is here, the bootstrap when
   assert.equal(mounted.size, 1, 'the pull holds it for the next container');
   await images.release(3);
   assert.equal(mounted.size, 0, 'it goes with the layer');
+});
+
+test('an image is looked for once, and mounted again if its directory shows something else', async (t) => {
+  const { images, mounted, root } = lazyImages(t);
+  mkdirSync(join(root, '3'));
+  const ancestors = [layer(3, { labels: BOOTSTRAP })];
+  const [directory] = (await images.lowers(4, ancestors, never))!.directories;
+  mounted.clear();
+  await images.lowers(5, ancestors, never);
+  assert.equal(mounted.size, 0, 'it is there');
+  mkdirSync(join(root, 'below'));
+  rmdirSync(directory);
+  renameSync(join(root, 'below'), directory);
+  await images.lowers(6, ancestors, never);
+  assert.deepEqual([...mounted], [[directory, ORIGIN]]);
 });
 
 test('an image that could not be unmounted is tried again', async (t) => {
