@@ -28,6 +28,7 @@ const MAX_BLOB_SIZE = 2 ** 31 * BLOCK_SIZE;
 export interface BlobStore {
   open(blob: Blob, data?: Scratch): Promise<CachedBlob>;
   reopen(key: string): Promise<CachedBlob | undefined>;
+  others(blob: CachedBlob): string[];
   peek(key: string): Promise<Readiness | undefined>;
   release(blob: CachedBlob): Promise<void>;
   changed(blob: CachedBlob): void;
@@ -158,7 +159,12 @@ export function createBlobStore(
   }
 
   function variantsOf(id: string): EntryRecord[] {
-    return [...records.values()].filter((record) => record.id === id).sort((a, b) => a.variant - b.variant);
+    const found: EntryRecord[] = [];
+    for (let variant = 1; variant <= MAX_VARIANTS; variant++) {
+      const record = records.get(keyOf(id, variant));
+      if (record !== undefined) found.push(record);
+    }
+    return found;
   }
 
   function assertOpen(): void {
@@ -203,6 +209,9 @@ export function createBlobStore(
         return entry.blob;
       });
     },
+
+    others: ({ key, digest }) =>
+      variantsOf(digest.slice('sha256:'.length)).flatMap((record) => (record.key === key ? [] : [record.key])),
 
     async peek(key) {
       assertOpen();

@@ -53,6 +53,8 @@ export interface Cache {
   scratch(): Promise<Scratch>;
   /** Opens an entry that exists, by key (a daemon that starts again). `undefined` if it is gone or damaged. */
   reopen(key: string): Promise<CachedBlob | undefined>;
+  /** Keys of other entries that were made for the same stored object: mostly none. */
+  others(blob: CachedBlob): string[];
   /**
    * How much of a blob is here, by key. It changes nothing: not the last use, not a file. `undefined` if the entry is
    * gone or damaged.

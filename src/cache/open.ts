@@ -105,6 +105,7 @@ function assemble(
     open: blobs.open,
     scratch: () => createScratch(place),
     reopen: blobs.reopen,
+    others: blobs.others,
     peek: blobs.peek,
     release: blobs.release,
     changed: blobs.changed,

@@ -14,6 +14,7 @@ import type { PieceChecksum } from '../image/files.ts';
 import { createAlternatives } from '../sources/alternatives.ts';
 import type { Source } from '../sources/source.ts';
 import type { Entry, ServedBlob } from './served-entry.ts';
+import { storedElsewhere } from './stored-elsewhere.ts';
 import { createWholes, type WholeCheck } from './wholes.ts';
 
 export type { ServedBlob } from './served-entry.ts';
@@ -93,8 +94,18 @@ export function createServedBlobs(
 
   function open(cached: CachedBlob, pieces: Entry['pieces']): Entry {
     const sources = createAlternatives(`blob ${cached.key}`);
-    const fetcher = createFetcher(cached, sources.source, context);
-    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined, pieces };
+    const elsewhere = storedElsewhere(cached, sources.source, cache, context.log);
+    const fetcher = createFetcher(cached, elsewhere.source, context);
+    const entry: Entry = {
+      cached,
+      fetcher,
+      sources,
+      elsewhere,
+      users: new Map(),
+      reads: new Set(),
+      closing: undefined,
+      pieces,
+    };
     entries.set(cached.ino, entry);
     wholes.admit(entry);
     return entry;
@@ -118,6 +129,7 @@ export function createServedBlobs(
       await wholes.leave(entry);
       // The descriptor's number may soon mean another file.
       await Promise.allSettled(entry.reads);
+      await entry.elsewhere.close();
     } finally {
       entries.delete(entry.cached.ino);
       await cache.release(entry.cached);

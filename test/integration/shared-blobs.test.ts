@@ -1,12 +1,15 @@
 /** Images from different places that are made of the same blobs. */
 import assert from 'node:assert/strict';
-import { cpSync, readFileSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { cannotMount, run, type TestDaemon, testDaemon } from '../daemon.ts';
+import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
 import { APP_LAYOUT, APP_MANIFEST } from '../fixtures.ts';
+import { makeImage } from '../made-image.ts';
 import { checkTree } from '../manifest.ts';
-import { type Descriptor, makeModel } from '../model.ts';
+import { type Descriptor, makeModel, put, putManifest } from '../model.ts';
 
 const KNOWN = ['/srv', '/srv/pages'].map((path) => ({ path, field: 'mtime' }));
 
@@ -71,4 +74,37 @@ describe('an image and a model with the same blob', { skip: cannotMount() }, () 
       await daemon.another(pid);
       await look();
     });
+});
+
+describe('out of one registry', { skip: cannotMount() || noDockerRegistry() }, () => {
+  test('the data of an image whose blob is here as a checked file of a model is not fetched', async (t) => {
+    const daemon = await testDaemon(t, { toml: '[dragonfly]\nendpoint = "none"\n' });
+    const made = await makeImage(daemon.directory, 'nydus', (tree) => {
+      for (let i = 0; i < 24; i++) writeFileSync(join(tree, `file-${i}`), randomBytes(500_000 + i));
+    });
+    const read = (digest: string) =>
+      JSON.parse(readFileSync(join(made.layout, 'blobs/sha256', digest.slice(7)), 'utf8'));
+    const [blob] = (read(made.digest) as { layers: Descriptor[] }).layers;
+    const layers = [{ ...blob, annotations: { 'org.opencontainers.image.title': 'weights.bin' } }];
+    const config = put(made.layout, 'application/vnd.oci.empty.v1+json', Buffer.from('{}'));
+    putManifest(made.layout, 'model', { artifactType: 'application/vnd.example.model', config, layers });
+    const registry = await startDockerRegistry(t, daemon.directory);
+    const references = {
+      image: await registry.push(made.layout, 'nydus', 'app'),
+      model: await registry.push(made.layout, 'model', 'model'),
+    };
+    const fetched = async () => (await daemon.client.status()).fetch.bytes;
+    const pulled = await daemon.nymph('pull', references.model);
+    assert.equal(pulled.status, 0, pulled.err);
+    const before = await fetched();
+    assert.ok(before[registry.host] >= blob.size, 'the model came from the registry');
+    const mounted = await daemon.nymph('mount', references.image, daemon.place('image'));
+    assert.equal(mounted.status, 0, mounted.err);
+    const manifest = join(daemon.directory, 'manifest');
+    writeFileSync(manifest, (await run(process.execPath, ['test/manifest.ts', made.truth])).out);
+    assert.deepEqual(await checkTree(daemon.place('image'), manifest, { how: 'order' }), []);
+    const after = await fetched();
+    assert.equal(after[registry.host], before[registry.host]);
+    assert.ok(after.cache > 11 << 20, `${after.cache} bytes came from the cache`);
+  });
 });
