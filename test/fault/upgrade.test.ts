@@ -1,8 +1,9 @@
 /** Another version takes over from the daemon that runs, while everybody reads; and versions that cannot. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { EXIT } from '../../src/exit-status.ts';
 import { cannotMount, isAlive, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { PROJECT } from '../fixtures.ts';
@@ -59,11 +60,35 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
       return fuse.hits + fuse.faults > 0 ? true : undefined;
     });
 
-  test('to another version and back: no read fails, and its own supervisor watches it', async (t) => {
+  /** @returns the sources of the first release; undefined where its tag is not at hand */
+  function firstRelease(): string | undefined {
+    // Unpacked into the checkout of another project, its tags would be found.
+    if (!existsSync(join(PROJECT, '.git'))) return undefined;
+    const git = (...args: string[]) => spawnSync('git', ['-C', PROJECT, ...args], { maxBuffer: 1 << 30 });
+    const [tag] = String(git('tag', '--list', 'v*', '--sort=version:refname').stdout ?? '').split('\n');
+    if (tag === '') return undefined;
+    const tree = join(directory, tag);
+    mkdirSync(tree);
+    const { stdout, status } = git('archive', '--format=tar', tag);
+    assert.equal(status, 0);
+    assert.equal(spawnSync('tar', ['-xf', '-', '-C', tree], { input: stdout }).status, 0);
+    symlinkSync(join(PROJECT, 'node_modules'), join(tree, 'node_modules'));
+    return tree;
+  }
+
+  test('to another version and back: no read fails, and its own supervisor watches it', (t) =>
+    thereAndBack(t, version('9.0.0'), '9.0.0'));
+
+  test('to the first release, and from it to what is here', (t) => {
+    const tree = firstRelease();
+    if (tree === undefined) return t.skip('no tag of a release is here');
+    return thereAndBack(t, tree, JSON.parse(readFileSync(join(tree, 'package.json'), 'utf8')).version);
+  });
+
+  async function thereAndBack(t: TestContext, other: string, number: string): Promise<void> {
     const daemon = await served(t);
     const first = await daemon.supervised();
     const readers = startReaders(t, image.truth, daemon.place('image'), { readers: 4 });
-    const other = version('9.0.0');
     let last = first;
     for (const tree of [other, PROJECT]) {
       await readThrough(daemon);
@@ -76,7 +101,7 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
       });
       assert.equal(now.installed, tree);
       assert.equal((json as { pid: number }).pid, now.pid);
-      assert.equal(now.version, tree === other ? '9.0.0' : first.version);
+      assert.equal(now.version, tree === other ? number : first.version);
       await until(30_000, 'those of the other version stay', async () =>
         isAlive(last.pid) || isAlive(last.supervisor!) ? undefined : true,
       );
@@ -91,7 +116,7 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
     assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
     assert.ok(seen.reads > 0);
     await daemon.stop();
-  });
+  }
 
   test('to versions that cannot: those that do not get ready change nothing, after the others the old one is back', async (t) => {
     const daemon = await served(t);
