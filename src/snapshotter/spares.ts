@@ -21,7 +21,7 @@ interface Spare {
   made: Promise<void>;
 }
 
-/** Made together, with one sync, once there are fewer than `LOW`. */
+/** Made with one sync, one after another, once there are fewer than `LOW`: together they would take all processors from calls. */
 const COUNT = 8;
 const LOW = 3;
 
@@ -35,7 +35,7 @@ export function createSpares(
   release: (id: number) => void,
 ): Spares {
   const waiting: Spare[] = [];
-  const underWay = new Set<Promise<void>>();
+  let refilling: Promise<void> | undefined;
   let last = lastId;
   let closed = false;
 
@@ -44,32 +44,40 @@ export function createSpares(
     return { id, made: directories.make(id) };
   }
 
-  function add(): void {
-    const spare = make();
-    waiting.push(spare);
-    const work = spare.made
-      .then(() => directories.sync(spare.id))
-      .catch(() => {
-        // Whoever took it meanwhile hears of it, or syncs again.
-        const at = waiting.indexOf(spare);
-        if (at < 0) return;
-        waiting.splice(at, 1);
-        release(spare.id);
-      })
-      .finally(() => underWay.delete(work));
-    underWay.add(work);
+  async function fill(): Promise<void> {
+    const added: Spare[] = [];
+    for (let count = waiting.length; count < COUNT && !closed; count++) {
+      const spare = make();
+      waiting.push(spare);
+      await spare.made.then(
+        () => added.push(spare),
+        () => drop(spare),
+      );
+    }
+    const newest = added.at(-1);
+    if (newest !== undefined) await directories.sync(newest.id).catch(() => added.forEach(drop));
+  }
+
+  /** Whoever took it meanwhile hears of what went wrong, or syncs again. */
+  function drop(spare: Spare): void {
+    const at = waiting.indexOf(spare);
+    if (at < 0) return;
+    waiting.splice(at, 1);
+    release(spare.id);
   }
 
   return {
     take: () => waiting.shift() ?? make(),
     refill() {
       if (closed || waiting.length >= LOW) return;
-      while (waiting.length < COUNT) add();
+      refilling ??= fill().finally(() => {
+        refilling = undefined;
+      });
     },
     ids: () => waiting.map(({ id }) => id),
     async close() {
       closed = true;
-      await Promise.all(underWay);
+      await refilling;
     },
   };
 }
