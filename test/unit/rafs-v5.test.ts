@@ -274,7 +274,7 @@ test('prefetch by files and directories, and of the whole image', () => {
 test('holes are zeros to the kernel, and nothing is fetched for them', () => {
   const content = Buffer.concat([noiseBytes(CHUNK, 1), Buffer.alloc(CHUNK), noiseBytes(CHUNK, 2), Buffer.alloc(99)]);
   const file: NodeV5 = { name: 'f', mode: FILE, content, holes: [1, 3] };
-  const hollow: NodeV5 = { name: 'hollow', mode: FILE, content: Buffer.alloc(CHUNK + 5), holes: [0, 1] };
+  const hollow: NodeV5 = { name: 'hollow', mode: FILE | 0o111, content: Buffer.alloc(CHUNK + 5), holes: [0, 1] };
   const root: NodeV5 = { name: '/', mode: DIR, children: [file, hollow] };
   const { bootstrap, image } = checkTree(buildV5(root, { chunkSize: CHUNK }), root);
   assert.equal(image.blobs[0].chunks.count, 2);
@@ -295,6 +295,7 @@ test('holes are zeros to the kernel, and nothing is fetched for them', () => {
       [0xffffffff, 0xffffffff],
     ],
   );
+  assert.deepEqual([...indexStartupFiles(bootstrap.erofs).executables.offset], [], 'a hole is in no blob');
 });
 
 test('the first builders: no extended table, chunks without numbers, padding behind the blob table', () => {

@@ -1,14 +1,15 @@
-import { chunkAddressOffset, type Inode, kernelChunkSize, LAYOUT_CHUNK_BASED } from '../../erofs/inode.ts';
+import { chunkAddressOffset, type Inode, kernelChunkSize, LAYOUT_CHUNK_BASED, NULL_BLOCK } from '../../erofs/inode.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
 
 /**
  * Where the data of a regular file begins, and how long it is, in a tree that was checked by `readImage`; undefined for
- * one without data in a blob.
+ * one without data in a blob, or that begins with a hole.
  */
 export function dataRange({ view }: Erofs, inode: Inode): BlobRange | undefined {
   if (inode.layout !== LAYOUT_CHUNK_BASED || inode.size === 0) return undefined;
   const at = chunkAddressOffset(inode);
+  if (view.getUint32(at + 4, true) === NULL_BLOCK) return undefined;
   return {
     blob: (view.getUint16(at + 2, true) & 0xff) - 1,
     offset: view.getUint32(at + 4, true) * BLOCK_SIZE,
