@@ -350,7 +350,10 @@ test('mount shows the log of a daemon that dies', async (t) => {
   const args = ['mount', 'app', 'm', '--root', 'root', '--address', 'control.sock'];
   const { status, err } = await nymph(args, { cwd: directory });
   assert.equal(status, 7);
-  assert.match(err, /^nymph: the daemon ended at once: exit status \d+\n {2}The end of .*\/root\/daemon\.log:\n {2}\S/);
+  assert.match(
+    err,
+    /^nymph: the daemon ended at once: exit status \d+\n {2}The end of .*\/root\/daemon\.log:\n {2}\s*\S/,
+  );
   assert.doesNotMatch(err, /an older line/);
   await assert.rejects(stat(join(directory, 'm')), { code: 'ENOENT' });
 });
