@@ -1,12 +1,12 @@
-import { coveredBlocks } from '../cache/readiness.ts';
-import { countReady } from '../cache/ready-map.ts';
 import { NymphError } from '../errors.ts';
 import type { SwarmObject } from '../sources/swarm.ts';
 import { createFlow, type FlowParts } from './flow.ts';
 import { storedEnd } from './frame-index.ts';
+import { getAhead } from './get-ahead.ts';
 import type { HeadStart } from './head-starts.ts';
 import { offer } from './offer.ts';
 import { lookTime } from './race.ts';
+import { createWholeness } from './wholeness.ts';
 
 /** The stream of one whole blob from a swarm: opened when the blob is first wanted, opened again when it breaks. */
 export interface Inflow {
@@ -28,10 +28,7 @@ export interface Inflow {
   ended(): Promise<void>;
 }
 
-export interface InflowParts extends Omit<FlowParts, 'isWhole' | 'hasPeers' | 'begun' | 'refused'> {
-  /** Whether the source answers so soon that nothing is gained by a stream that competes with it. */
-  isQuick(): boolean;
-}
+export type InflowParts = Omit<FlowParts, 'isWhole' | 'hasPeers' | 'begun' | 'refused'>;
 
 /** A smaller object costs its source no more than the question who has it. */
 export const SMALLEST = 1 << 20;
@@ -58,7 +55,8 @@ export function createInflow(parts: InflowParts): Inflow {
   let head: HeadStart | undefined;
   let useless = false;
   let restUntil = Number.NEGATIVE_INFINITY;
-  let covered: { chunks: unknown; blocks: number } | undefined;
+  const wholeness = createWholeness(blob);
+  const { isWhole } = wholeness;
   const flow = createFlow({
     ...parts,
     isWhole,
@@ -71,11 +69,6 @@ export function createInflow(parts: InflowParts): Inflow {
       flow.stop();
     },
   });
-
-  function isWhole(): boolean {
-    if (covered?.chunks !== blob.chunks) covered = { chunks: blob.chunks, blocks: coveredBlocks(blob.chunks) };
-    return countReady(blob.ready) >= covered.blocks;
-  }
 
   function rest(): void {
     restUntil = clock.now() + MAX_PAUSE;
@@ -116,12 +109,15 @@ export function createInflow(parts: InflowParts): Inflow {
   async function keepUp(): Promise<void> {
     head = race.headStarts?.take(blob.digest);
     await lookAround();
-    if (peers === false && parts.isQuick()) {
+    if (peers === false && policy.streamDelay > 0) {
       begun.resolve();
       // The blob, and who knows where it is, may be closed when it is time.
       const location = await object.location(ending, 0);
-      // Who would seed it now would take from the source what we get from there.
-      await pause(policy.streamDelay);
+      const isNew = async () => {
+        await lookAround();
+        return peers === false;
+      };
+      await getAhead({ ...parts, wholeness, pause, isNew });
       if (isWhole()) {
         race.offers.add((signal) =>
           offer(
@@ -133,7 +129,6 @@ export function createInflow(parts: InflowParts): Inflow {
         );
         return;
       }
-      await lookAround();
     }
     for (let failures = 0; !ending.aborted && race.isOpen(); ) {
       const error = await flow.run(open);

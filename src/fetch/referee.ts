@@ -58,7 +58,6 @@ export function createReferee(parts: RefereeParts): Referee | undefined {
     wrong: (flights) => requests.distribute(flights.filter(({ run }) => run === undefined)),
     late: waiting.late,
     ended: waiting.release,
-    isQuick,
   });
 
   /** The stream is slower than requests are, or may be and there is time to find out: then both bring what they can. */

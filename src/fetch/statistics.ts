@@ -94,6 +94,13 @@ export function countBytes(
   blob.bytes.set(name, (blob.bytes.get(name) ?? 0) + bytes);
 }
 
+/** Stored bytes of one blob, from all sources. */
+export function bytesOfBlob({ blobs }: FetchStatistics, key: string): number {
+  let sum = 0;
+  for (const bytes of blobs.get(key)?.bytes.values() ?? []) sum += bytes;
+  return sum;
+}
+
 /** Stored bytes by source name. */
 export function bytesBySource({ sources }: FetchStatistics): Record<string, number> {
   // Those that have only failed are not among them.

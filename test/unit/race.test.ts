@@ -114,7 +114,7 @@ test('without peers the source is asked at once, and the two meet', async () => 
   blob.close();
 });
 
-test('a slow source and a slow swarm share the work: the source begins at the end', async () => {
+test('a slow source and a slow swarm that has begun share the work: the source begins at the end', async () => {
   const { blob, start, right, bytes, swarm, clock } = stage({ peers: false, rate: 20_000, delay: 1 });
   const source = slowSource(clock, blob.stored, 5, 5_000);
   const fetcher = start(source);
@@ -328,6 +328,42 @@ test('what nobody has comes from a quick source alone, and a seed is told of it 
   await clock.pass(400);
   assert.equal(other.swarm.opened, 0);
   await filled.close();
+  other.blob.close();
+});
+
+test('what nobody has comes from a slow source alone too, while that is soon', async () => {
+  const policy = { streamDelay: 300 };
+  const { blob, start, right, swarm, bytes, clock } = stage({ peers: false }, { policy });
+  const fetcher = start(slowSource(clock, blob.stored, 50, 500));
+  await clock.during(fetcher.fill(0, blob.cached.size, never));
+  right();
+  assert.ok(clock.now() > 1_000, 'several times the delay');
+  assert.equal(swarm.opened, 0);
+  assert.equal(bytes().source, blob.stored.length);
+  await clock.until(() => swarm.opened === 1 && swarm.ended === 1);
+  await clock.during(fetcher.close());
+  blob.close();
+  // It would take a minute: the swarm is asked to begin.
+  const long = stage({ peers: false, rate: 1_000 }, { policy });
+  const patient = long.start(slowSource(long.clock, long.blob.stored, 50, 50));
+  await long.clock.during(patient.fill(0, long.blob.cached.size, never));
+  long.right();
+  assert.ok(long.clock.now() < 10_000, `${long.clock.now()} ms`);
+  assert.ok(long.bytes().swarm > 0.8 * long.blob.stored.length);
+  await long.clock.during(patient.close());
+  long.blob.close();
+  // Somebody begins meanwhile.
+  const other = stage({ peers: false, rate: 5_000 }, { policy });
+  const filled = other.start(slowSource(other.clock, other.blob.stored, 50, 500));
+  const filling = filled.fill(0, other.blob.cached.size, never);
+  await other.clock.pass(1_000);
+  assert.equal(other.swarm.opened, 0);
+  other.swarm.options.peers = true;
+  await other.clock.during(filling);
+  other.right();
+  assert.equal(other.swarm.opened, 1);
+  assert.ok(other.bytes().swarm > 0.3 * other.blob.stored.length);
+  await other.clock.during(filled.close());
   other.blob.close();
 });
 
