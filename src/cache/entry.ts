@@ -53,13 +53,11 @@ export interface OpenEntry {
   ledgerBytes: number;
   references: number;
   readonly data: FileHandle;
-  readonly readyFile: FileHandle;
   readonly dictionaries: FileHandle | undefined;
   /** Where chunks have no digests. */
   readonly standing: StandingFile | undefined;
-  /** Ends the background verification. */
-  readonly stop: AbortController;
-  rechecked: Promise<void>;
+  /** The background verification. */
+  recheck?: { stop: AbortController; done: Promise<void> };
 }
 
 /**
@@ -86,16 +84,17 @@ export async function createEntry(
     const readyFile = await disk.open(join(temporary, 'ready'), 'wx+');
     handles.push(readyFile);
     const map = createReadyMap(ledger.size);
-    const ready = newReadyFile(readyFile, record.ino, ledger.size, bootId, readyBytes(map).length);
-    await writeCurrent(disk, ready, readyBytes(map));
+    const ready = newReadyFile(record.ino, ledger.size, bootId, readyBytes(map).length);
+    await writeCurrent(disk, readyFile, ready, readyBytes(map));
     const { ino, variant } = record;
     const encoded = encodeLedger({ ino, variant, ledger });
     await writeWhole(disk, join(temporary, 'chunks'), encoded);
     const dictionaries = await makeDictionaries(disk, temporary, ledger);
     if (dictionaries) handles.push(dictionaries);
-    const files = { data, readyFile, dictionaries, standing: await standingOf(place, record, ledger, map) };
+    const files = { data, dictionaries, standing: await standingOf(place, record, ledger, map) };
     const entry = assemble(place, record, ledger, encoded.length, files, ready, map, counted);
-    await count(record, entry);
+    await count(record, entry, readyFile);
+    await readyFile.close();
     await disk.rename(temporary, entryDirectory(place, record));
     if (given !== undefined) {
       addReadyBytes(map, coverage(ledger));
@@ -133,9 +132,10 @@ export async function loadEntry(place: Place, record: EntryRecord, counted: () =
     if (standing?.current() !== 'wrong') checkDataSize({ size }, ledger);
     // It was synced as a whole before it was called right.
     if (standing?.current() === 'right') addReadyBytes(map, coverage(ledger));
-    const files = { data, readyFile, dictionaries, standing };
+    const files = { data, dictionaries, standing };
     const entry = assemble(place, record, ledger, bytes, files, state.ready, map, counted);
-    await count(record, entry);
+    await count(record, entry, readyFile);
+    await readyFile.close();
     if (state.doubtful.some((byte) => byte !== 0)) startRecheck(place, entry, state.doubtful);
     return entry;
   } catch (error) {
@@ -189,12 +189,11 @@ export async function peekEntry(place: Place, record: EntryRecord): Promise<Read
 
 /** Persists and closes. Reported, not thrown: whoever closes cannot help it. */
 export async function closeEntry(entry: OpenEntry): Promise<void> {
-  entry.stop.abort();
-  await entry.rechecked;
+  entry.recheck?.stop.abort();
+  await entry.recheck?.done;
   closeReadyMap(entry.blob.ready);
   await entry.persister.finish();
   await entry.data.close();
-  await entry.readyFile.close();
   await entry.dictionaries?.close();
 }
 
@@ -224,7 +223,7 @@ function assemble(
   record: EntryRecord,
   ledger: Ledger,
   ledgerBytes: number,
-  files: Pick<OpenEntry, 'data' | 'readyFile' | 'dictionaries' | 'standing'>,
+  files: Pick<OpenEntry, 'data' | 'dictionaries' | 'standing'>,
   ready: ReadyFile,
   map: ReadyMap,
   counted: () => void,
@@ -248,9 +247,6 @@ function assemble(
       cipher,
       dictionaries: dictionaries?.fd,
       whole,
-      get standing() {
-        return standing?.current();
-      },
     },
     persister: createPersister({
       disk,
@@ -259,8 +255,9 @@ function assemble(
       map,
       data,
       ready,
-      written: async () => {
-        await count(record, entry);
+      openReady: () => disk.open(join(entryDirectory(place, record), 'ready'), 'r+'),
+      written: async (file) => {
+        await count(record, entry, file);
         counted();
       },
       cleared: async () => standing?.cleared(),
@@ -269,14 +266,15 @@ function assemble(
     ledgerBytes,
     references: 0,
     ...files,
-    stop: new AbortController(),
-    rechecked: Promise.resolve(),
   };
+  // Where it is needed: an object with a getter of its own takes 1 kB.
+  if (standing !== undefined)
+    Object.defineProperty(entry.blob, 'standing', { get: standing.current, enumerable: true });
   return entry;
 }
 
-async function count(record: EntryRecord, entry: OpenEntry): Promise<void> {
-  const [data, ready] = await Promise.all([entry.data.stat(), entry.readyFile.stat()]);
+async function count(record: EntryRecord, entry: OpenEntry, readyFile: FileHandle): Promise<void> {
+  const [data, ready] = await Promise.all([entry.data.stat(), readyFile.stat()]);
   const tables = entry.ledgerBytes + entry.ledger.dictionarySize;
   record.bytes = (data.blocks + ready.blocks) * 512 + Math.ceil(tables / 4096) * 4096;
 }
@@ -318,8 +316,10 @@ function startRecheck(place: Place, entry: OpenEntry, doubtful: Uint8Array): voi
   // Nothing vouches for these blocks alone: they are fetched again.
   if (digestAlgorithm === 'none') return;
   const found = () => entry.persister.changed();
-  entry.rechecked = recheck(entry.ledger, entry.data, ready, doubtful, entry.stop.signal, found).then(
+  const stop = new AbortController();
+  const done = recheck(entry.ledger, entry.data, ready, doubtful, stop.signal, found).then(
     (result) => place.log('info', 'chunks were verified after an unclean stop of the machine', { key, ...result }),
     (error) => place.log('warn', 'chunks could not be verified', { key, error: messageOf(error) }),
   );
+  entry.recheck = { stop, done };
 }

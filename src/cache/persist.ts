@@ -29,10 +29,12 @@ interface PersisterParts {
   map: ReadyMap;
   data: FileHandle;
   ready: ReadyFile;
+  /** Opens the file of the bits. It is open only while it is written: most entries that are open do not change. */
+  openReady(): Promise<FileHandle>;
   /** Called when bits were cleared, before that is written. */
   cleared(): Promise<void>;
-  /** Called after each write: the moment to count bytes. */
-  written(): Promise<void>;
+  /** Called after each write to the file of the bits: the moment to count bytes. */
+  written(file: FileHandle): Promise<void>;
 }
 
 export function createPersister(parts: PersisterParts): Persister {
@@ -43,23 +45,23 @@ export function createPersister(parts: PersisterParts): Persister {
   let queue = Promise.resolve(true);
   let finished = false;
 
-  async function persist(): Promise<void> {
+  async function persist(file: FileHandle): Promise<void> {
     const seen = countClears(map);
     const bits = readyBytes(map);
     if (seen !== clears) {
       await parts.cleared();
       // A block that was cleared and set again has new data, which no sync has covered: nothing counts as synced.
-      await writeSynced(disk, ready, new Uint8Array(bits.length));
-      await writeCurrent(disk, ready, bits);
-      await disk.datasync(ready.file);
+      await writeSynced(disk, file, ready, new Uint8Array(bits.length));
+      await writeCurrent(disk, file, ready, bits);
+      await disk.datasync(file);
       clears = seen;
     } else {
-      await writeCurrent(disk, ready, bits);
+      await writeCurrent(disk, file, ready, bits);
     }
-    await parts.written();
+    await parts.written(file);
   }
 
-  async function sync(): Promise<void> {
+  async function sync(file: FileHandle): Promise<void> {
     // A change from here on says otherwise.
     ready.settled = true;
     const seen = countClears(map);
@@ -70,16 +72,25 @@ export function createPersister(parts: PersisterParts): Persister {
     } catch (error) {
       // The kernel may have dropped the pages it could not write: what was never synced is not here any more.
       forget(map, subtract(readyBytes(map), ready.synced));
-      await persist();
+      await persist(file);
       throw error;
     }
-    await persist();
+    await persist(file);
     if (countClears(map) !== seen) {
       ready.settled = false;
       return later();
     }
-    await writeSynced(disk, ready, bits);
-    await disk.datasync(ready.file);
+    await writeSynced(disk, file, ready, bits);
+    await disk.datasync(file);
+  }
+
+  async function withFile(step: (file: FileHandle) => Promise<void>): Promise<void> {
+    const file = await parts.openReady();
+    try {
+      await step(file);
+    } finally {
+      await file.close();
+    }
   }
 
   function run(step: () => Promise<void>): Promise<boolean> {
@@ -104,7 +115,7 @@ export function createPersister(parts: PersisterParts): Persister {
     if (finished) return;
     syncTimer ??= setTimeout(() => {
       syncTimer = undefined;
-      void run(sync);
+      void run(() => withFile(sync));
     }, SYNC_DELAY).unref();
   }
 
@@ -116,7 +127,7 @@ export function createPersister(parts: PersisterParts): Persister {
       const delay = countClears(map) === clears ? PERSIST_DELAY : 0;
       persistTimer ??= setTimeout(() => {
         persistTimer = undefined;
-        void run(persist);
+        void run(() => withFile(persist));
       }, delay).unref();
       later();
     },
@@ -125,7 +136,7 @@ export function createPersister(parts: PersisterParts): Persister {
       clearTimeout(persistTimer);
       clearTimeout(syncTimer);
       return run(async () => {
-        if (!isSettled()) await sync();
+        if (!isSettled()) await withFile(sync);
       });
     },
   };

@@ -38,7 +38,6 @@ type Kind = typeof HEADER | BitKind;
 
 /** What the file is known to hold, and where it may differ. */
 export interface ReadyFile {
-  readonly file: FileHandle;
   readonly ino: number;
   /** Size of the blob, bytes. */
   readonly size: number;
@@ -63,15 +62,9 @@ export interface ReadyState {
 const pagesFor = (bits: number) => Math.ceil(bits / PAYLOAD);
 
 /** A new, empty file. `bitmapLength` is the length of what `readyBytes` gives. */
-export function newReadyFile(
-  file: FileHandle,
-  ino: number,
-  size: number,
-  bootId: string,
-  bitmapLength: number,
-): ReadyFile {
+export function newReadyFile(ino: number, size: number, bootId: string, bitmapLength: number): ReadyFile {
   const none = () => new Uint8Array(bitmapLength);
-  return { file, ino, size, bootId, current: none(), synced: none(), stale: new Set([0]), settled: false };
+  return { ino, size, bootId, current: none(), synced: none(), stale: new Set([0]), settled: false };
 }
 
 /**
@@ -85,7 +78,7 @@ export async function readReadyFile(
   bootId: string,
   covered: Uint8Array,
 ): Promise<ReadyState> {
-  const ready = newReadyFile(file, ino, size, bootId, covered.length);
+  const ready = newReadyFile(ino, size, bootId, covered.length);
   const pages = pagesFor(covered.length);
   const bytes = Buffer.alloc((1 + 2 * pages) * PAGE_SIZE);
   for (let at = 0; at < bytes.length; ) {
@@ -122,18 +115,24 @@ export async function readReadyFile(
 }
 
 /** Writes the current bits, then the header if it is of another boot: in this order old bits never count as new. */
-export async function writeCurrent(disk: Disk, ready: ReadyFile, bits: Uint8Array): Promise<void> {
-  await writeBits(disk, ready, CURRENT, bits);
+export async function writeCurrent(disk: Disk, file: FileHandle, ready: ReadyFile, bits: Uint8Array): Promise<void> {
+  await writeBits(disk, file, ready, CURRENT, bits);
   if (!ready.stale.has(0)) return;
-  await writePage(disk, ready, 0, HEADER, 0, headerPayload(ready));
+  await writePage(disk, file, ready, 0, pageOf(ready, HEADER, 0, headerPayload(ready)));
 }
 
 /** Writes bits whose data was synced. The caller syncs the file. */
-export async function writeSynced(disk: Disk, ready: ReadyFile, bits: Uint8Array): Promise<void> {
-  await writeBits(disk, ready, SYNCED, bits);
+export async function writeSynced(disk: Disk, file: FileHandle, ready: ReadyFile, bits: Uint8Array): Promise<void> {
+  await writeBits(disk, file, ready, SYNCED, bits);
 }
 
-async function writeBits(disk: Disk, ready: ReadyFile, kind: BitKind, bits: Uint8Array): Promise<void> {
+async function writeBits(
+  disk: Disk,
+  file: FileHandle,
+  ready: ReadyFile,
+  kind: BitKind,
+  bits: Uint8Array,
+): Promise<void> {
   const known = kind === CURRENT ? ready.current : ready.synced;
   const pages = pagesFor(bits.length);
   for (let index = 0; index < pages; index++) {
@@ -142,22 +141,26 @@ async function writeBits(disk: Disk, ready: ReadyFile, kind: BitKind, bits: Uint
     const part = bits.subarray(from, from + PAYLOAD);
     const same = Buffer.compare(part, known.subarray(from, from + PAYLOAD)) === 0;
     if (same && !ready.stale.has(page)) continue;
-    await writePage(disk, ready, page, kind, index, part);
+    await writePage(disk, file, ready, page, pageOf(ready, kind, index, part));
     known.set(part, from);
   }
 }
 
 /** A page that could not be written whole holds anything: it stays stale. */
-async function writePage(disk: Disk, ready: ReadyFile, page: number, kind: Kind, index: number, payload: Uint8Array) {
+async function writePage(disk: Disk, file: FileHandle, ready: ReadyFile, page: number, bytes: Buffer): Promise<void> {
+  ready.stale.add(page);
+  await disk.write(file, bytes, page * PAGE_SIZE);
+  ready.stale.delete(page);
+}
+
+function pageOf(ready: ReadyFile, kind: Kind, index: number, payload: Uint8Array): Buffer {
   const bytes = Buffer.alloc(PAGE_SIZE);
   bytes.writeUInt32LE(kind, 16);
   bytes.writeUInt32LE(index, 20);
   bytes.writeBigUInt64LE(BigInt(ready.ino), 24);
   bytes.set(payload, PREFIX);
   bytes.set(digestOf('sha256', bytes.subarray(HASH)).subarray(0, HASH), 0);
-  ready.stale.add(page);
-  await disk.write(ready.file, bytes, page * PAGE_SIZE);
-  ready.stale.delete(page);
+  return bytes;
 }
 
 function pageNumber(kind: BitKind, index: number, pages: number): number {

@@ -2,7 +2,6 @@ import type { CachedBlob } from '../cache/cache.ts';
 import type { BlobFetcher } from '../fetch/fetcher.ts';
 import type { PieceChecksum } from '../image/files.ts';
 import type { Alternatives } from '../sources/alternatives.ts';
-import type { StoredElsewhere } from './stored-elsewhere.ts';
 
 /** A blob that is open: cached, fetched, and visible to the FUSE driver. Shared by all mounts and pulls that use it. */
 export interface ServedBlob {
@@ -15,7 +14,6 @@ export interface ServedBlob {
 /** A served blob as those know it who serve it. */
 export interface Entry extends ServedBlob {
   readonly sources: Alternatives;
-  readonly elsewhere: StoredElsewhere;
   /** Checksums of pieces, by who knew some first. */
   pieces?: readonly PieceChecksum[];
   /** What `serve` has given out, and how to take its source away. */

@@ -6,6 +6,7 @@ import { NymphError } from '../errors.ts';
 import type { FetchContext } from '../fetch/context.ts';
 import { createFetcher } from '../fetch/fetcher.ts';
 import type { LooseChunk } from '../fetch/flight.ts';
+import { fetcherOnDemand } from '../fetch/on-demand.ts';
 import { seekableTar } from '../formats/tar/bytes.ts';
 import { indexDigest } from '../formats/tar/index-digest.ts';
 import { tarMembers } from '../formats/tar/members.ts';
@@ -94,18 +95,18 @@ export function createServedBlobs(
 
   function open(cached: CachedBlob, pieces: Entry['pieces']): Entry {
     const sources = createAlternatives(`blob ${cached.key}`);
-    const elsewhere = storedElsewhere(cached, sources.source, cache, context.log);
-    const fetcher = createFetcher(cached, elsewhere.source, context);
-    const entry: Entry = {
-      cached,
-      fetcher,
-      sources,
-      elsewhere,
-      users: new Map(),
-      reads: new Set(),
-      closing: undefined,
-      pieces,
-    };
+    const fetcher = fetcherOnDemand(cached, () => {
+      const elsewhere = storedElsewhere(cached, sources.source, cache, context.log);
+      const made = createFetcher(cached, elsewhere.source, context);
+      return {
+        ...made,
+        async close() {
+          await made.close();
+          await elsewhere.close();
+        },
+      };
+    });
+    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined, pieces };
     entries.set(cached.ino, entry);
     wholes.admit(entry);
     return entry;
@@ -129,7 +130,6 @@ export function createServedBlobs(
       await wholes.leave(entry);
       // The descriptor's number may soon mean another file.
       await Promise.allSettled(entry.reads);
-      await entry.elsewhere.close();
     } finally {
       entries.delete(entry.cached.ino);
       await cache.release(entry.cached);

@@ -420,6 +420,27 @@ test('500 rounds of open and release keep no descriptor', async (t) => {
   await cache.close();
 });
 
+test('an open entry has one file open, but for moments', async (t) => {
+  const root = temporaryDirectory(t);
+  const cache = await openCache(root);
+  const sample = makeSample('one file', 4, 100);
+  const opened = () =>
+    readdirSync('/proc/self/fd')
+      .map(linkOf)
+      .filter((link) => link.startsWith(join(root, 'blobs')));
+  for (const how of ['made', 'opened again']) {
+    const cached = await cache.open(sample.blob);
+    assert.deepEqual(opened(), [cached.dataPath], how);
+    store(cache, cached, sample, how === 'made' ? 0 : 1);
+    const before = statSync(join(cached.dataPath, '../ready')).mtimeMs;
+    await until(() => statSync(join(cached.dataPath, '../ready')).mtimeMs !== before, 60_000);
+    await until(() => opened().length === 1, 60_000);
+    await cache.release(cached);
+    assert.deepEqual(opened(), [], how);
+  }
+  await cache.close();
+});
+
 /** Where a descriptor of ours leads; the one that listed the directory is gone already. */
 function linkOf(fd: string): string {
   try {

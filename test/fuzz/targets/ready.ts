@@ -40,10 +40,10 @@ export const target: Target = {
     const seeds: Buffer[] = [];
     for (const boot of [BOOT, 'another']) {
       const file = fileOf(new Uint8Array());
-      const ready = newReadyFile(file, INO, SIZE, boot, BITS);
+      const ready = newReadyFile(INO, SIZE, boot, BITS);
       const bits = new Uint8Array(BITS).fill(0x0f, 0, 5000);
-      await writeCurrent(disk, ready, bits);
-      await writeSynced(disk, ready, bits.fill(0, 0, 10));
+      await writeCurrent(disk, file, ready, bits);
+      await writeSynced(disk, file, ready, bits.fill(0, 0, 10));
       seeds.push(file.bytes);
     }
     return seeds;
