@@ -39,6 +39,12 @@ export function noContainerd(): string | false {
   return spawnSync('containerd', ['--version']).error ? 'not installed: containerd' : false;
 }
 
+/** Version of its configuration that a containerd takes. @param programs directory of its programs; empty for the PATH */
+export function configVersion(programs: string): 2 | 3 {
+  const { stdout } = spawnSync(join(programs, 'containerd'), ['--version'], { encoding: 'utf8' });
+  return / v?1\./.test(stdout) ? 2 : 3;
+}
+
 /** Lines of configuration, as docs/containerd.md has them, for a snapshotter `name` on a socket, beside overlayfs. */
 export function proxyPlugin(name: string, address: string, version: 2 | 3 = 2): string {
   const plugin = `[proxy_plugins.${name}]\n  type = "snapshot"\n  address = "${address}"\n  capabilities = ["remap-ids"]\n`;

@@ -15,7 +15,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { INSTALLS, noContainerd, proxyPlugin, type TestContainerd, testContainerd } from '../containerd.ts';
+import {
+  configVersion,
+  INSTALLS,
+  noContainerd,
+  proxyPlugin,
+  type TestContainerd,
+  testContainerd,
+} from '../containerd.ts';
 import { cannotMount, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { noDockerRegistry, startDockerRegistry } from '../docker-registry.ts';
 import { PROJECT } from '../fixtures.ts';
@@ -83,8 +90,7 @@ for (const programs of INSTALLS)
       image = await registry.push(layout, 'v1', 'team/app');
       daemon = await testDaemon(t);
       const socket = join(daemon.directory, 'snapshotter.sock');
-      const said = spawnSync(join(programs, 'containerd'), ['--version'], { encoding: 'utf8' }).stdout;
-      version = / v?1\./.test(said) ? 2 : 3;
+      version = configVersion(programs);
       containerd = await testContainerd(t, join(directory, 'c'), proxyPlugin('nymph', socket, version), {
         programs: programs || undefined,
       });

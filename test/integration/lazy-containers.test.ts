@@ -14,7 +14,14 @@ import {
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { criConfig, INSTALLS, noContainerd, type TestContainerd, testContainerd } from '../containerd.ts';
+import {
+  configVersion,
+  criConfig,
+  INSTALLS,
+  noContainerd,
+  type TestContainerd,
+  testContainerd,
+} from '../containerd.ts';
 import { cannotMount, mountsBelow, NYMPH, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { copyPrograms, makeImagesOnOneBase } from '../plain-image.ts';
 import { type Pods, podClient } from '../pods.ts';
@@ -116,10 +123,10 @@ describe('lazy images through containerd', { skip }, () => {
         const address = join(home, 'c', 'containerd.sock');
         daemon = await testDaemon(t, { toml: `[containerd]\naddress = "${address}"\n` });
         const socket = join(daemon.directory, 'snapshotter.sock');
-        const version = spawnSync(join(programs, 'containerd'), ['--version'], { encoding: 'utf8' }).stdout;
-        toml = / v?1\./.test(version)
-          ? criConfig(socket, `${registry.host}/plain:v1`, ['nymph', 'nydus'])
-          : secondConfig(socket, `${registry.host}/plain:v1`);
+        toml =
+          configVersion(programs) === 2
+            ? criConfig(socket, `${registry.host}/plain:v1`, ['nymph', 'nydus'])
+            : secondConfig(socket, `${registry.host}/plain:v1`);
         containerd = await testContainerd(t, join(home, 'c'), toml, { programs: programs || undefined });
         snapshots = snapshotsClient(socket);
         t.after(() => snapshots.close());

@@ -5,7 +5,14 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { INSTALLS, noContainerd, proxyPlugin, type TestContainerd, testContainerd } from '../containerd.ts';
+import {
+  configVersion,
+  INSTALLS,
+  noContainerd,
+  proxyPlugin,
+  type TestContainerd,
+  testContainerd,
+} from '../containerd.ts';
 import { cannotMount, NYMPH, type Outcome, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT } from '../fixtures.ts';
 import { copyPrograms, makeLayeredImage } from '../plain-image.ts';
@@ -59,9 +66,14 @@ for (const programs of INSTALLS)
         toml: `[registry]\nplain_http = ["${registry.host}"]\n[containerd]\naddress = "${join(directory, 'c', 'containerd.sock')}"\n`,
       });
       const socket = join(daemon.directory, 'snapshotter.sock');
-      containerd = await testContainerd(t, join(directory, 'c'), proxyPlugin('nymph', socket, programs ? 3 : 2), {
-        programs: programs || undefined,
-      });
+      containerd = await testContainerd(
+        t,
+        join(directory, 'c'),
+        proxyPlugin('nymph', socket, configVersion(programs)),
+        {
+          programs: programs || undefined,
+        },
+      );
     });
     after(async () => {
       for (const clean of cleaners) await clean();
