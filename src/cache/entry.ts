@@ -7,7 +7,7 @@ import { type Disk, replaceWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
 import { keyOf, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
-import { decodeLedger, encodeLedger } from './ledger-file.ts';
+import { decodeLedger, encodeLedger, withTablesOf } from './ledger-file.ts';
 import { createPersister, type Persister } from './persist.ts';
 import { readiness } from './readiness.ts';
 import { newReadyFile, type ReadyFile, readReadyFile, writeCurrent } from './ready-file.ts';
@@ -92,7 +92,7 @@ export async function createEntry(
     const dictionaries = await makeDictionaries(disk, temporary, ledger);
     if (dictionaries) handles.push(dictionaries);
     const files = { data, dictionaries, standing: await standingOf(place, record, ledger, map) };
-    const entry = assemble(place, record, ledger, encoded.length, files, ready, map, counted);
+    const entry = assemble(place, record, withTablesOf(encoded, ledger), encoded.length, files, ready, map, counted);
     await count(record, entry, readyFile);
     await readyFile.close();
     await disk.rename(temporary, entryDirectory(place, record));
@@ -203,10 +203,10 @@ export async function growLedger(place: Place, record: EntryRecord, entry: OpenE
   if (entry.dictionaries) await growDictionaries(place.disk, entry.dictionaries, ledger);
   const encoded = encodeLedger({ ino, variant, ledger });
   await replaceWhole(place.disk, join(entryDirectory(place, record), 'chunks'), encoded);
-  entry.ledger = written(ledger);
+  entry.ledger = written(withTablesOf(encoded, ledger));
   entry.ledgerBytes = encoded.length;
-  entry.blob.chunks = ledger.chunks;
-  entry.blob.frames = ledger.frames;
+  entry.blob.chunks = entry.ledger.chunks;
+  entry.blob.frames = entry.ledger.frames;
 }
 
 export function entryDirectory(place: Place, record: { key: string }): string {

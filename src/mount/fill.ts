@@ -93,11 +93,11 @@ async function ordered(
 /** Where a reader was last, if there is one; else where the first file goes on. What is returned may be here already. */
 function next(left: File[], now: number): Step | undefined {
   const read = left
-    .filter(({ blob }) => blob.reader !== undefined && now - blob.reader.at < READER_MS)
-    .sort((a, b) => b.blob.reader!.at - a.blob.reader!.at);
+    .filter(({ blob }) => blob.seen.reader !== undefined && now - blob.seen.reader.at < READER_MS)
+    .sort((a, b) => b.blob.seen.reader!.at - a.blob.seen.reader!.at);
   for (const file of read) {
     const { size } = file.blob.cached;
-    const { reader } = file.blob;
+    const { reader } = file.blob.seen;
     // What lies behind the reader's place comes later, in order.
     if (reader!.filled < size) {
       const offset = Math.max(reader!.offset, reader!.filled);

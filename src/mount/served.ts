@@ -78,15 +78,10 @@ export function createServedBlobs(
     }
     const entry = known ?? open(cached, pieces);
     entry.pieces ??= pieces;
-    const served: ServedBlob = {
-      cached: entry.cached,
-      fetcher: entry.fetcher,
-      get reader() {
-        return entry.reader;
-      },
-    };
+    const served: ServedBlob = { cached: entry.cached, fetcher: entry.fetcher, seen: entry.seen };
     // Before anything is waited for: whoever else uses it may go meanwhile, and it would be closed.
-    entry.users.set(served, entry.sources.add(source));
+    entry.users.set(served, source);
+    entry.places.push(source);
     if (strict) await wholes.hide(entry);
     // The entry holds one reference on the cache for all its users.
     if (known !== undefined) await cache.release(cached);
@@ -94,9 +89,10 @@ export function createServedBlobs(
   }
 
   function open(cached: CachedBlob, pieces: Entry['pieces']): Entry {
-    const sources = createAlternatives(`blob ${cached.key}`);
+    const places: Source[] = [];
     const fetcher = fetcherOnDemand(cached, () => {
-      const elsewhere = storedElsewhere(cached, sources.source, cache, context.log);
+      const from = createAlternatives(`blob ${cached.key}`, places);
+      const elsewhere = storedElsewhere(cached, from, cache, context.log);
       const made = createFetcher(cached, elsewhere.source, context);
       return {
         ...made,
@@ -106,7 +102,8 @@ export function createServedBlobs(
         },
       };
     });
-    const entry: Entry = { cached, fetcher, sources, users: new Map(), reads: new Set(), closing: undefined, pieces };
+    const base = { cached, fetcher, places, seen: {}, pieces };
+    const entry: Entry = { ...base, users: new Map(), reads: new Set(), closing: undefined };
     entries.set(cached.ino, entry);
     wholes.admit(entry);
     return entry;
@@ -114,9 +111,9 @@ export function createServedBlobs(
 
   async function release(served: ServedBlob): Promise<void> {
     const entry = entries.get(served.cached.ino);
-    const leave = entry?.users.get(served);
-    if (entry === undefined || leave === undefined) return;
-    leave();
+    const place = entry?.users.get(served);
+    if (entry === undefined || place === undefined) return;
+    entry.places.splice(entry.places.indexOf(place), 1);
     entry.users.delete(served);
     if (entry.users.size > 0) return;
     entry.closing = shut(entry);
@@ -222,10 +219,10 @@ export function createServedBlobs(
 }
 
 /** One that goes on where it was keeps what is filled ahead of it. */
-function noteReader(entry: Entry, offset: number): void {
-  const { reader } = entry;
+function noteReader({ seen }: Entry, offset: number): void {
+  const { reader } = seen;
   const goesOn = reader !== undefined && offset >= reader.offset && offset <= reader.filled;
-  entry.reader = { offset, at: performance.now(), filled: goesOn ? reader.filled : offset };
+  seen.reader = { offset, at: performance.now(), filled: goesOn ? reader.filled : offset };
 }
 
 /** True if chunks that are in memory alone hold all of a range that the file could not give. */

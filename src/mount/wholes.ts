@@ -134,7 +134,7 @@ export function createWholes(
   function wrongPiece(cached: CachedBlob, offset: number, size: number, again: boolean): void {
     const entry = cases.get(cached)?.entry;
     if (entry === undefined || entry.closing !== undefined || cached.standing !== 'pending') return;
-    const fields = { blob: cached.key, offset, size, source: entry.sources.source.name };
+    const fields = { blob: cached.key, offset, size, source: entry.places[0].name };
     if (!again) {
       log('error', 'a piece of a file came again without its checksum: the digest of the whole decides', fields);
       return;
@@ -174,7 +174,7 @@ export function createWholes(
 
   /** The bytes of a file are not what its digest says: nobody gets them from now on, and the cache does not keep them. */
   async function condemn(known: Case, found: string): Promise<void> {
-    const { cached, fetcher, sources, reads } = known.entry;
+    const { cached, fetcher, places, reads } = known.entry;
     const { whole } = cached;
     known.condemned = true;
     log('error', 'A FILE IS NOT WHAT ITS DIGEST SAYS: it is removed, and reads of it fail from now on', {
@@ -182,7 +182,7 @@ export function createWholes(
       algorithm: whole?.algorithm,
       expected: whole?.hex,
       found,
-      source: sources.source.name,
+      source: places[0]?.name,
     });
     known.judged.reject(wrongFile(cached));
     await fetcher.close();

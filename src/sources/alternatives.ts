@@ -1,17 +1,13 @@
 import { NymphError } from '../errors.ts';
 import type { Source } from './source.ts';
 
-/** The places that have one object: images from several registries share a blob, and none of them may lose it with another's. */
-export interface Alternatives {
-  /** Reads from the place that worked last; where that fails, from the next. */
-  readonly source: Source;
-  /** @returns takes the place away again. */
-  add(place: Source): () => void;
-}
-
-/** @param what the object, for errors: `blob …` */
-export function createAlternatives(what: string): Alternatives {
-  const places: Source[] = [];
+/**
+ * The places that have one object: images from several registries share a blob, and none of them may lose it with another's. Reads
+ * from the place that worked last; where that fails, from the next.
+ * @param what the object, for errors: `blob …`
+ * @param places who shares it adds its own, and takes it away again; the first is asked first
+ */
+export function createAlternatives(what: string, places: Source[]): Source {
   const senders = new WeakMap<AsyncIterable<Uint8Array>, { place: Source; stream: AsyncIterable<Uint8Array> }>();
 
   /** Asked last from now on. */
@@ -29,7 +25,7 @@ export function createAlternatives(what: string): Alternatives {
     }
   }
 
-  const source: Source = {
+  return {
     get name() {
       return places[0]?.name ?? 'none';
     },
@@ -74,17 +70,6 @@ export function createAlternatives(what: string): Alternatives {
       if (sender === undefined) return;
       sender.place.distrust?.(sender.stream);
       demote(sender.place);
-    },
-  };
-
-  return {
-    source,
-    add(place) {
-      places.push(place);
-      return () => {
-        const at = places.indexOf(place);
-        if (at >= 0) places.splice(at, 1);
-      };
     },
   };
 }

@@ -17,7 +17,7 @@ interface Made {
   size: number;
   content?: Buffer;
   ready?: [offset: number, length: number][];
-  reader?: ServedBlob['reader'];
+  reader?: ServedBlob['seen']['reader'];
   fails?: boolean;
 }
 
@@ -38,7 +38,7 @@ function model(files: Made[]) {
     };
     return {
       cached: { size, ready: map },
-      reader,
+      seen: { reader },
       fetcher: {
         gather: (ranges: { offset: number; length: number }[]) =>
           bring(ranges.map(({ offset, length }) => `${path} ${offset}+${length}`).join()),
