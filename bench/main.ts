@@ -16,13 +16,14 @@ import { LOCAL_TRIALS, localTrials, requirePrograms } from './local.ts';
 import { models } from './models.ts';
 import { findPlace } from './place.ts';
 import { race } from './race.ts';
+import { raceFaults } from './race-faults.ts';
 import { fetchAll, firstOutput } from './remote-trials.ts';
 import { isMet, markdown, median, type Trial } from './report.ts';
 import { missingRequirements } from './requirements.ts';
 import { zranReads } from './zran.ts';
 
 /** These need a real Dragonfly, and run only if they are named. */
-const EXTRA = ['race'];
+const EXTRA = ['race', 'race-faults'];
 const NAMES = [
   ...LOCAL_TRIALS,
   'drivers',
@@ -70,6 +71,7 @@ async function main(): Promise<void> {
     if (wanted('first-output')) done.push(await firstOutput(lab, place, options, say));
     if (wanted('fetch-all')) done.push(await fetchAll(lab, place, options, say));
     if (wanted('race')) done.push(await race(lab, place, { rounds, cells: values.cell }, say));
+    if (wanted('race-faults')) done.push(await raceFaults(lab, place, { rounds, cells: values.cell }, say));
     if (wanted('models')) done.push(await models(lab, place, options, say));
     if (wanted('containers')) done.push(await containers(lab, place, options, say));
     if (wanted('calls')) done.push(await calls(lab, place, options, say));

@@ -1,15 +1,11 @@
 /** The race between a registry and Dragonfly, against each of them alone: needs `scheduler`, `dfdaemon` and `dfget` on the PATH. */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { writeOciLayout } from '../src/build/oci-layout.ts';
-import { controlClient } from '../src/daemon/control-client.ts';
-import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
-import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
+import { type ControlClient, controlClient } from '../src/daemon/control-client.ts';
 import { type Cluster, noCluster, startCluster } from '../test/dragonfly/cluster.ts';
+import { blobUrls, dfget, NOISE_TAG, noiseImage } from './dragonfly.ts';
 import type { Lab } from './lab.ts';
-import { layersOf } from './layout.ts';
-import { writeNoise } from './local-image.ts';
 import { startNymph } from './nymph.ts';
 import type { Place } from './place.ts';
 import { run } from './processes.ts';
@@ -25,11 +21,11 @@ const PATHS: Record<string, { rtt: number; rate: number }> = {
   fast: { rtt: 10, rate: 1e9 },
   slow: { rtt: 50, rate: 1e8 },
 };
-/** One file that does not compress: what is measured is how its bytes come, not decoding. */
 const BLOB_BYTES = 46_000_000;
 const GOAL = 1.05;
 /** Of a fill from this node's own dfdaemon, against a copy that dfget makes. */
 const LOCAL_GOAL = 1 / 0.9;
+const IDLE_MS = 500;
 /** Another file system than dfdaemon's: there dfget copies; elsewhere it links, and no byte is moved. */
 const COPIES = '/dev/shm';
 
@@ -45,6 +41,8 @@ interface Stage {
   remote: Remote;
   cluster: Cluster;
   image: ProgramImage;
+  /** Layout of an image of one blob. */
+  large: string;
   round: number;
   swarm: SwarmState;
 }
@@ -58,7 +56,7 @@ export async function race(
   const missing = noCluster();
   if (missing !== false) throw new Error(`the race cannot be measured here: ${missing}`);
   const image = await programImage(lab, place);
-  const large = await largeFile(place);
+  const large = await noiseImage(place, 'large', BLOB_BYTES);
   const rows: Row[] = [];
   for (const [pathName, path] of Object.entries(PATHS)) {
     const wanted = SWARMS.filter((swarm) => cells === undefined || cells.includes(`${pathName}-${swarm}`));
@@ -70,7 +68,7 @@ export async function race(
       const works: readonly Work[] = swarm === 'local' ? ['large'] : ['start', 'large', 'all'];
       const ratios: Record<Work, number[]> = { start: [], large: [], all: [] };
       for (let round = 0; round < rounds; round++) {
-        const stage: Stage = { lab, place, remote, cluster, image, round, swarm };
+        const stage: Stage = { lab, place, remote, cluster, image, large, round, swarm };
         for (const work of works) {
           const { alone, both, text } = await compared(stage, work);
           ratios[work].push(both / alone);
@@ -107,26 +105,35 @@ export async function race(
 type Work = 'start' | 'large' | 'all';
 
 async function compared(stage: Stage, work: Work): Promise<{ alone: number; both: number; text: string }> {
+  const parts: string[] = [];
   const contenders: Record<string, () => Promise<number>> = {
-    both: () => byNymph(stage, work, tagOf(stage, work, 'both')),
+    both: () => byNymph(stage, work, tagOf(stage, work, 'both'), (line) => parts.push(line)),
   };
   if (stage.swarm !== 'local') contenders.registry = () => byNymph(stage, work, undefined);
   if (work !== 'start' && stage.swarm !== 'stalled') contenders.dfget = () => byDfget(stage, work);
   const order = Object.entries(contenders);
   if (stage.round % 2 === 1) order.reverse();
   const times: Record<string, number> = {};
-  for (const [name, contender] of order) times[name] = await contender();
+  for (const [name, contender] of order) {
+    await idle(stage.remote);
+    times[name] = await contender();
+  }
   const alone = Math.min(times.registry ?? Number.POSITIVE_INFINITY, times.dfget ?? Number.POSITIVE_INFINITY);
   const text = Object.entries(times).map(([name, time]) => `${name} ${time.toFixed(0)} ms`);
-  return { alone, both: times.both, text: text.join(', ') };
+  return { alone, both: times.both, text: [...text, ...parts].join(', ') };
 }
 
 function tagOf({ swarm, round }: Stage, work: Work, who: string): string {
   return `${who}-${work}-${swarm}-${round}-${process.pid}`;
 }
 
-/** @param tag of the tasks; without one, Dragonfly is left alone */
-async function byNymph(stage: Stage, work: Work, tag: string | undefined): Promise<number> {
+/** @param tag of the tasks; without one, Dragonfly is left alone @param say is told what bytes came from where */
+async function byNymph(
+  stage: Stage,
+  work: Work,
+  tag: string | undefined,
+  say: (line: string) => void = () => {},
+): Promise<number> {
   const { lab, place, remote, cluster, image, swarm } = stage;
   const home = join(place.scratch, 'race');
   const toml =
@@ -143,21 +150,25 @@ async function byNymph(stage: Stage, work: Work, tag: string | undefined): Promi
   if (stopped !== undefined) process.kill(stopped, 'SIGSTOP');
   try {
     await run('sync', []);
+    const client = controlClient(join(home, 'control.sock'));
+    const tell = await traffic(remote, client);
     const begun = performance.now();
     if (work !== 'start') {
       // As a program asks for it: Node's own start is none of the race.
-      const client = controlClient(join(home, 'control.sock'));
       let filling: number | undefined;
       await client.pull({ reference: referenceOf(remote, work) }, ({ stage: at }) => {
         if (at === 'fetching') filling ??= performance.now();
       });
       // dfget is told what to get: of a fill out of this node's own dfdaemon the rest would be most.
-      return performance.now() - (swarm === 'local' ? (filling ?? begun) : begun);
+      const time = performance.now() - (swarm === 'local' ? (filling ?? begun) : begun);
+      say(await tell());
+      return time;
     }
     await nymph.command('mount', referenceOf(remote, work), directory);
     const { out } = await run('env', ['LC_ALL=C', 'chroot', directory, ...image.program]);
     const time = performance.now() - begun;
     if (out !== image.says) throw new Error(`the program said ${JSON.stringify(out)}`);
+    say(await tell());
     await nymph.command('umount', directory);
     return time;
   } finally {
@@ -167,14 +178,40 @@ async function byNymph(stage: Stage, work: Work, tag: string | undefined): Promi
   }
 }
 
-function referenceOf({ host }: Remote, work: Work): string {
-  return work === 'large' ? `${host}/large:bench` : `${host}/program:nydus`;
+/** Until nothing crosses the path any more: a seed goes on with what it has begun, long after who wanted it has ended. */
+async function idle({ received }: Remote): Promise<void> {
+  for (let before = Number.NaN, now = await received(); now !== before; now = await received()) {
+    before = now;
+    await sleep(IDLE_MS);
+  }
 }
 
-async function urlsOf({ remote, image, place }: Stage, work: Work): Promise<string[]> {
-  const [layout, tag, name] =
-    work === 'large' ? [largeLayout(place), 'bench', 'large'] : [image.layout, 'nydus', 'program'];
-  return (await layersOf(layout, tag)).map(({ digest }) => `http://${remote.host}/v2/${name}/blobs/${digest}`);
+/** Counts from now on: what has crossed the path by then, for whomever, and what the daemon has got from whom. */
+async function traffic(remote: Remote, client: ControlClient): Promise<() => Promise<string>> {
+  const ofStart = (await client.status()).fetch.sources;
+  const path = await remote.received();
+  const inMegabytes = (bytes: number, before = 0) => ((bytes - before) / 1e6).toFixed(1);
+  return async () => {
+    const crossed = inMegabytes(await remote.received(), path);
+    const parts = Object.entries((await client.status()).fetch.sources).flatMap(([name, { bytes, from }]) =>
+      from === undefined
+        ? [`${inMegabytes(bytes, ofStart[name]?.bytes)} MB by requests`]
+        : Object.entries(from).map(
+            ([who, count]) => `${inMegabytes(count, ofStart[name]?.from?.[who as keyof typeof from])} from ${who}`,
+          ),
+    );
+    return `(${crossed} MB over the path; ${parts.filter((part) => !part.startsWith('0.0 ')).join(', ')})`;
+  };
+}
+
+function referenceOf({ host }: Remote, work: Work): string {
+  return work === 'large' ? `${host}/large:${NOISE_TAG}` : `${host}/program:nydus`;
+}
+
+function urlsOf({ remote, image, large }: Stage, work: Work): Promise<string[]> {
+  return work === 'large'
+    ? blobUrls(remote, large, NOISE_TAG, 'large')
+    : blobUrls(remote, image.layout, 'nydus', 'program');
 }
 
 /** Has the other peer, or this node's, fetch all blobs. */
@@ -192,34 +229,4 @@ async function byDfget(stage: Stage, work: Work): Promise<number> {
   let total = 0;
   for (const url of await urlsOf(stage, work)) total += await dfget(url, tag, stage.cluster.sockets[1], to);
   return total;
-}
-
-async function dfget(url: string, tag: string, socket: string, to: string): Promise<number> {
-  const output = join(to, `nymph-dfget-${process.pid}`);
-  await rm(output, { force: true });
-  const { total } = await run('dfget', [url, '--output', output, '--tag', tag, '--endpoint', socket]);
-  // Where it is a link to dfdaemon's own file, nothing may be written to it.
-  await rm(output, { force: true });
-  return total;
-}
-
-function largeLayout({ kept }: Place): string {
-  return join(kept, 'large', 'layout');
-}
-
-async function largeFile(place: Place): Promise<string> {
-  const home = join(place.kept, 'large');
-  const layout = largeLayout(place);
-  await rm(home, { recursive: true, force: true });
-  await mkdir(join(home, 'tree'), { recursive: true });
-  await writeNoise(join(home, 'tree', 'file'), BLOB_BYTES);
-  const blobs = join(layout, 'blobs', 'sha256');
-  const built = await buildRafsV6(walkDirectory(join(home, 'tree')), {
-    bootstrap: join(home, 'bootstrap'),
-    blobs,
-    compressor: 'none',
-  });
-  await writeOciLayout(layout, built, { tag: 'bench' });
-  await writeFile(join(home, 'finished'), '');
-  return layout;
 }

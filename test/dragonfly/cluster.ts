@@ -52,7 +52,8 @@ export async function startCluster(after: (clean: () => void) => void, origin: s
     async restart(part) {
       const file = (name: string) => join(directory, name);
       const pid = Number(readFileSync(file(`${part}.pid`), 'utf8'));
-      process.kill(pid, 'SIGTERM');
+      // It may have been killed before.
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGTERM');
       while (existsSync(`/proc/${pid}`) && !isZombie(pid)) await sleep(20);
       const socket = join(directory, part, 'dfdaemon.sock');
       rmSync(socket, { force: true });
