@@ -77,7 +77,12 @@ export function storedElsewhere(
     clearTimeout(idle);
     const opened = [...held.values()];
     held.clear();
-    for (const blob of await Promise.all(opened)) if (blob !== undefined) await cache.release(blob);
+    for (const blob of await Promise.all(opened)) {
+      if (blob === undefined) continue;
+      await cache.release(blob).catch((error) => {
+        log('error', 'an entry of the cache cannot be given back', { blob: blob.key, error: String(error) });
+      });
+    }
   }
 
   async function* stream(blob: CachedBlob, places: Range[], signal: AbortSignal): AsyncGenerator<Uint8Array> {
