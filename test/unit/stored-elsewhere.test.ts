@@ -1,16 +1,21 @@
 /** Stored bytes that another entry of the cache has are not fetched again. */
 import assert from 'node:assert/strict';
 import { hash, randomBytes } from 'node:crypto';
-import { truncateSync, writeSync } from 'node:fs';
+import { readFileSync, truncateSync, writeSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import type { Cache, CachedBlob } from '../../src/cache/cache.ts';
 import { openCache } from '../../src/cache/open.ts';
 import { clearReady, setReady } from '../../src/cache/ready-map.ts';
+import { NymphError } from '../../src/errors.ts';
+import { createFetcher } from '../../src/fetch/fetcher.ts';
+import { createRace } from '../../src/fetch/race.ts';
 import { blobOf } from '../../src/formats/files/blob.ts';
 import { objectOf } from '../../src/image/files.ts';
 import type { Blob } from '../../src/image/image.ts';
 import { CACHE, storedElsewhere } from '../../src/mount/stored-elsewhere.ts';
-import { makeBlob, pieces, type TestBlob } from '../blob.ts';
+import { createThreadPool } from '../../src/threads/pool.ts';
+import { fetchContext, makeBlob, pieces, type TestBlob } from '../blob.ts';
+import { type MemorySwarm, memorySwarm } from '../swarm.ts';
 import { temporaryDirectory } from './cache-kit.ts';
 
 const signal = new AbortController().signal;
@@ -108,6 +113,34 @@ test('what it has on the disk is wrong, or gone: it is fetched', async (t) => {
     assert.deepEqual(from.asked, [100], how);
     await elsewhere.close();
   }
+});
+
+test('no swarm is asked to bring what is here', async (t) => {
+  const { cache, image, file, stored, made } = await stage(t);
+  const kept = await cache.open(file);
+  await fill(cache, kept, stored);
+  await cache.settle(kept, 'right');
+  const pool = createThreadPool(1);
+  t.after(() => pool.close());
+  const swarm = memorySwarm(stored);
+  // As Dragonfly does, which must be told where others get the object.
+  const byLocation: MemorySwarm['open'] = async (object, until, keep) => {
+    if ((await object.location(until, 0)) === undefined) throw new NymphError('unsupported', 'it is in no place');
+    return swarm.open(object, until, keep);
+  };
+  const asking = Object.create(swarm, { open: { value: byLocation } }) as MemorySwarm;
+  const from = {
+    ...registry(stored),
+    location: async () => ({ url: new URL('http://registry/'), headers: {}, certificates: [] }),
+  };
+  const cached = await cache.open(image);
+  const elsewhere = storedElsewhere(cached, from, cache, log);
+  const fetcher = createFetcher(cached, elsewhere.source, { ...fetchContext(pool), race: createRace(asking) });
+  await fetcher.fill(0, cached.size, signal);
+  await fetcher.close();
+  await elsewhere.close();
+  assert.ok(readFileSync(cached.dataPath).equals(made.flat));
+  assert.deepEqual([from.asked, swarm.opened], [[], 0]);
 });
 
 /** The blob of an image that was built without compression. */
