@@ -4,7 +4,7 @@ import Database from 'better-sqlite3';
 import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { OpenFiles, StoredImage, StoredMount, StoredOpenFile } from './cache.ts';
-import { runCheckpoint } from './checkpoint.ts';
+import { restartLog, runCheckpoint } from './checkpoint.ts';
 import { type Log, messageOf } from './health.ts';
 
 /**
@@ -262,7 +262,7 @@ function prepareDatabase(database: Database.Database, path: string, first: First
     JSON.parse(row.json);
   for (const row of database.prepare<[], { json: string }>('SELECT mount AS json FROM mounts').all())
     JSON.parse(row.json);
-  database.pragma('wal_checkpoint(TRUNCATE)');
+  restartLog(database);
 }
 
 /** @returns bytes of the catalogue's files */

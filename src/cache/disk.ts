@@ -35,20 +35,38 @@ export const localDisk: Disk = {
   remove: (path) => rm(path, { recursive: true, force: true }),
 };
 
-/** Writes a whole file, synced. What was written in part is left to the caller, who knows the directory. */
-export async function writeWhole(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
-  const file = await disk.open(path, 'w');
-  try {
-    await disk.write(file, bytes, 0);
-    await disk.datasync(file);
-  } finally {
-    await file.close();
-  }
+/**
+ * Writes a whole file that {@link syncWhole} is to make durable: after a power cut before that it may hold anything, which
+ * its reader must notice. What was written in part is left to the caller, who knows the directory.
+ */
+export function writeWhole(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
+  return withFile(disk, path, 'w', (file) => disk.write(file, bytes, 0));
+}
+
+export function syncWhole(disk: Disk, path: string): Promise<void> {
+  return withFile(disk, path, 'r+', (file) => disk.datasync(file));
 }
 
 /** Puts `bytes` in place of a file: after a crash there is the old file or the new one, whole. */
 export async function replaceWhole(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.new`;
-  await writeWhole(disk, temporary, bytes);
+  await withFile(disk, temporary, 'w', async (file) => {
+    await disk.write(file, bytes, 0);
+    await disk.datasync(file);
+  });
   await disk.rename(temporary, path);
+}
+
+async function withFile(
+  disk: Disk,
+  path: string,
+  flags: string,
+  act: (file: FileHandle) => Promise<void>,
+): Promise<void> {
+  const file = await disk.open(path, flags);
+  try {
+    await act(file);
+  } finally {
+    await file.close();
+  }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { corrupt } from '../errors.ts';
 import type { CachedBlob, Readiness, Scratch, Standing } from './cache.ts';
 import { growDictionaries, makeDictionaries, openDictionaries } from './dictionaries.ts';
-import { type Disk, replaceWhole, writeWhole } from './disk.ts';
+import { type Disk, replaceWhole, syncWhole, writeWhole } from './disk.ts';
 import { type Health, type Log, messageOf } from './health.ts';
 import { keyOf, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
@@ -56,12 +56,15 @@ export interface OpenEntry {
   readonly dictionaries: FileHandle | undefined;
   /** Where chunks have no digests. */
   readonly standing: StandingFile | undefined;
+  /** Its ledger was not synced yet. */
+  isFresh: boolean;
   /** The background verification. */
   recheck?: { stop: AbortController; done: Promise<void> };
 }
 
 /**
- * Makes a new entry: whole and synced under a temporary name, then renamed.
+ * Makes a new entry: whole under a temporary name, then renamed. Its ledger is synced with the first bits: who waits for an
+ * image waits for no disk, and after a power cut a ledger that is not whole is noticed.
  * @param counted called when the record's `bytes` changed
  * @param given holds all bytes already, verified: it becomes the entry's file
  */
@@ -93,6 +96,7 @@ export async function createEntry(
     if (dictionaries) handles.push(dictionaries);
     const files = { data, dictionaries, standing: await standingOf(place, record, ledger, map) };
     const entry = assemble(place, record, withTablesOf(encoded, ledger), encoded.length, files, ready, map, counted);
+    entry.isFresh = true;
     await count(record, entry, readyFile);
     await readyFile.close();
     await disk.rename(temporary, entryDirectory(place, record));
@@ -255,6 +259,11 @@ function assemble(
       map,
       data,
       ready,
+      async settle() {
+        if (!entry.isFresh) return;
+        await syncWhole(disk, join(entryDirectory(place, record), 'chunks'));
+        entry.isFresh = false;
+      },
       openReady: () => disk.open(join(entryDirectory(place, record), 'ready'), 'r+'),
       written: async (file) => {
         await count(record, entry, file);
@@ -265,6 +274,7 @@ function assemble(
     ledger: written(ledger),
     ledgerBytes,
     references: 0,
+    isFresh: false,
     ...files,
   };
   // Where it is needed: an object with a getter of its own takes 1 kB.

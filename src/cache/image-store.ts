@@ -5,13 +5,15 @@ import { NymphError } from '../errors.ts';
 import type { OciDigest } from '../image/image.ts';
 import type { StoredImage } from './cache.ts';
 import type { Catalogue } from './catalogue.ts';
-import { replaceWhole, writeWhole } from './disk.ts';
+import { replaceWhole, syncWhole, writeWhole } from './disk.ts';
 import type { Place } from './entry.ts';
 import { cacheError } from './health.ts';
 import { bytesOnDisk, imageDirectory, OCI_DIGEST } from './layout.ts';
 import { createSerialTasks } from './serial.ts';
 import type { Trash } from './trash.ts';
 
+/** Of an image. */
+const FILES = ['bootstrap', 'image.json'];
 /** Bytes compared in one go. */
 const SLICE = 1024 * 1024;
 
@@ -55,6 +57,14 @@ export function createImageStore(
     return join(imageDirectory(layout, digest), 'bootstrap');
   }
 
+  async function syncFiles(digest: OciDigest): Promise<void> {
+    try {
+      for (const name of FILES) await syncWhole(disk, join(imageDirectory(layout, digest), name));
+    } catch (error) {
+      health.failed(`image ${digest}`, error);
+    }
+  }
+
   async function make(image: StoredImage, bootstrap: Uint8Array, description: Uint8Array): Promise<void> {
     const temporary = join(layout.temporary, `image-${made++}`);
     try {
@@ -64,7 +74,7 @@ export function createImageStore(
       const directory = imageDirectory(layout, image.digest);
       if ((await statOrAbsent(directory)) === undefined) return await disk.rename(temporary, directory);
       // Mounts may use the damaged one: there is an image at each moment, also for a daemon that starts just then.
-      for (const name of ['bootstrap', 'image.json']) await disk.rename(join(temporary, name), join(directory, name));
+      for (const name of FILES) await disk.rename(join(temporary, name), join(directory, name));
       await disk.remove(temporary);
     } catch (error) {
       await disk.remove(temporary).catch(() => {}); // what stays is removed at the next start
@@ -83,7 +93,11 @@ export function createImageStore(
         try {
           // The digest names the bootstrap, so another content is damage.
           if (await holds(path, bootstrap)) await replaceWhole(disk, `${path.slice(0, -9)}image.json`, description);
-          else await make(image, bootstrap, description);
+          else {
+            await make(image, bootstrap, description);
+            // Nobody waits for the disk: after a power cut what is not whole is noticed, and fetched again.
+            void tasks.run(image.digest, () => syncFiles(image.digest));
+          }
           catalogue.putImage(kept);
           notePin(kept);
           bytes.set(image.digest, await bytesOnDisk(path, `${path.slice(0, -9)}image.json`));

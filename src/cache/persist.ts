@@ -29,6 +29,8 @@ interface PersisterParts {
   map: ReadyMap;
   data: FileHandle;
   ready: ReadyFile;
+  /** Called before the data is synced: what the bits need besides is made durable. */
+  settle(): Promise<void>;
   /** Opens the file of the bits. It is open only while it is written: most entries that are open do not change. */
   openReady(): Promise<FileHandle>;
   /** Called when bits were cleared, before that is written. */
@@ -62,6 +64,7 @@ export function createPersister(parts: PersisterParts): Persister {
   }
 
   async function sync(file: FileHandle): Promise<void> {
+    await parts.settle();
     // A change from here on says otherwise.
     ready.settled = true;
     const seen = countClears(map);

@@ -1,4 +1,5 @@
 import Database from 'better-sqlite3';
+import { restartLog } from '../cache/checkpoint.ts';
 import { NymphError } from '../errors.ts';
 import { now } from './clock.ts';
 import type { Kind, Labels, Usage } from './snapshotter.ts';
@@ -247,5 +248,5 @@ function prepareDatabase(database: Database.Database, path: string): void {
   }
   const check = database.pragma('quick_check(1)', { simple: true });
   if (check !== 'ok') throw new Database.SqliteError(String(check), 'SQLITE_CORRUPT');
-  database.pragma('wal_checkpoint(TRUNCATE)');
+  restartLog(database);
 }
