@@ -416,7 +416,8 @@ test('500 rounds of open and release keep no descriptor', async (t) => {
     await cache.release(cached);
     if (round % 100 === 99) await cache.prune(0);
   }
-  assert.deepEqual(descriptors(), before);
+  // What was removed goes in the background, with its directories open.
+  await until(() => descriptors().join() === before.join(), 30_000);
   await cache.close();
 });
 
