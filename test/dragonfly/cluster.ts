@@ -28,6 +28,7 @@ export function noCluster(): string | false {
 }
 
 const METRICS = { 'seed-1': 7002, 'peer-1': 7102, 'peer-2': 7202 };
+const MOST_START = 60_000;
 /** Peers learn of the seed at the scheduler's next look. */
 const SEED_KNOWN = 40_000;
 
@@ -42,7 +43,12 @@ export async function startCluster(after: (clean: () => void) => void, origin: s
   const started = spawnSync('bash', [SCRIPT, 'start', directory, origin], { encoding: 'utf8', timeout: 60_000 });
   if (started.status !== 0) throw new Error(`the cluster does not start: ${started.stderr}`);
   const sockets = ['peer-1', 'peer-2'].map((name) => join(directory, name, 'dfdaemon.sock')) as [string, string];
-  for (const socket of sockets) if (!existsSync(socket)) throw new Error(`${socket} is not there`);
+  // The script does not wait for long, and a busy machine is slow.
+  for (const end = Date.now() + MOST_START; !sockets.every((socket) => existsSync(socket)); await sleep(100)) {
+    if (Date.now() < end) continue;
+    const logs = ['peer-1', 'peer-2'].map((name) => readFileSync(join(directory, `${name}.log`), 'utf8').slice(-1_000));
+    throw new Error(`a dfdaemon does not start:\n${logs.join('\n')}`);
+  }
   await sleep(SEED_KNOWN);
   return {
     directory,
