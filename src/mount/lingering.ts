@@ -17,7 +17,7 @@ export interface Lingering {
 interface Held {
   stored: StoredMount;
   image: AttachedImage;
-  /** Nobody can tell whether it is in use; said once. */
+  /** Nobody can tell whether it is in use, or the catalogue cannot forget it; said once. */
   unclear: boolean;
 }
 
@@ -52,8 +52,10 @@ export function createLingering(
 
   async function take(stored: StoredMount, image: AttachedImage): Promise<void> {
     const entry = keep(stored, image);
-    if (!(await staysInUse(entry))) return giveBack(entry);
+    const isUsed = await staysInUse(entry);
+    if (!isUsed && (await giveBack(entry))) return;
     sweepLater();
+    if (!isUsed) return;
     log('info', 'unmounted, but still in use: served until that ends', {
       directory: stored.directory,
       image: stored.reference,
@@ -79,13 +81,24 @@ export function createLingering(
     }
   }
 
-  async function giveBack(entry: Held): Promise<void> {
-    held.delete(entry);
+  /**
+   * The mount is gone whatever goes wrong here, so nothing is thrown.
+   * @returns false if the catalogue takes nothing just now (a full disk): it is held until it does
+   */
+  async function giveBack(entry: Held): Promise<boolean> {
+    const image = entry.stored.reference;
     try {
       cache.removeMount(entry.stored.directory);
-    } finally {
-      await entry.image.release();
+    } catch (error) {
+      if (!entry.unclear) log('error', 'the catalogue keeps a mount that is gone', { image, error: messageOf(error) });
+      entry.unclear = true;
+      return false;
     }
+    held.delete(entry);
+    await entry.image
+      .release()
+      .catch((error) => log('error', 'cannot give blobs back', { image, error: messageOf(error) }));
+    return true;
   }
 
   function sweepLater(): void {
@@ -96,10 +109,7 @@ export function createLingering(
 
   async function sweep(): Promise<void> {
     for (const entry of held) {
-      if (await staysInUse(entry)) continue;
-      await giveBack(entry).catch((error) =>
-        log('error', 'cannot give blobs back', { image: entry.stored.reference, error: messageOf(error) }),
-      );
+      if (!(await staysInUse(entry))) await giveBack(entry);
     }
     sweeping = false;
     if (held.size > 0) sweepLater();

@@ -30,10 +30,15 @@ export const emptySoak = (): SoakTally => ({
  */
 const EXPLAINED = new Set(['source', 'timeout', 'daemon', 'busy', 'cache', 'cancelled', 'not-found', 'mount']);
 
+/** Faults of a registry by which bytes come wrong. */
+export const WRONG = /wrong bytes|another range|too few/;
+
 /** Counts an operation that failed. */
 export function failedOperation(tally: SoakTally, what: string, error: unknown): void {
   const { code, message } = error as { code?: string; message?: string };
-  if (code !== undefined && EXPLAINED.has(code) && message) count(tally.failures, `${what}: ${code}`);
+  // A registry that lies has nothing right to give for as long as it does.
+  const isLiedTo = code === 'corrupt' && tally.timeline.some((line) => WRONG.test(line));
+  if (code !== undefined && (EXPLAINED.has(code) || isLiedTo) && message) count(tally.failures, `${what}: ${code}`);
   else tally.unexplained.push(`${new Date().toISOString().slice(11, 19)} ${what}: ${code ?? ''} ${message ?? error}`);
 }
 

@@ -45,6 +45,26 @@ test('the catalogue knows of an image that may be in use at every moment', async
   assert.equal(image.released, 1);
 });
 
+test('an unmount has succeeded though the catalogue takes nothing just then, and what it keeps goes later', async () => {
+  const { rows, cache, image, attached } = setUp();
+  const { removeMount } = cache;
+  let failures = 3;
+  cache.removeMount = (directory) => {
+    if (directory.startsWith('unmounted:') && failures-- > 0) throw new Error('database or disk is full');
+    removeMount(directory);
+  };
+  const said: string[] = [];
+  const lingering = createLingering(
+    cache,
+    async () => false,
+    (level, message) => void said.push(`${level}: ${message}`),
+  );
+  await lingering.take(stored, attached);
+  assert.deepEqual([rows.size, image.released], [1, 0], 'held');
+  await until(30_000, 'it is kept', async () => (rows.size === 0 && image.released === 1 ? true : undefined));
+  assert.deepEqual(said, ['error: the catalogue keeps a mount that is gone']);
+});
+
 test('where nobody can tell whether an image is in use, it is served on, and that is said once', async () => {
   const { rows, cache, image, attached } = setUp();
   const said: string[] = [];
