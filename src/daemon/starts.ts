@@ -83,13 +83,18 @@ export function createStarts({ cache, blobs, mounts, startup, tracing, context }
     }
   }
 
+  /** Images of which a container was foreseen: what others read of them is mostly the same, and asking takes its time. */
+  const foreseen = new WeakSet<AttachedImage>();
+
   async function foresee(image: AttachedImage, find: FindProgram): Promise<void> {
     const { signal } = image.ending;
     const { reference, digest } = image.stored;
     try {
-      if ((await cache.trace(digest)) !== undefined) return;
+      if (foreseen.has(image) || (await cache.trace(digest)) !== undefined) return;
       const program = await find(signal);
-      if (program !== undefined) await startup.run(image, program);
+      if (program === undefined || foreseen.has(image)) return;
+      foreseen.add(image);
+      await startup.run(image, program);
     } catch (error) {
       if (!signal.aborted)
         log('debug', 'what a container runs is not foreseen', { image: reference, why: (error as Error).message });

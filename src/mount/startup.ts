@@ -44,8 +44,6 @@ interface Watched {
   readahead?: Readahead;
   /** What was asked for and what arrived before its files were known. */
   early: ((readahead: Readahead) => void)[];
-  /** The last command line that was looked up: many containers may start with it at once. */
-  command?: string;
 }
 
 /** Finds the files of an image that name others. */
@@ -103,10 +101,7 @@ export function createStartup(
     },
     expect: (image) => tell(image, ({ programs }) => programs.expect()),
     async run(image, program) {
-      const entry = watched.get(image);
-      const command = JSON.stringify(program);
-      if (entry === undefined || entry.command === command) return;
-      entry.command = command;
+      if (!watched.has(image)) return;
       const files = await pool.run(PROGRAM, { bootstrap: image.bootstrap, program });
       tell(image, ({ programs, modules }) => {
         for (const { blob, offset } of files) {
