@@ -122,7 +122,7 @@ test('secrets are not in logs, errors, answers, arguments, files of others, or c
     ['inspect', `${host}/app:1`],
     ['run-check', `${host}/app:1`],
     ['convert', `${host}/app:1`, `${host}/app:2`],
-    ['trace', '--push', `${registry.host}/app:nydus`],
+    ['trace', '--push', `${host}/app:1`],
     ...configs.map((config) => ['inspect', `nydusd:${config}:${host}/app:1`]),
     ...configs.map((config) => ['mount', '--nydusd-config', config, `${host}/app:1`, daemon.place('none')]),
   ];
