@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { NymphError } from '../errors.ts';
 import type { Program } from '../mount/program.ts';
 import type { Connection } from './connection.ts';
 import { isStatus } from './status.ts';
@@ -17,7 +18,7 @@ interface Answer {
  * nothing is known.
  * @param key of the snapshot, as clients know it
  * @returns undefined if no such container comes within two seconds
- * @throws NymphError if containerd does not answer, SyntaxError for a specification that is none
+ * @throws NymphError if containerd does not answer, `corrupt` for a specification that is none
  */
 export async function programOn(
   containerd: Connection,
@@ -40,8 +41,7 @@ export async function programOn(
 
 /** @param spec JSON of the OCI runtime specification (config.md, `process`) */
 function programOf(spec: Buffer): Program | undefined {
-  const { args, env, cwd } =
-    (JSON.parse(spec.toString('utf8')) as { process?: Partial<Record<string, unknown>> }).process ?? {};
+  const { args, env, cwd } = readSpec(spec).process ?? {};
   if (!isTexts(args)) return undefined;
   const path = isTexts(env) ? env.findLast((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) : undefined;
   return {
@@ -49,6 +49,15 @@ function programOf(spec: Buffer): Program | undefined {
     path: (path ?? '').split(':').filter((entry) => entry !== ''),
     cwd: typeof cwd === 'string' ? cwd : '/',
   };
+}
+
+function readSpec(spec: Buffer): { process?: Partial<Record<'args' | 'env' | 'cwd', unknown>> } {
+  try {
+    return JSON.parse(spec.toString('utf8')) ?? {};
+  } catch {
+    // What the parser says has parts of the text, and that has secrets in its environment.
+    throw new NymphError('corrupt', 'the runtime specification of a container is no JSON');
+  }
 }
 
 function isTexts(value: unknown): value is string[] {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { cannotMount, run, testDaemon, until } from '../daemon.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
 import { compiledModule } from '../python.ts';
@@ -12,6 +12,15 @@ import { startRegistry } from '../registry/registry.ts';
 const LIBRARY = 'usr/lib/python3.11';
 /** Of each file: more than what a fault brings with it. */
 const MODULE_BYTES = 20_000;
+
+/** Mounts an image and fetches nothing ahead. `ready`: bytes of it that are here. */
+async function shown(t: TestContext, image: MadeImage) {
+  const daemon = await testDaemon(t);
+  const mounted = daemon.place('image');
+  const reference = `oci:${image.layout}:${image.tag}`;
+  await daemon.client.mount({ reference, directory: mounted, options: { prefetch: 'none' } });
+  return { daemon, mounted, ready: async () => (await daemon.client.image(image.digest)).ready };
+}
 
 test('connections to where the data is are there before the first fault', { skip: cannotMount() }, async (t) => {
   const directory = mkdtempSync('/tmp/nymph-');
@@ -47,21 +56,14 @@ test('an executable is sent for whole as soon as its first bytes are waited for'
     ] as const)
       writeFileSync(join(tree, name), randomBytes(size), { mode });
   });
-  const daemon = await testDaemon(t);
-  const mounted = daemon.place('image');
-  await daemon.client.mount({
-    reference: `oci:${image.layout}:app`,
-    directory: mounted,
-    options: { prefetch: 'none' },
-  });
-  const ready = async () => (await daemon.client.image(image.digest)).ready;
+  const { mounted, ready } = await shown(t, image);
   const begin = (name: string) => run('dd', [`if=${join(mounted, name)}`, 'of=/dev/null', 'bs=512', 'count=1']);
   await begin('data');
   await begin('library.so');
   const before = await ready();
   assert.ok(before < 2 * size, `the beginnings alone: ${before}`);
   await begin('program');
-  await until(10_000, 'its rest did not come', async () => ((await ready()) >= before + size ? true : undefined));
+  await until(60_000, 'its rest did not come', async () => ((await ready()) >= before + size ? true : undefined));
 });
 
 test('what a module of the standard library imports comes with it', { skip: cannotMount() }, async (t) => {
@@ -79,17 +81,10 @@ test('what a module of the standard library imports comes with it', { skip: cann
       writeFileSync(path, randomBytes(MODULE_BYTES));
     }
   });
-  const daemon = await testDaemon(t);
-  const mounted = daemon.place('image');
-  await daemon.client.mount({
-    reference: `oci:${image.layout}:python`,
-    directory: mounted,
-    options: { prefetch: 'none' },
-  });
-  const ready = async () => (await daemon.client.image(image.digest)).ready;
+  const { mounted, ready } = await shown(t, image);
   await run('cat', [join(mounted, LIBRARY, 'json/__pycache__/__init__.cpython-311.pyc')]);
   // All but `encodings`, `logging` and `socket`.
-  await until(10_000, 'the modules did not come', async () =>
+  await until(60_000, 'the modules did not come', async () =>
     (await ready()) >= 17 * MODULE_BYTES ? true : undefined,
   );
   await new Promise((resolve) => setTimeout(resolve, 300));
@@ -123,19 +118,12 @@ describe('the modules of a Python program', { skip: cannotMount() }, () => {
   after(() => rmSync(directory, { recursive: true, force: true }));
 
   test('come one step after another without a reader, and nothing else does', async (t) => {
-    const daemon = await testDaemon(t);
-    const mounted = daemon.place('image');
-    await daemon.client.mount({
-      reference: `oci:${image.layout}:python`,
-      directory: mounted,
-      options: { prefetch: 'none' },
-    });
+    const { daemon, mounted, ready } = await shown(t, image);
     const read = await run('cat', [join(mounted, LIBRARY, '__pycache__', 'first.cpython-311.pyc')]);
     assert.equal(read.status, 0, read.err);
-    const ready = async () => (await daemon.client.image(image.digest)).ready;
     // first, package, inner, beside, plain, last: six files, each in a few blocks of its own.
     const six = 6 * MODULE_BYTES;
-    await until(10_000, 'the modules did not come', async () => ((await ready()) >= six ? true : undefined));
+    await until(60_000, 'the modules did not come', async () => ((await ready()) >= six ? true : undefined));
     const { fuse } = await daemon.client.status();
     await new Promise((resolve) => setTimeout(resolve, 300));
     assert.ok((await ready()) < 7 * MODULE_BYTES, `what is not imported at once stays away: ${await ready()}`);

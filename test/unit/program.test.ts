@@ -6,8 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
+import type { Connection } from '../../src/containerd/connection.ts';
+import { programOn } from '../../src/containerd/program.ts';
 import { resolvePath } from '../../src/erofs/resolve.ts';
 import { type Erofs, openErofs } from '../../src/erofs/super-block.ts';
+import { NymphError } from '../../src/errors.ts';
 import { standardImports } from '../../src/formats/python/standard-library.ts';
 import { dataRange } from '../../src/formats/rafs/data-range.ts';
 import { run } from '../../src/mount/program-job.ts';
@@ -77,6 +81,46 @@ test('the table of the standard library is what Python does', (t) => {
   );
   const known = standardImports();
   for (const module of modules) assert.deepEqual(closure(known, module), closure(seen, module), module);
+});
+
+test('what a container runs is asked for until containerd knows it', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const spec = (value: object | string) => ({
+    spec: { value: Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)) },
+    snapshotKey: 'c',
+  });
+  const { signal } = new AbortController();
+  const ask = async (...containers: (object | undefined)[]) => {
+    const containerd = {
+      async call(service: string, method: string, request: object) {
+        assert.deepEqual([service, method, request], ['containers', 'Get', { id: 'c' }]);
+        const container = containers.shift();
+        if (container === undefined) throw new NymphError('daemon', 'no such container', { cause: { code: 5 } });
+        return { container };
+      },
+    } as unknown as Connection;
+    const asked = programOn(containerd, 'default', 'c', signal).finally(() => (ended = true));
+    let ended = false;
+    asked.catch(() => {});
+    while (!ended) {
+      await new Promise(setImmediate);
+      t.mock.timers.tick(1_000);
+    }
+    return asked;
+  };
+  const program = { args: ['python3'], env: ['A=1', 'PATH=/bin::/usr/bin'], cwd: '/app' };
+  const found = { args: ['python3'], path: ['/bin', '/usr/bin'], cwd: '/app' };
+  assert.deepEqual(await ask(undefined, undefined, spec({ process: program })), found);
+  assert.deepEqual(await ask(spec({ process: { args: ['a'] } })), { args: ['a'], path: [], cwd: '/' });
+  for (const odd of [{}, { process: null }, { process: { args: 'a' } }, { process: { args: [1] } }, 'null', '7'])
+    assert.equal(await ask(spec(odd)), undefined, JSON.stringify(odd));
+  assert.equal(await ask({ ...spec({ process: program }), snapshotKey: 'other' }), undefined);
+  assert.equal(await ask(), undefined, 'none comes');
+  await assert.rejects(ask(spec('{"process":{"env":["KEY=secret')), (error: NymphError) => {
+    assert.equal(error.code, 'corrupt');
+    assert.doesNotMatch(inspect(error), /secret/);
+    return true;
+  });
 });
 
 function closure(imports: ReadonlyMap<string, readonly string[]>, module: string): string[] {
