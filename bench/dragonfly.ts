@@ -4,11 +4,24 @@ import { join } from 'node:path';
 import { writeOciLayout } from '../src/build/oci-layout.ts';
 import { buildRafsV6 } from '../src/formats/rafs/write/build.ts';
 import { walkDirectory } from '../src/formats/rafs/write/directory.ts';
+import { noCluster } from '../test/dragonfly/cluster.ts';
 import { layersOf } from './layout.ts';
 import { writeNoise } from './local-image.ts';
 import type { Place } from './place.ts';
 import { run } from './processes.ts';
 import type { Remote } from './remote.ts';
+
+export interface RaceOptions {
+  rounds: number;
+  /** `fast-warm`, … of the race, fates of a dfdaemon for faults; all by default. */
+  cells?: readonly string[];
+}
+
+/** @throws Error where there is no Dragonfly to race with */
+export function requireCluster(): void {
+  const missing = noCluster();
+  if (missing !== false) throw new Error(`the race cannot be measured here: ${missing}`);
+}
 
 export const NOISE_TAG = 'bench';
 /** The one file of such an image. */

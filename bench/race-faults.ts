@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../src/daemon/api.ts';
 import { type ControlClient, controlClient } from '../src/daemon/control-client.ts';
-import { type Cluster, noCluster, startCluster } from '../test/dragonfly/cluster.ts';
-import { blobUrls, dfget, NOISE_FILE, NOISE_TAG, noiseImage } from './dragonfly.ts';
+import { type Cluster, startCluster } from '../test/dragonfly/cluster.ts';
+import { blobUrls, dfget, NOISE_FILE, NOISE_TAG, noiseImage, type RaceOptions, requireCluster } from './dragonfly.ts';
 import type { Lab } from './lab.ts';
 import { startNymph } from './nymph.ts';
 import type { Place } from './place.ts';
@@ -27,12 +27,6 @@ const STOP = 400;
 const GO = 100;
 const NAME = 'noise';
 
-interface Options {
-  rounds: number;
-  /** Fates; all by default. */
-  cells?: readonly string[];
-}
-
 interface Stage {
   lab: Lab;
   place: Place;
@@ -51,11 +45,10 @@ interface Outcome {
 export async function raceFaults(
   lab: Lab,
   place: Place,
-  { rounds, cells }: Options,
+  { rounds, cells }: RaceOptions,
   say: (line: string) => void,
 ): Promise<Trial> {
-  const missing = noCluster();
-  if (missing !== false) throw new Error(`the race cannot be measured here: ${missing}`);
+  requireCluster();
   const layout = await noiseImage(place, 'noise', FILE_BYTES, CHUNK_BYTES);
   const remote = await startRemote(lab, { [NAME]: layout });
   say('starting a cluster: 35 s');

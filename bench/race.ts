@@ -3,8 +3,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ControlClient, controlClient } from '../src/daemon/control-client.ts';
-import { type Cluster, noCluster, startCluster } from '../test/dragonfly/cluster.ts';
-import { blobUrls, dfget, NOISE_TAG, noiseImage } from './dragonfly.ts';
+import { type Cluster, startCluster } from '../test/dragonfly/cluster.ts';
+import { blobUrls, dfget, NOISE_TAG, noiseImage, type RaceOptions, requireCluster } from './dragonfly.ts';
 import type { Lab } from './lab.ts';
 import { startNymph } from './nymph.ts';
 import type { Place } from './place.ts';
@@ -29,12 +29,6 @@ const IDLE_MS = 500;
 /** Another file system than dfdaemon's: there dfget copies; elsewhere it links, and no byte is moved. */
 const COPIES = '/dev/shm';
 
-interface Options {
-  rounds: number;
-  /** `fast-warm`, …; all by default. */
-  cells?: readonly string[];
-}
-
 interface Stage {
   lab: Lab;
   place: Place;
@@ -50,11 +44,10 @@ interface Stage {
 export async function race(
   lab: Lab,
   place: Place,
-  { rounds, cells }: Options,
+  { rounds, cells }: RaceOptions,
   say: (line: string) => void,
 ): Promise<Trial> {
-  const missing = noCluster();
-  if (missing !== false) throw new Error(`the race cannot be measured here: ${missing}`);
+  requireCluster();
   const image = await programImage(lab, place);
   const large = await noiseImage(place, 'large', BLOB_BYTES);
   const rows: Row[] = [];

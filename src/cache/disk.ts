@@ -57,7 +57,8 @@ export async function replaceWhole(disk: Disk, path: string, bytes: Uint8Array):
   await disk.rename(temporary, path);
 }
 
-async function withFile(
+/** Opens a file for as long as `act` takes. */
+export async function withFile(
   disk: Disk,
   path: string,
   flags: string,

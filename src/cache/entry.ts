@@ -264,7 +264,7 @@ function assemble(
         await syncWhole(disk, join(entryDirectory(place, record), 'chunks'));
         entry.isFresh = false;
       },
-      openReady: () => disk.open(join(entryDirectory(place, record), 'ready'), 'r+'),
+      readyPath: join(entryDirectory(place, record), 'ready'),
       written: async (file) => {
         await count(record, entry, file);
         counted();

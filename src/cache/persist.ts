@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { BLOCK_SIZE } from '../image/image.ts';
 import { hasBit, subtract } from './bits.ts';
-import type { Disk } from './disk.ts';
+import { type Disk, withFile } from './disk.ts';
 import type { Health } from './health.ts';
 import { type ReadyFile, writeCurrent, writeSynced } from './ready-file.ts';
 import { clearReady, countClears, type ReadyMap, readyBytes } from './ready-map.ts';
@@ -31,8 +31,8 @@ interface PersisterParts {
   ready: ReadyFile;
   /** Called before the data is synced: what the bits need besides is made durable. */
   settle(): Promise<void>;
-  /** Opens the file of the bits. It is open only while it is written: most entries that are open do not change. */
-  openReady(): Promise<FileHandle>;
+  /** The file of the bits. It is open only while it is written: most entries that are open do not change. */
+  readyPath: string;
   /** Called when bits were cleared, before that is written. */
   cleared(): Promise<void>;
   /** Called after each write to the file of the bits: the moment to count bytes. */
@@ -46,6 +46,7 @@ export function createPersister(parts: PersisterParts): Persister {
   let syncTimer: NodeJS.Timeout | undefined;
   let queue = Promise.resolve(true);
   let finished = false;
+  const withReady = (step: (file: FileHandle) => Promise<void>) => withFile(disk, parts.readyPath, 'r+', step);
 
   async function persist(file: FileHandle): Promise<void> {
     const seen = countClears(map);
@@ -87,15 +88,6 @@ export function createPersister(parts: PersisterParts): Persister {
     await disk.datasync(file);
   }
 
-  async function withFile(step: (file: FileHandle) => Promise<void>): Promise<void> {
-    const file = await parts.openReady();
-    try {
-      await step(file);
-    } finally {
-      await file.close();
-    }
-  }
-
   function run(step: () => Promise<void>): Promise<boolean> {
     queue = queue.then(step).then(
       () => true,
@@ -118,7 +110,7 @@ export function createPersister(parts: PersisterParts): Persister {
     if (finished) return;
     syncTimer ??= setTimeout(() => {
       syncTimer = undefined;
-      void run(() => withFile(sync));
+      void run(() => withReady(sync));
     }, SYNC_DELAY).unref();
   }
 
@@ -130,7 +122,7 @@ export function createPersister(parts: PersisterParts): Persister {
       const delay = countClears(map) === clears ? PERSIST_DELAY : 0;
       persistTimer ??= setTimeout(() => {
         persistTimer = undefined;
-        void run(() => withFile(persist));
+        void run(() => withReady(persist));
       }, delay).unref();
       later();
     },
@@ -139,7 +131,7 @@ export function createPersister(parts: PersisterParts): Persister {
       clearTimeout(persistTimer);
       clearTimeout(syncTimer);
       return run(async () => {
-        if (!isSettled()) await withFile(sync);
+        if (!isSettled()) await withReady(sync);
       });
     },
   };

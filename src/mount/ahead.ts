@@ -9,6 +9,8 @@ import type { ServedBlob, ServedBlobs } from './served.ts';
 export interface Ahead {
   /** Sends for the first `size` bytes of files, as urgently as a fault; resolves when they are here. */
   fetch(served: ServedBlob, files: readonly FileStart[]): Promise<void>;
+  /** The same, by itself. */
+  send(served: ServedBlob, file: FileStart): void;
   /** Bytes of a file, fetched first where they are not here. @param offset in the file */
   read(served: ServedBlob, start: number, offset: number, length: number): Promise<Buffer>;
   /** Lets work go on by itself: what fails is left to the real reads. @param offset for the log */
@@ -33,12 +35,13 @@ export function createAhead(
     return { offset, length: placeInFile(cached.chunks, offset, Math.max(0, size - 1)) + 1 - offset };
   }
 
-  return {
+  const ahead: Ahead = {
     fetch(served, files) {
       const ranges = files.map((file) => rangeOf(served, file));
       for (const range of ranges) sent(served.cached, range);
       return served.fetcher.gather(ranges, never);
     },
+    send: (served, file) => ahead.leave(served, file.offset, ahead.fetch(served, [file])),
     async read(served, start, offset, length) {
       const place = placeInFile(served.cached.chunks, start, offset);
       return Buffer.concat(await blobs.read(served, place, length, never));
@@ -50,4 +53,5 @@ export function createAhead(
       });
     },
   };
+  return ahead;
 }

@@ -1,10 +1,8 @@
 /** The program job: where the files are that a command line names. */
 import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
-import { S_IFMT, S_IFREG } from '../erofs/inode.ts';
-import { resolvePath } from '../erofs/resolve.ts';
 import { type Erofs, openErofs } from '../erofs/super-block.ts';
-import { dataRange } from '../formats/rafs/data-range.ts';
+import { dataAt } from '../formats/rafs/data-range.ts';
 import type { BlobRange } from '../image/image.ts';
 import type { JobResult } from '../threads/job.ts';
 import type { Program } from './program.ts';
@@ -34,15 +32,8 @@ export function run({ bootstrap, program }: ProgramRequest): JobResult<BlobRange
 
 function fileOf(erofs: Erofs, argument: string, { path, cwd }: Program): BlobRange | undefined {
   for (const directory of path.slice(0, argument.includes('/') ? 0 : MOST_DIRECTORIES)) {
-    const command = regularFile(erofs, posix.resolve('/', directory, argument), EXECUTABLE);
+    const command = dataAt(erofs, posix.resolve('/', directory, argument), EXECUTABLE);
     if (command !== undefined) return command;
   }
-  return regularFile(erofs, posix.resolve('/', cwd, argument), 0);
-}
-
-/** @param mode bits of which one must be set, if there are any */
-function regularFile(erofs: Erofs, path: string, mode: number): BlobRange | undefined {
-  const inode = resolvePath(erofs, path);
-  if (inode === undefined || (inode.mode & S_IFMT) !== S_IFREG) return undefined;
-  return mode === 0 || (inode.mode & mode) !== 0 ? dataRange(erofs, inode) : undefined;
+  return dataAt(erofs, posix.resolve('/', cwd, argument));
 }

@@ -51,7 +51,7 @@ export function watchModules(
     const { locale } = index;
     if (locale === undefined || locale.length > left) return;
     const { blob, offset, length } = locale;
-    ahead.leave(blobs[blob], offset, ahead.fetch(blobs[blob], [{ offset, size: length }]));
+    ahead.send(blobs[blob], { offset, size: length });
   }
 
   function begin(blob: number, offset: number, rows: number[]): void {

@@ -43,10 +43,6 @@ export function watchPrograms(
     ahead.leave(blobs[blob], offset, follow(blobs[blob], offset));
   }
 
-  function send(served: ServedBlob, offset: number, size: number): void {
-    ahead.leave(served, offset, ahead.fetch(served, [{ offset, size }]));
-  }
-
   async function follow(served: ServedBlob, start: number): Promise<void> {
     const limit = served.cached.size - start;
     const program = readProgram(await ahead.read(served, start, 0, Math.min(PROGRAM_HEADER_SIZE, limit)));
@@ -59,7 +55,7 @@ export function watchPrograms(
     }
     // The names first: the libraries wait for them.
     const names = neededNames(served, start, program);
-    send(served, start, Math.min(limit, program.size <= whole ? program.size : BEGINNING));
+    ahead.send(served, { offset: start, size: Math.min(limit, program.size <= whole ? program.size : BEGINNING) });
     for (const name of await names) want(name);
   }
 
@@ -74,7 +70,8 @@ export function watchPrograms(
     const library = libraries.get(name);
     const served = library && blobs[library.blob];
     if (library === undefined || served === undefined) return;
-    send(served, library.offset, library.length <= WHOLE_LIBRARY ? library.length : BEGINNING);
+    const size = library.length <= WHOLE_LIBRARY ? library.length : BEGINNING;
+    ahead.send(served, { offset: library.offset, size });
     arrived(library.blob, library.offset);
   }
 
@@ -82,7 +79,7 @@ export function watchPrograms(
     const row = fileAt(executables, blob, offset);
     if (row < 0 || executables.size[row] > WHOLE_EXECUTABLE || asked.has(row)) return;
     asked.add(row);
-    send(blobs[blob], offset, executables.size[row]);
+    ahead.send(blobs[blob], { offset, size: executables.size[row] });
   }
 
   return {
@@ -90,7 +87,7 @@ export function watchPrograms(
     awaited,
     expect() {
       for (const { blob, offset, length } of accounts)
-        if (blobs[blob] !== undefined && length <= BEGINNING) send(blobs[blob], offset, length);
+        if (blobs[blob] !== undefined && length <= BEGINNING) ahead.send(blobs[blob], { offset, size: length });
       for (const name of libraries.keys()) if (COMMON.test(name)) want(name);
     },
   };

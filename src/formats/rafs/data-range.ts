@@ -1,4 +1,13 @@
-import { chunkAddressOffset, type Inode, kernelChunkSize, LAYOUT_CHUNK_BASED, NULL_BLOCK } from '../../erofs/inode.ts';
+import {
+  chunkAddressOffset,
+  type Inode,
+  kernelChunkSize,
+  LAYOUT_CHUNK_BASED,
+  NULL_BLOCK,
+  S_IFMT,
+  S_IFREG,
+} from '../../erofs/inode.ts';
+import { resolvePath } from '../../erofs/resolve.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { BLOCK_SIZE, type BlobRange } from '../../image/image.ts';
 
@@ -15,6 +24,16 @@ export function dataRange({ view }: Erofs, inode: Inode): BlobRange | undefined 
     offset: view.getUint32(at + 4, true) * BLOCK_SIZE,
     length: inode.size,
   };
+}
+
+/**
+ * The same for the regular file that a path leads to, through links.
+ * @param mode bits of which one must be set, if there are any
+ */
+export function dataAt(erofs: Erofs, path: string, mode = 0): BlobRange | undefined {
+  const inode = resolvePath(erofs, path);
+  if (inode === undefined || (inode.mode & S_IFMT) !== S_IFREG) return undefined;
+  return mode === 0 || (inode.mode & mode) !== 0 ? dataRange(erofs, inode) : undefined;
 }
 
 /** All ranges that hold the data of a regular file, in its order; neighbours are joined. Checked as for {@link dataRange}. */

@@ -1,11 +1,10 @@
 import { S_IFLNK, S_IFMT, S_IFREG } from '../../erofs/inode.ts';
-import { resolvePath } from '../../erofs/resolve.ts';
 import type { Erofs } from '../../erofs/super-block.ts';
 import { walkTree } from '../../erofs/walk.ts';
 import type { FileTable } from '../../image/file-table.ts';
 import type { BlobRange } from '../../image/image.ts';
 import type { ModuleIndex } from '../python/modules.ts';
-import { dataRange } from './data-range.ts';
+import { dataAt, dataRange } from './data-range.ts';
 import { collectExecutables } from './executables.ts';
 import { collectLibraries, type LibraryIndex } from './libraries.ts';
 import { collectModules } from './modules.ts';
@@ -43,11 +42,7 @@ export function indexStartupFiles(erofs: Erofs): StartupFiles {
     libraries.file(name, range, visit);
     modules.file(name, range, visit);
   });
-  const accounts = ACCOUNTS.flatMap((path) => {
-    const inode = resolvePath(erofs, path);
-    const range = inode && (inode.mode & S_IFMT) === S_IFREG ? dataRange(erofs, inode) : undefined;
-    return range ?? [];
-  });
+  const accounts = ACCOUNTS.flatMap((path) => dataAt(erofs, path) ?? []);
   return {
     accounts,
     executables: executables.index(),
