@@ -12,7 +12,7 @@ export const target: Target = {
   name: 'hub-listing',
   text: true,
   places: false,
-  errors: ['corrupt'],
+  errors: ['corrupt', 'not-found'],
   words: ['..', '%2e', '//', '\\', '\0', 'https://', '127.0.0.1', '{token}', '*.', '9007199254740993', '"git"', 'null'],
   limit: 4 << 10,
   seeds: () =>
