@@ -10,7 +10,7 @@ import { createRace } from '../fetch/race.ts';
 import { createFetchStatistics } from '../fetch/statistics.ts';
 import { STORE } from '../fetch/store-flights.ts';
 import type { OciDigest } from '../image/image.ts';
-import { type Connection, kernelConnection, nativeConnection } from '../mount/connection.ts';
+import { type Connection, type FuseDescriptor, kernelConnection, nativeConnection } from '../mount/connection.ts';
 import { createFlatFileSystem } from '../mount/flat.ts';
 import { refuseServed } from '../mount/fuse.ts';
 import { LOAD } from '../mount/load.ts';
@@ -49,10 +49,10 @@ export interface DaemonOptions {
   logger: Logger;
   version: string;
   limits: DaemonLimits;
-  /** Descriptor of /dev/fuse; undefined with the driver `fuse-native`. */
-  fuseFd: number | undefined;
-  /** True if an earlier daemon served on this descriptor. */
-  inherited: boolean;
+  /** /dev/fuse; undefined with the driver `fuse-native`. */
+  fuse: FuseDescriptor | undefined;
+  /** The same again, for trees of images; undefined where the supervisor has none. */
+  trees: FuseDescriptor | undefined;
   /** Process id of the supervisor, while there is one. */
   supervisor: () => number | undefined;
   /** True if that one was started by a daemon. */
@@ -61,6 +61,8 @@ export interface DaemonOptions {
   lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
   onMounted: () => void;
+  /** So is the second descriptor. */
+  onTreesMounted: () => void;
   /** It serves, and has answered nobody yet: from now on somebody waits for the next daemon if it dies. */
   onServing: () => void;
   /** The daemon cannot serve any longer. */
@@ -78,9 +80,10 @@ export interface Daemon {
 
 /** Puts the parts together and starts to serve: cache, FUSE, mounts of an earlier daemon, control API. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
-  const { config, logger, limits, inherited, fuseFd } = options;
+  const { config, logger, limits, fuse } = options;
+  const inherited = fuse?.inherited === true;
   const log: FetchContext['log'] = (level, message, fields) => logger[level](fields ?? {}, message);
-  if (fuseFd !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
+  if (fuse !== undefined && !inherited) await refuseServed(config.fuse.mountpoint);
   let snapshots: Snapshots | undefined;
   const needed = () => snapshots?.needed() ?? new Set<OciDigest>();
   const [cache, swarm] = await Promise.all([openRoot(options, needed, log), openSwarm(config, logger)]);
@@ -169,7 +172,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     mounted = true;
     options.onMounted();
     // What the kernel remembers must be known before the first request is answered, and mounting needs answers.
-    const remount = await service.restore(inherited);
+    const remount = await service.restore();
     await driver.start(traces.watch(createFlatFileSystem(blobs, connection.trees, log)));
     await remount();
     // Running containers read through us: what keeps new ones from starting must not end the daemon.
@@ -243,7 +246,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
  * the FUSE mount is alive, and gives up.
  */
 async function openRoot(
-  { config, inherited }: DaemonOptions,
+  { config, fuse }: DaemonOptions,
   needed: () => ReadonlySet<OciDigest>,
   log: FetchContext['log'],
 ): Promise<Cache> {
@@ -257,7 +260,7 @@ async function openRoot(
       });
     } catch (error) {
       const isBusy = error instanceof NymphError && error.code === 'busy';
-      if (!inherited || !isBusy || performance.now() > end) throw error;
+      if (!fuse?.inherited || !isBusy || performance.now() > end) throw error;
     }
   }
 }
@@ -285,20 +288,21 @@ async function serveCri(
 }
 
 async function connect(
-  { config, fuseFd, inherited, lookUp, onEnd }: DaemonOptions,
+  { config, fuse, trees, lookUp, onTreesMounted, onEnd }: DaemonOptions,
   cache: Cache,
   pool: ThreadPool,
   log: FetchContext['log'],
 ): Promise<Connection> {
-  if (fuseFd === undefined) return nativeConnection(log, cache);
+  if (fuse === undefined) return nativeConnection(log, cache);
   const options = {
-    fuseFd,
+    fuse,
+    trees,
     threads: config.fuse.threads,
-    inherited,
     log,
     onEnd: (error?: string) => onEnd(error ?? 'the FUSE mount was taken away'),
     directory: config.fuse.mountpoint,
     lookUp,
+    onTreesMounted,
   };
   return kernelConnection(options, cache, pool);
 }

@@ -1,4 +1,4 @@
-/** The daemon's process: started by the supervisor, with the kernel driver's /dev/fuse as descriptor 3. */
+/** The daemon's process: started by the supervisor, with the kernel driver's /dev/fuse as descriptors 3 and 5. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
@@ -12,8 +12,8 @@ import { createLogger } from './log.ts';
 import { nodeLimits } from './node-limits.ts';
 import { raiseOpenFiles } from './open-files.ts';
 import { serviceManager } from './service-manager.ts';
-import { connectionName } from './stored-descriptor.ts';
-import { FUSE_FD, INHERITED_ENV, PAUSE_ENV, SUCCESSOR_ENV } from './supervision.ts';
+import { connectionNames } from './stored-descriptor.ts';
+import { FUSE_FD, type Held, INHERITED_ENV, PAUSE_ENV, SUCCESSOR_ENV, TREES_ENV, TREES_FD } from './supervision.ts';
 import { startSupervisor, supervisorLink } from './supervisor-link.ts';
 
 const STOP_MS = 10_000;
@@ -26,7 +26,7 @@ const { values } = parseArgs({
     driver: { type: 'string' },
   },
 });
-const inherited = process.env[INHERITED_ENV] === '1';
+const { [INHERITED_ENV]: inheritedFuse, [TREES_ENV]: givenTrees } = process.env;
 /** FUSE threads block in the kernel: exit(3) would wait for them for ever. */
 const exitNow = koffi.load('libc.so.6').func('void _exit(int status)');
 
@@ -38,20 +38,23 @@ const config = await loadConfig(values.config, values).catch((error) => {
   process.stderr.write(`nymph: ${(error as Error).message}\n`);
   process.exit(exitStatus(error));
 });
-const fuseFd = config.fuse.driver === 'kernel' ? FUSE_FD : undefined;
-if (fuseFd !== undefined) closeOnExec(fuseFd);
+const isOurs = config.fuse.driver === 'kernel';
+const fuse: Held | undefined = isOurs ? { fd: FUSE_FD, inherited: inheritedFuse === '1' } : undefined;
+// A supervisor of an earlier version has none.
+const trees: Held | undefined =
+  isOurs && givenTrees ? { fd: TREES_FD, inherited: givenTrees === 'inherited' } : undefined;
+for (const held of [fuse, trees]) if (held !== undefined) closeOnExec(held.fd);
 const log = { level: config.log.level, format: config.log.format };
 const logger = createLogger(log);
 const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
 const manager = serviceManager(process.env, (message) => logger.warn(message));
-const keep = () => {
-  if (fuseFd !== undefined) manager.keep(fuseFd, connectionName(config.root, config.fuse.mountpoint));
-};
+const names = connectionNames(config.root, config.fuse.mountpoint);
 /** Readers depend on us, not on the supervisor: without it we serve on, and have another one watch us. */
 const supervisor = supervisorLink({
   successor: process.env[SUCCESSOR_ENV] === '1',
+  trees: trees !== undefined,
   onAbandoned: () => exitNow(1),
-  next: (told) => startSupervisor(fuseFd, { told, command, log }),
+  next: (told) => startSupervisor({ fuse: fuse?.fd, trees: trees?.fd }, { told, command, log }),
   onWatching: manager.main,
   onGone: (pause) => logger.warn({ pause }, 'the supervisor is gone; starting another one'),
 });
@@ -63,7 +66,8 @@ process.on('uncaughtException', (error) => void die('uncaught exception', error)
 process.on('unhandledRejection', (error) => void die('unhandled rejection', error));
 
 const limits = { ...nodeLimits(), openFiles: raiseOpenFiles() };
-if (inherited) supervisor.tell({ type: 'mounted' });
+if (fuse?.inherited) supervisor.tell({ type: 'mounted' });
+if (trees?.inherited) supervisor.tell({ type: 'trees-mounted' });
 await supervisor.takeOver();
 await sleep(Number(process.env[PAUSE_ENV] ?? 0));
 try {
@@ -72,14 +76,18 @@ try {
     logger,
     version: VERSION,
     limits,
-    fuseFd,
-    inherited,
+    fuse,
+    trees,
     supervisor: supervisor.pid,
     standIn: supervisor.standIn,
     lookUp: supervisor.lookUp,
     onMounted: () => {
       supervisor.tell({ type: 'mounted' });
-      keep();
+      if (fuse !== undefined) manager.keep(fuse.fd, names.fuse);
+    },
+    onTreesMounted: () => {
+      supervisor.tell({ type: 'trees-mounted' });
+      if (trees !== undefined) manager.keep(trees.fd, names.trees);
     },
     onServing: () => {
       supervisor.tell({ type: 'ready' });
@@ -100,7 +108,8 @@ try {
   });
   manager.serving();
   supervisor.up();
-  logger.info({ version: VERSION, pid: process.pid, root: config.root, address: config.address, inherited }, 'serving');
+  const { root, address } = config;
+  logger.info({ version: VERSION, pid: process.pid, root, address, inherited: fuse?.inherited === true }, 'serving');
   logger.info(limits, 'what this daemon may use');
   if (limits.openFiles.low !== undefined) logger.warn({ limit: limits.openFiles.limit }, limits.openFiles.low);
 } catch (error) {

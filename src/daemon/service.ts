@@ -62,7 +62,7 @@ export interface Service {
   pin(name: string, pinned: boolean): Promise<ImageInfo>;
   status(): Promise<Status>;
   /** Takes up the mounts of an earlier daemon; what it returns mounts again what is gone, once FUSE is served. */
-  restore(alive: boolean): Promise<() => Promise<void>>;
+  restore(): Promise<() => Promise<void>>;
 }
 
 /** A mount for the roots of containers: device nodes work in it. */
@@ -225,8 +225,8 @@ export function createService(parts: Parts): Service {
     return Object.values(bytesBySource(statistics)).reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  async function restore(alive: boolean): Promise<() => Promise<void>> {
-    return mounts.restore(alive, async (stored, living) => {
+  async function restore(): Promise<() => Promise<void>> {
+    return mounts.restore(async (stored, living) => {
       const known = cache.image(stored.digest);
       if (known === undefined) throw new NymphError('cache', `image ${stored.digest} is gone from the cache`);
       const source = opener.sources(stored.reference);

@@ -1,11 +1,13 @@
 /** A daemon of another version in the place of the one that serves. Part of the supervisor: only Node's own modules. */
-import type { DaemonMessage } from './supervision.ts';
+import type { DaemonMessage, Held } from './supervision.ts';
 import { type Listener, started, type Watched } from './watched.ts';
 
 /** A daemon that could begin, and waits. */
 export interface Successor {
   readonly command: readonly string[];
   readonly daemon: Watched;
+  /** It would serve on the second descriptor, too. */
+  readonly servesTrees: boolean;
   /**
    * Lets it begin: the one before has ended.
    * @returns undefined once it serves, or why it does not; then it is gone
@@ -27,17 +29,19 @@ export interface Failed {
 export async function prepareSuccessor(
   command: readonly string[],
   limit: number,
-  fuse: number,
+  held: { fuse: Held; trees?: Held },
   listen: Listener,
 ): Promise<Successor | Failed> {
   const waiting = new Map<DaemonMessage['type'], () => void>();
+  let servesTrees = false;
   const daemon = started(
     command,
     (message, from) => {
+      if (message.type === 'prepared') servesTrees = message.trees === true;
       waiting.get(message.type)?.();
       listen(message, from);
     },
-    { fuse, inherited: true, pause: 0, successor: true },
+    { ...held, pause: 0, successor: true },
   );
 
   /** Waits for a message. @returns why it does not come; the daemon is gone then */
@@ -63,6 +67,7 @@ export async function prepareSuccessor(
   return {
     command,
     daemon,
+    servesTrees,
     begin() {
       const outcome = expect('up', 'before it served');
       daemon.send({ type: 'take-over' });

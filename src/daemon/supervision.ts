@@ -2,8 +2,12 @@
 
 /** The daemon finds /dev/fuse here, as does a supervisor that it starts. */
 export const FUSE_FD = 3;
+/** And here a second one, for trees of images (`mount/connection.ts`), if {@link TREES_ENV} says so; 4 is the channel. */
+export const TREES_FD = 5;
 /** Set for a daemon that inherits a connection on which another has served before. */
 export const INHERITED_ENV = 'NYMPH_FUSE_INHERITED';
+/** `new` or `inherited`; without it there is no second descriptor. */
+export const TREES_ENV = 'NYMPH_FUSE_TREES';
 /**
  * How long a daemon waits before it begins, ms. Waiting here, before it is started, this process alone would hold the
  * connection meanwhile.
@@ -24,9 +28,18 @@ export const NODE_FLAGS = [
 /** What lived this long has started well: the next pause is the first again. */
 export const LIVED_MS = 30_000;
 
+/** A descriptor of /dev/fuse. */
+export interface Held {
+  readonly fd: number;
+  /** A daemon has mounted it, and served on it. */
+  inherited: boolean;
+}
+
 /** What the daemon tells the supervisor (Node's IPC channel). */
 export type DaemonMessage =
   | { type: 'mounted' }
+  /** The same of the second descriptor. */
+  | { type: 'trees-mounted' }
   | { type: 'ready' }
   /** It serves containerd on this socket. */
   | { type: 'listening'; path: string }
@@ -38,8 +51,8 @@ export type DaemonMessage =
   | { type: 'look-up'; id: number; paths: string[] }
   /** Another program shall follow it. Each of its two steps, to get ready and to serve, may take `limit` ms. */
   | { type: 'successor'; command: string[]; limit: number }
-  /** A successor could begin. */
-  | { type: 'prepared' }
+  /** A successor could begin. `trees`: it serves on the second descriptor, too. */
+  | { type: 'prepared'; trees?: boolean }
   /** It serves, and answers. */
   | { type: 'up' }
   /** It has another supervisor, of its own version. */

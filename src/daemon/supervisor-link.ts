@@ -40,6 +40,8 @@ export interface SupervisorLink {
 export interface SupervisorLinkOptions {
   /** True if another daemon serves, and this one waits for its end. */
   successor: boolean;
+  /** It has the second descriptor of /dev/fuse. */
+  trees: boolean;
   /** The supervisor died before this daemon could begin: nobody will tell it to. */
   onAbandoned: () => void;
   /** Starts another supervisor for this process, with a channel to it ({@link startSupervisor}); `told` it must know. */
@@ -176,7 +178,7 @@ export function supervisorLink(options: SupervisorLinkOptions): SupervisorLink {
       });
     },
     takeOver() {
-      if (isWaiting) send({ type: 'prepared' });
+      if (isWaiting) send({ type: 'prepared', trees: options.trees });
       return isWaiting ? beginning : Promise.resolve();
     },
     up: () => send({ type: 'up' }),
@@ -203,12 +205,16 @@ export function supervisorLink(options: SupervisorLinkOptions): SupervisorLink {
 
 /**
  * Starts a supervisor for this process.
- * @param fuseFd descriptor of /dev/fuse for it to keep
+ * @param fds descriptors of /dev/fuse for it to keep
  */
-export function startSupervisor(fuseFd: number | undefined, adoption: Omit<Adoption, 'pid' | 'fuse'>): ChildProcess {
+export function startSupervisor(
+  fds: { fuse?: number; trees?: number },
+  adoption: Omit<Adoption, 'pid' | 'fuse' | 'trees'>,
+): ChildProcess {
   const script = fileURLToPath(new URL(`supervisor-main${extname(import.meta.url)}`, import.meta.url));
-  const whole: Adoption = { ...adoption, pid: process.pid, fuse: fuseFd !== undefined };
+  const [fuse, trees] = [fds.fuse !== undefined, fds.trees !== undefined];
+  const whole: Adoption = { ...adoption, pid: process.pid, fuse, trees };
   return spawn(process.execPath, [...NODE_FLAGS, script, JSON.stringify(whole)], {
-    stdio: ['ignore', 'inherit', 'inherit', fuseFd ?? 'ignore', 'ipc'],
+    stdio: ['ignore', 'inherit', 'inherit', fds.fuse ?? 'ignore', 'ipc', fds.trees ?? 'ignore'],
   });
 }

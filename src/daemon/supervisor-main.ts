@@ -10,8 +10,9 @@ export interface Adoption {
   /** What it told the supervisor before: a message would be lost with a daemon that is killed before it is sent. */
   told: DaemonMessage[];
   command: string[];
-  /** Whether /dev/fuse is descriptor 3. */
+  /** Whether /dev/fuse is descriptor 3, and again 5. */
   fuse: boolean;
+  trees: boolean;
   log: Pick<LogOptions, 'level' | 'format'>;
 }
 

@@ -1,9 +1,9 @@
 /**
- * The supervisor holds the one descriptor of /dev/fuse and starts the daemon with it. When the daemon dies, the kernel
+ * The supervisor holds the descriptors of /dev/fuse and starts the daemon with them. When the daemon dies, the kernel
  * keeps the requests that it had taken, readers wait, and the next daemon asks for them again. So this module is small,
  * imports nothing but Node's own modules, and reads nothing that comes from outside.
  *
- * When the supervisor dies, the daemon, which has the descriptor too, starts another (`supervisor-link.ts`), and that one
+ * When the supervisor dies, the daemon, which has the descriptors too, starts another (`supervisor-link.ts`), and that one
  * adopts it. So the connection is lost only if both die in the same instant, and nobody keeps a copy (`service-manager.ts`).
  *
  * It also looks up names below our FUSE mount for the daemon. A thread of the daemon that waits for the daemon's own
@@ -15,7 +15,7 @@
  */
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { prepareSuccessor, type Successor } from './succession.ts';
-import { FUSE_FD, LIVED_MS } from './supervision.ts';
+import { FUSE_FD, type Held, LIVED_MS, TREES_FD } from './supervision.ts';
 import { type Adopted, adopted, type Listener, started, type Watched } from './watched.ts';
 
 export interface SupervisorOptions {
@@ -23,9 +23,17 @@ export interface SupervisorOptions {
   command: readonly string[];
   /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
   fuse?: boolean;
-  /** A descriptor of /dev/fuse with a connection on which another daemon has served, kept by the service manager. */
-  stored?: number;
-  /** The daemon that started this process is watched first, and /dev/fuse is {@link FUSE_FD} already. */
+  /**
+   * Descriptors of /dev/fuse with connections on which another daemon has served, kept by the service manager; the second
+   * counts only with the first.
+   */
+  stored?: { fuse?: number; trees?: number };
+  /** False for a daemon that was started without a second descriptor, and is adopted. */
+  trees?: boolean;
+  /**
+   * The daemon that started this process is watched first, and /dev/fuse is {@link FUSE_FD} already, and {@link TREES_FD}
+   * unless `trees` is false.
+   */
   adopt?: Adopted;
   /** One line for the log. */
   log: (message: string) => void;
@@ -40,12 +48,10 @@ export interface SupervisorOptions {
  * @returns the exit status for this process.
  */
 export async function supervise(options: SupervisorOptions): Promise<number> {
-  const { firstPause = 50, lastPause = 5_000, grace = 15_000, adopt } = options;
+  const { firstPause = 50, lastPause = 5_000, grace = 15_000, adopt, stored } = options;
   const standIn = adopt !== undefined;
-  const open = () => (options.fuse === false ? undefined : openSync('/dev/fuse', 'r+'));
   let { command } = options;
-  let fuse = adopt && options.fuse !== false ? FUSE_FD : (options.stored ?? open());
-  let inherited = options.stored !== undefined;
+  let { fuse, trees } = firstHeld();
   let lost = false;
   let served = standIn;
   let stopping = false;
@@ -70,8 +76,19 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 
+  function firstHeld(): { fuse?: Held; trees?: Held } {
+    if (options.fuse === false) return {};
+    const held = (fd: number) => ({ fd, inherited: false });
+    if (standIn) return { fuse: held(FUSE_FD), ...(options.trees === false ? {} : { trees: held(TREES_FD) }) };
+    if (stored?.fuse !== undefined) return { fuse: opened(stored.fuse), trees: opened(stored.trees) };
+    // Its trees have their data through the first.
+    if (stored?.trees !== undefined) closeSync(stored.trees);
+    return { fuse: opened(), trees: opened() };
+  }
+
   const listen: Listener = (message) => {
-    if (message.type === 'mounted') inherited = fuse !== undefined;
+    if (message.type === 'mounted' && fuse !== undefined) fuse.inherited = true;
+    else if (message.type === 'trees-mounted' && trees !== undefined) trees.inherited = true;
     else if (message.type === 'ready') served = true;
     else if (message.type === 'lost') lost = true;
     else if (message.type === 'listening') sockets.add(message.path);
@@ -81,13 +98,14 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
 
   /** Has a successor ready, and the daemon end for it. */
   async function prepare(next: readonly string[], limit: number): Promise<void> {
-    if (preparing || fuse === undefined || !inherited)
-      return daemon?.send({ type: 'declined', why: 'it cannot be handed over now' });
+    if (preparing || !fuse?.inherited) return daemon?.send({ type: 'declined', why: 'it cannot be handed over now' });
     preparing = true;
-    const found = await prepareSuccessor(next, limit, fuse, listen);
+    const found = await prepareSuccessor(next, limit, { fuse, trees }, listen);
     preparing = false;
-    if ('why' in found) daemon?.send({ type: 'declined', why: found.why });
-    else if (stopping || lost) found.daemon.kill('SIGKILL');
+    if ('why' in found) return daemon?.send({ type: 'declined', why: found.why });
+    const fits = found.servesTrees || !trees?.inherited;
+    if (!fits) daemon?.send({ type: 'declined', why: 'it would not serve the FUSE trees of images that are mounted' });
+    if (stopping || lost || !fits) found.daemon.kill('SIGKILL');
     else {
       successor = found;
       daemon?.send({ type: 'hand-over' });
@@ -107,13 +125,17 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     if (!stopping) options.log(`the other version did not take over: ${why}; starting the one before again`);
   }
 
+  function close(): void {
+    for (const held of [fuse, trees]) if (held !== undefined) closeSync(held.fd);
+  }
+
   try {
     let pause = 0;
     let next = firstPause;
     daemon = adopt && adopted(adopt, listen);
     for (;;) {
       const begun = performance.now();
-      daemon ??= started(command, listen, { fuse, inherited, pause });
+      daemon ??= started(command, listen, { fuse, trees, pause });
       daemon.send({ type: 'watching', standIn });
       const end = await Promise.race([daemon.ended, relieved]);
       if (end === undefined) return 0;
@@ -132,9 +154,10 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if ((end === 0 && follower === undefined) || stopping || !served) return typeof end === 'number' ? end : 1;
       if (lost) {
-        if (fuse !== undefined) closeSync(fuse);
-        fuse = open();
-        inherited = lost = false;
+        close();
+        fuse = options.fuse === false ? undefined : opened();
+        trees = options.fuse === false ? undefined : opened();
+        lost = false;
       }
       const lived = performance.now() - begun;
       // One that ended in its pause has not got far enough to wait.
@@ -152,6 +175,11 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   } finally {
     process.off('SIGTERM', stop);
     process.off('SIGINT', stop);
-    if (fuse !== undefined) closeSync(fuse);
+    close();
   }
+}
+
+/** @param kept one on which a daemon has served; a new one without it */
+function opened(kept?: number): Held {
+  return { fd: kept ?? openSync('/dev/fuse', 'r+'), inherited: kept !== undefined };
 }

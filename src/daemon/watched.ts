@@ -1,7 +1,15 @@
 /** Daemons as their supervisor sees them. Like `supervisor.ts`, only Node's own modules. */
 import { spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
-import { type DaemonMessage, INHERITED_ENV, PAUSE_ENV, SUCCESSOR_ENV, type SupervisorMessage } from './supervision.ts';
+import {
+  type DaemonMessage,
+  type Held,
+  INHERITED_ENV,
+  PAUSE_ENV,
+  SUCCESSOR_ENV,
+  type SupervisorMessage,
+  TREES_ENV,
+} from './supervision.ts';
 
 /** A daemon that is watched. */
 export interface Watched {
@@ -25,19 +33,15 @@ const ENVIRONMENT = { MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '8' };
 export function started(
   [program, ...args]: readonly string[],
   listen: Listener,
-  {
-    fuse,
-    inherited,
-    pause,
-    successor = false,
-  }: { fuse?: number; inherited: boolean; pause: number; successor?: boolean },
+  { fuse, trees, pause, successor = false }: { fuse?: Held; trees?: Held; pause: number; successor?: boolean },
 ): Watched {
   const child = spawn(program, args, {
-    stdio: ['ignore', 'inherit', 'inherit', fuse ?? 'ignore', 'ipc'],
+    stdio: ['ignore', 'inherit', 'inherit', fuse?.fd ?? 'ignore', 'ipc', trees?.fd ?? 'ignore'],
     env: {
       ...process.env,
       ...ENVIRONMENT,
-      [INHERITED_ENV]: inherited ? '1' : '',
+      [INHERITED_ENV]: fuse?.inherited ? '1' : '',
+      [TREES_ENV]: trees && (trees.inherited ? 'inherited' : 'new'),
       [PAUSE_ENV]: String(pause),
       [SUCCESSOR_ENV]: successor ? '1' : '',
     },

@@ -1,13 +1,16 @@
 import type { Cache } from '../cache/cache.ts';
+import { kernelHasPassthrough } from '../fuse/backing.ts';
 import type { Driver } from '../fuse/driver.ts';
 import { createKernelDriver, type KernelDriverOptions } from '../fuse/kernel-driver.ts';
 import { createNativeDriver } from '../fuse/native-driver.ts';
 import { loadNativeModule } from '../fuse/native-module.ts';
+import { twoDrivers } from '../fuse/two-drivers.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import type { DropPagesRequest } from './drop-pages-job.ts';
 import { mountFuse, unmountFuse } from './fuse.ts';
 import { nativeWays } from './native-way.ts';
+import { createTreeConnection } from './tree-connection.ts';
 import { createTrees } from './trees.ts';
 import { erofsWay, treeWay, type Ways } from './ways.ts';
 
@@ -27,35 +30,65 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-/** By the kernel's protocol: one file system, mounted on `directory`, with all blobs and trees. */
-export function kernelConnection(
-  options: KernelDriverOptions & {
-    directory: string;
-    /** Makes the kernel know names below `directory`, from another process. */
-    lookUp: (paths: string[]) => Promise<void>;
-  },
-  cache: Cache,
-  pool: ThreadPool,
-): Connection {
-  const { directory, fuseFd, inherited, lookUp } = options;
+/** A descriptor of /dev/fuse. `inherited`: an earlier daemon has served on it. */
+export interface FuseDescriptor {
+  readonly fd: number;
+  readonly inherited: boolean;
+}
+
+export interface KernelConnectionOptions extends Pick<KernelDriverOptions, 'threads' | 'log' | 'onEnd'> {
+  fuse: FuseDescriptor;
+  /** A second one, for trees of images. */
+  trees?: FuseDescriptor;
+  /** Where the first is mounted; the second beside it, with `.trees` behind its name. */
+  directory: string;
+  /** Makes the kernel know names below these directories, from another process. */
+  lookUp: (paths: string[]) => Promise<void>;
+  /** The second is mounted. */
+  onTreesMounted: () => void;
+}
+
+/** By the kernel's protocol: a file system with all blobs and trees, and maybe a second one ({@link TreeConnection}). */
+export function kernelConnection(options: KernelConnectionOptions, cache: Cache, pool: ThreadPool): Connection {
+  const { directory, fuse, lookUp, threads, log, onEnd } = options;
   const { openFiles: opens } = cache;
   // On a new connection nothing is open.
-  if (!inherited) for (const { handle } of opens.list()) opens.remove(handle);
-  const driver = createKernelDriver({ ...options, opens });
+  if (!fuse.inherited) for (const { handle } of opens.list()) opens.remove(handle);
+  const first = createKernelDriver({ fuseFd: fuse.fd, inherited: fuse.inherited, threads, log, opens, onEnd });
+  // Where the kernel takes no files to read in our place, it opens all files by itself on the first.
+  const second = kernelHasPassthrough() ? options.trees : undefined;
+  const { driver, connection } = second === undefined ? { driver: first } : withSecond(first, second, options);
   const trees = createTrees(cache, driver);
   return {
     driver,
     ways: {
-      erofs: erofsWay(cache, directory, lookUp),
-      fuse: treeWay(cache, trees, pool, { directory, fd: fuseFd }, lookUp),
+      erofs: erofsWay(cache, { directory, inherited: fuse.inherited }, lookUp),
+      fuse: treeWay(cache, trees, pool, { directory, ...fuse }, connection, lookUp),
     },
     trees: trees.list,
-    dropPages: ({ ino }) => pool.run(DROP_PAGES, { fuseFd, ino, trees: trees.using({ ino }) }),
+    // Trees of the second connection have no files that are checked after they are read.
+    dropPages: ({ ino }) => pool.run(DROP_PAGES, { fuseFd: fuse.fd, ino, trees: trees.using({ ino }) }),
     open: async () => {
-      if (!inherited) await mountFuse(fuseFd, directory);
+      if (!fuse.inherited) await mountFuse(fuse.fd, directory);
+      await connection?.clear();
     },
-    close: () => unmountFuse(directory),
+    close: async () => {
+      await connection?.close();
+      await unmountFuse(directory);
+    },
   };
+}
+
+function withSecond(first: Driver, { fd, inherited }: FuseDescriptor, options: KernelConnectionOptions) {
+  const { directory, threads, log, onTreesMounted } = options;
+  const second = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: () => connection.ended() });
+  const driver = twoDrivers(first, second, inherited);
+  const connection = createTreeConnection({
+    ...{ fd, inherited, directory: `${directory}.trees`, log },
+    start: driver.startSecond,
+    onMounted: onTreesMounted,
+  });
+  return { driver, connection };
 }
 
 /**

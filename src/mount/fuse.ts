@@ -17,10 +17,7 @@ const ALIVE_MS = 3_000;
  * @param fuseFd an unused descriptor of /dev/fuse.
  */
 export async function mountFuse(fuseFd: number, directory: string): Promise<void> {
-  for (let stale = await staleMount(directory); stale; stale = await staleMount(directory)) {
-    const refusal = await umount(directory, true);
-    if (refusal !== undefined) throw new NymphError('mount', `cannot clear ${directory}: ${refusal.message}`);
-  }
+  await unmountStale(directory);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   // Readers of images come as any user, through EROFS; to this file system itself only root has access.
   const access = 'allow_other,default_permissions';
@@ -32,6 +29,17 @@ export async function mountFuse(fuseFd: number, directory: string): Promise<void
     });
   const there = await mounted(directory);
   if (there !== undefined) await widenReadAhead(there.device);
+}
+
+/**
+ * Detaches what a dead daemon left on `directory`.
+ * @throws NymphError `busy` if something else is there, `mount`
+ */
+export async function unmountStale(directory: string): Promise<void> {
+  for (let stale = await staleMount(directory); stale; stale = await staleMount(directory)) {
+    const refusal = await umount(directory, true);
+    if (refusal !== undefined) throw new NymphError('mount', `cannot clear ${directory}: ${refusal.message}`);
+  }
 }
 
 /**

@@ -25,10 +25,10 @@ export interface Mounts {
   isThere(mount: ActiveMount, entries: MountEntry[]): boolean;
   /**
    * Takes up the mounts that the catalogue remembers, before FUSE is served.
-   * @param alive true if the FUSE connection outlived the last daemon: mounts that are still there are served on
+   * Those that are still there are served on, if the FUSE connection outlived the last daemon.
    * @returns mounts the others again; for when FUSE is served, because mounting reads through it
    */
-  restore(alive: boolean, reopen: Reopen): Promise<() => Promise<void>>;
+  restore(reopen: Reopen): Promise<() => Promise<void>>;
 }
 
 export interface AddOptions {
@@ -158,12 +158,13 @@ export function createMounts(cache: Cache, ways: Ways, log: FetchContext['log'])
     return true;
   }
 
-  async function restore(alive: boolean, reopen: Reopen): Promise<() => Promise<void>> {
+  async function restore(reopen: Reopen): Promise<() => Promise<void>> {
     const entries = await readMounts();
     const again: (() => Promise<void>)[] = [];
     for (const stored of cache.mounts()) {
       const { directory, reference } = stored;
       const way = ways[stored.kind];
+      const alive = way.isAlive(stored);
       const mounted = way.isThere(mountOn(entries, directory), stored);
       // The connection outlived the last daemon, but the mount did not: it went just before or since, and may be in use.
       if (stored.unmounted || (alive && !mounted && !stored.pending)) {

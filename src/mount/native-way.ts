@@ -18,6 +18,7 @@ export function nativeWays(cache: Cache, driver: NativeDriver, trees: Trees): Wa
       ),
     unmount: takeAway,
     isThere: (there, { digest }) => there?.type === 'erofs' && there.source === cache.bootstrapPath(digest),
+    isAlive: () => false,
     isUsed: async () => false,
   };
   const fuse: Way = {
@@ -32,6 +33,7 @@ export function nativeWays(cache: Cache, driver: NativeDriver, trees: Trees): Wa
     },
     isThere: (there) => there?.type === 'fuse' && there.source === 'nymph' && there.root === '/',
     // The connection belongs to the mount: who still uses it gets errors.
+    isAlive: () => false,
     isUsed: async () => false,
   };
   return { erofs, fuse };

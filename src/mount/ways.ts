@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Cache, MountKind, StoredMount } from '../cache/cache.ts';
 import { isRemembered } from '../fuse/notify.ts';
+import { isOfFiles } from '../image/image.ts';
 import { jobBeside } from '../threads/job.ts';
 import type { ThreadPool } from '../threads/pool.ts';
 import { type AttachedImage, isComplete } from './attach.ts';
@@ -9,6 +10,7 @@ import { BLOBS_DIRECTORY, blobName } from './flat.ts';
 import type { MountEntry } from './mountinfo.ts';
 import { namingSuperBlock, superBlocks, widenReadAhead } from './super-block.ts';
 import { bindTree, isTree, treePath } from './tree.ts';
+import type { TreeConnection, TreePlace } from './tree-connection.ts';
 import type { TreeUseRequest } from './tree-use-job.ts';
 import type { Trees } from './trees.ts';
 
@@ -26,6 +28,8 @@ export interface Way {
   unmount(directory: string, detach: boolean): Promise<void>;
   /** True if what is mounted on a directory is this. */
   isThere(there: MountEntry | undefined, stored: StoredMount): boolean;
+  /** True if the connection that a mount of the last daemon reads through is still there. */
+  isAlive(stored: StoredMount): boolean;
   /** True if something still uses a mount that is gone: an overlay or a bind mount above, an open file. */
   isUsed(stored: StoredMount): Promise<boolean>;
 }
@@ -40,7 +44,11 @@ const LOOK_AGAIN_MS = 5_000;
 const TREE_USE = jobBeside<TreeUseRequest, number | undefined>(import.meta.url, 'tree-use-job');
 
 /** By the kernel's EROFS driver, over the bootstrap and our blob files. */
-export function erofsWay(cache: Cache, fuseDirectory: string, lookUp: LookUp): Way {
+export function erofsWay(
+  cache: Cache,
+  { directory: fuseDirectory, inherited }: { directory: string; inherited: boolean },
+  lookUp: LookUp,
+): Way {
   function devicesOf({ blobs }: AttachedImage): string[] {
     const served = blobs.map(({ cached }) => join(fuseDirectory, BLOBS_DIRECTORY, blobName(cached)));
     // A complete blob needs no FUSE in the way: 8–10 GB/s page-cold.
@@ -64,41 +72,50 @@ export function erofsWay(cache: Cache, fuseDirectory: string, lookUp: LookUp): W
     },
     unmount,
     isThere: (there, { digest }) => there?.type === 'erofs' && there.source === cache.bootstrapPath(digest),
+    isAlive: () => inherited,
     isUsed: async ({ superBlock }) => superBlock !== undefined && (await superBlocks()).has(superBlock),
   };
 }
 
-/** As a tree in our one FUSE file system, bound to the directory. */
+/**
+ * As a tree in a FUSE file system of ours, bound to the directory.
+ * @param main the connection for all @param apart the one that is better for images
+ */
 export function treeWay(
   cache: Cache,
   trees: Trees,
   pool: ThreadPool,
-  fuse: { directory: string; fd: number },
+  main: TreePlace & { inherited: boolean },
+  apart: TreeConnection | undefined,
   lookUp: LookUp,
 ): Way {
-  /** Of each tree that was in use: an inode that was, and when all were looked at. */
-  const used = new Map<number, { ino: number; at: number }>();
+  /** Of each tree that was in use, by connection: an inode that was, and when all were looked at. */
+  const used = new Map<string, { ino: number; at: number }>();
 
   return {
     serve: async (image) => ({ tree: await trees.serve(image) }),
-    async mount(_, stored) {
-      const path = treePath(fuse.directory, stored.tree!);
+    async mount(image, stored) {
+      const isApart = apart !== undefined && !isOfFiles(image.stored) && (await apart.open());
+      const path = treePath((isApart ? apart : main).directory, stored.tree!);
       await lookUp([path]);
       await bindTree(path, stored.directory, stored.allowDevices);
-      return stored;
+      return { ...stored, apart: isApart || undefined };
     },
     unmount,
     isThere: isTree,
-    async isUsed({ tree, digest }) {
+    isAlive: (stored) => main.inherited && (!stored.apart || apart?.inherited === true),
+    async isUsed({ tree, digest, apart: isApart }) {
       const first = tree!;
+      const place = isApart ? apart : main;
       // Who reads through this one is served by the others, until the last of them is asked.
-      if (trees.isShared(first)) return false;
-      const known = used.get(first);
-      if (known !== undefined && performance.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuse.fd, known.ino))
+      if (place === undefined || trees.isShared(first)) return false;
+      const key = `${place.fd} ${first}`;
+      const known = used.get(key);
+      if (known !== undefined && performance.now() - known.at < LOOK_AGAIN_MS && isRemembered(place.fd, known.ino))
         return true;
-      const ino = await pool.run(TREE_USE, { fuseFd: fuse.fd, first, bootstrap: cache.bootstrapPath(digest) });
-      if (ino === undefined) used.delete(first);
-      else used.set(first, { ino, at: performance.now() });
+      const ino = await pool.run(TREE_USE, { fuseFd: place.fd, first, bootstrap: cache.bootstrapPath(digest) });
+      if (ino === undefined) used.delete(key);
+      else used.set(key, { ino, at: performance.now() });
       return ino !== undefined;
     },
   };

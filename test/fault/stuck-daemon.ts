@@ -19,6 +19,7 @@ const supervisor = supervisorLink({
     throw new Error('the supervisor lives');
   },
   successor: false,
+  trees: false,
   onAbandoned: () => exitNow(1),
   onWatching: () => {},
   onGone: () => exitNow(1),

@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { INHERITED_ENV } from '../../src/daemon/supervision.ts';
+import { INHERITED_ENV, TREES_ENV } from '../../src/daemon/supervision.ts';
 import type { Adoption } from '../../src/daemon/supervisor-main.ts';
 
 test('a supervisor knows what was told before it, though the daemon that starts it dies at once', async (t) => {
@@ -14,22 +14,27 @@ test('a supervisor knows what was told before it, though the daemon that starts 
   writeFileSync(
     script,
     `import { writeFileSync } from 'node:fs';
-    writeFileSync(process.argv[2], process.env.${INHERITED_ENV});`,
+    writeFileSync(process.argv[2], process.env.${INHERITED_ENV} + process.env.${TREES_ENV});`,
   );
   const adoption: Adoption = {
     pid: process.pid,
-    told: [{ type: 'mounted' }, { type: 'ready' }],
+    told: [{ type: 'mounted' }, { type: 'trees-mounted' }, { type: 'ready' }],
     command: [process.execPath, script, join(directory, 'inherited')],
     fuse: true,
+    trees: true,
     log: { level: 'error', format: 'json' },
   };
   const main = fileURLToPath(new URL('../../src/daemon/supervisor-main.ts', import.meta.url));
   const connection = openSync('/dev/null', 'r+');
   const supervisor = spawn(process.execPath, [main, JSON.stringify(adoption)], {
-    stdio: ['ignore', 'ignore', 'inherit', connection, 'ipc'],
+    stdio: ['ignore', 'ignore', 'inherit', connection, 'ipc', connection],
   });
   closeSync(connection);
   supervisor.disconnect();
   assert.equal(await new Promise((resolve) => supervisor.once('exit', resolve)), 0);
-  assert.equal(readFileSync(join(directory, 'inherited'), 'utf8'), '1', 'the next daemon inherits the connection');
+  assert.equal(
+    readFileSync(join(directory, 'inherited'), 'utf8'),
+    '1inherited',
+    'the next daemon inherits both connections',
+  );
 });

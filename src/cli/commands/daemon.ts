@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Health } from '../../daemon/api.ts';
-import { connectionName, takeStored } from '../../daemon/stored-descriptor.ts';
+import { connectionNames, takeStored } from '../../daemon/stored-descriptor.ts';
 import { supervise } from '../../daemon/supervisor.ts';
 import { NymphError } from '../../errors.ts';
 import type { Context } from '../context.ts';
@@ -20,7 +20,7 @@ export async function run(context: Context, options: { stop?: boolean }): Promis
     return undefined;
   }
   const { root, fuse } = context.config;
-  const stored = takeStored(process.env, connectionName(root, fuse.mountpoint));
+  const stored = takeStored(process.env, connectionNames(root, fuse.mountpoint));
   if (await attend(context)) return undefined;
   try {
     return await supervise({

@@ -1,0 +1,78 @@
+import type { FetchContext } from '../fetch/context.ts';
+import { mountFuse, unmountFuse, unmountStale } from './fuse.ts';
+
+/** Where trees are: a FUSE file system with its descriptor of /dev/fuse, and the directory on which it is mounted. */
+export interface TreePlace {
+  readonly fd: number;
+  readonly directory: string;
+}
+
+/**
+ * The second connection, for trees of images alone. Its kernel side opens and closes their files without asking us, which
+ * spares two of three requests for a small file. That holds for all of a connection, so models have another: a complete
+ * file of theirs is given to the kernel in an answer to OPEN. It is mounted with the first tree that needs it; most
+ * machines never see it.
+ */
+export interface TreeConnection extends TreePlace {
+  /** True if an earlier daemon served on it, and somebody may be reading there. */
+  readonly inherited: boolean;
+  /** Mounts it and answers there, once. False if that cannot be: the other connection serves trees as well. */
+  open(): Promise<boolean>;
+  /** What a daemon that died with its connection has left is taken away. */
+  clear(): Promise<void>;
+  /** Takes it away. */
+  close(): Promise<void>;
+}
+
+export interface TreeConnectionOptions extends TreePlace {
+  inherited: boolean;
+  /** Begins to answer. */
+  start: () => Promise<void>;
+  /** It is mounted: a daemon that starts after us inherits it. */
+  onMounted: () => void;
+  log: FetchContext['log'];
+}
+
+export function createTreeConnection(options: TreeConnectionOptions): TreeConnection & { ended(): void } {
+  const { fd, directory, inherited, start, onMounted, log } = options;
+  let mounted = inherited;
+  let opening: Promise<boolean> | undefined = inherited ? Promise.resolve(true) : undefined;
+
+  async function begin(): Promise<boolean> {
+    try {
+      await mountFuse(fd, directory);
+      mounted = true;
+      onMounted();
+      await start();
+      return true;
+    } catch (error) {
+      log('warn', 'trees of images have no connection of their own: each of their files is opened by a request', {
+        ...{ directory, error: (error as Error).message },
+      });
+      return false;
+    }
+  }
+
+  return {
+    fd,
+    directory,
+    inherited,
+    open() {
+      opening ??= begin();
+      return opening;
+    },
+    async clear() {
+      if (inherited) return;
+      await unmountStale(directory).catch((error) =>
+        log('warn', 'an old mount stays', { directory, error: (error as Error).message }),
+      );
+    },
+    async close() {
+      if (mounted) await unmountFuse(directory);
+    },
+    ended() {
+      opening = Promise.resolve(false);
+      log('warn', 'the FUSE mount of trees was taken away', { directory });
+    },
+  };
+}
