@@ -72,7 +72,10 @@ export function createTreeConnection(options: TreeConnectionOptions): TreeConnec
     },
     ended() {
       opening = Promise.resolve(false);
-      log('warn', 'the FUSE mount of trees was taken away', { directory });
+      log('error', 'the FUSE mount of trees was taken away', {
+        directory,
+        hint: 'Images that were mounted through it have to be unmounted and mounted again (nymph ls shows which).',
+      });
     },
   };
 }

@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symli
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { EXIT } from '../../src/exit-status.ts';
+import { kernelHasPassthrough } from '../../src/fuse/backing.ts';
 import { cannotMount, isAlive, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { PROJECT } from '../fixtures.ts';
 import { type MadeImage, makeImage } from '../made-image.ts';
@@ -44,13 +45,15 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
     return tree;
   }
 
-  async function served(t: { after(clean: () => Promise<void>): void }): Promise<TestDaemon> {
+  /** Serves the image by EROFS on `image`, and as a FUSE tree on `tree` if that is wanted. */
+  async function served(t: { after(clean: () => Promise<void>): void }, asTree = false): Promise<TestDaemon> {
     const daemon = await testDaemon(t, { toml: `[registry]\nplain_http = ["${registry.host}"]\n` });
-    await daemon.client.mount({
-      reference: `${registry.host}/made:made`,
-      directory: daemon.place('image'),
-      options: { prefetch: 'none' },
-    });
+    for (const via of asTree ? (['erofs', 'fuse'] as const) : (['erofs'] as const))
+      await daemon.client.mount({
+        reference: `${registry.host}/made:made`,
+        directory: daemon.place(via === 'fuse' ? 'tree' : 'image'),
+        options: { prefetch: 'none', via },
+      });
     return daemon;
   }
 
@@ -77,7 +80,7 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
   }
 
   test('to another version and back: no read fails, and its own supervisor watches it', (t) =>
-    thereAndBack(t, version('9.0.0'), '9.0.0'));
+    thereAndBack(t, version('9.0.0'), '9.0.0', true));
 
   test('to the first release, and from it to what is here', (t) => {
     const tree = firstRelease();
@@ -85,10 +88,11 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
     return thereAndBack(t, tree, JSON.parse(readFileSync(join(tree, 'package.json'), 'utf8')).version);
   });
 
-  async function thereAndBack(t: TestContext, other: string, number: string): Promise<void> {
-    const daemon = await served(t);
+  async function thereAndBack(t: TestContext, other: string, number: string, asTree = false): Promise<void> {
+    const daemon = await served(t, asTree);
     const first = await daemon.supervised();
     const readers = startReaders(t, image.truth, daemon.place('image'), { readers: 4 });
+    const ofTree = asTree ? startReaders(t, image.truth, daemon.place('tree'), { readers: 2 }) : undefined;
     let last = first;
     for (const tree of [other, PROJECT]) {
       await readThrough(daemon);
@@ -112,9 +116,12 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
     const again = await daemon.another(last.pid);
     assert.equal(again.installed, PROJECT);
     await readThrough(daemon);
-    const seen = await readers.stop();
-    assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
-    assert.ok(seen.reads > 0);
+    for (const some of [readers, ofTree]) {
+      const seen = await some?.stop();
+      if (seen === undefined) continue;
+      assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
+      assert.ok(seen.reads > 0);
+    }
     await daemon.stop();
   }
 
@@ -163,6 +170,20 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
       assert.equal(back.supervisor, before.supervisor);
       assert.equal((await daemon.told(said)).length, 1);
       await readThrough(daemon);
+    }
+
+    // It could begin, but knows nothing of the second connection.
+    const { pid } = await daemon.client.health();
+    await daemon.client.mount({
+      reference: `${registry.host}/made:made`,
+      directory: daemon.place('tree'),
+      options: { via: 'fuse' },
+    });
+    if (kernelHasPassthrough()) {
+      const { status, err } = await daemon.nymph('upgrade', version('9.7.0', { [main]: ready }), ...PATIENTLY);
+      assert.notEqual(status, 0);
+      assert.match(err, /it would not serve the FUSE trees of images that are mounted/);
+      assert.equal((await daemon.client.health()).pid, pid);
     }
 
     const seen = await readers.stop();
