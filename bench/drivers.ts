@@ -14,9 +14,22 @@ type DriverName = (typeof DRIVERS)[number];
 /** Names of measures, with the goal of each. */
 const WORKS: Record<string, Row['goal']> = {
   sequential: { least: 3 },
+  direct: { least: 3 },
   random: { least: 1.8 },
   'find, cold': { most: 1 },
   tar: { most: 1 },
+};
+
+/** What drivers can bring: without O_DIRECT, the reader is busy with its own page cache, whoever answers. */
+const DIRECT: Measure = {
+  name: 'direct',
+  work: 'large file in order, with O_DIRECT',
+  text: '',
+  unit: 'throughput',
+  goal: { least: 3 },
+  treeGoal: { least: 3 },
+  once: async (directory) =>
+    1000 / (await shell(`dd if=${join(directory, 'big')} of=/dev/null bs=1M iflag=direct 2>/dev/null`)),
 };
 
 export async function drivers(
@@ -32,7 +45,7 @@ export async function drivers(
     kernel: await mountBy(lab, place, image, 'kernel'),
     'fuse-native': await mountBy(lab, place, image, 'fuse-native'),
   };
-  const all = Object.values(MEASURES).flatMap((make) => make(image, options));
+  const all = [DIRECT, ...Object.values(MEASURES).flatMap((make) => make(image, options))];
   const rows: Row[] = [];
   for (const [name, goal] of Object.entries(WORKS)) {
     const measure = all.find((candidate) => candidate.name === name) as Measure;

@@ -63,7 +63,7 @@ export const SETTINGS = {
     mountpoint: path({
       default: (top) => join(dirname(top.address), 'fs'),
       defaultText: '`fs` beside `address`',
-      doc: 'Where the FUSE file system with the blobs is mounted; nobody but nymph looks there.',
+      doc: 'Where the FUSE file system with the blobs is mounted, and with `.trees` behind the name one for trees of images; nobody but nymph looks there.',
     }),
     driver: choice(['kernel', 'fuse-native'], {
       default: 'kernel',

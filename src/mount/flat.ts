@@ -5,7 +5,7 @@ import { treeName } from '../fuse/forest.ts';
 import type { ServedBlob, ServedBlobs } from './served.ts';
 
 /**
- * The upper part of our one FUSE file system: `/blobs/<inode number>`, a flat file for each open blob, and
+ * The upper part of our FUSE file systems: `/blobs/<inode number>`, a flat file for each open blob, and
  * `/trees/<inode number>`, the tree of each image that is mounted by FUSE, which the driver answers for. Inode numbers
  * come from the catalogue and never change their meaning, so a daemon that starts again on the same connection knows
  * what the kernel remembers. For the same reason they are the names: a blob that was evicted and fetched anew has another

@@ -5,7 +5,7 @@ import { TREES_DIRECTORY } from './flat.ts';
 import { MS_BIND, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount, umount } from './kernel.ts';
 import type { MountEntry } from './mountinfo.ts';
 
-/** A FUSE tree made visible on a directory: a bind mount of its directory in our one FUSE file system. */
+/** A FUSE tree made visible on a directory: a bind mount of its directory in a FUSE file system of ours. */
 
 /** @param first inode number of the tree @param fuseDirectory where the file system is mounted */
 export function treePath(fuseDirectory: string, first: number): string {
