@@ -65,6 +65,8 @@ export interface DaemonOptions {
   onTreesMounted: () => void;
   /** It serves, and has answered nobody yet: from now on somebody waits for the next daemon if it dies. */
   onServing: () => void;
+  /** The second descriptor is of no use any more: its mount was taken away. The next daemon needs a new one. */
+  onTreesEnd: () => void;
   /** The daemon cannot serve any longer. */
   onEnd: (reason: string) => void;
   /** A client wants another program in our place; `body` is not checked yet. Resolves when we end for it. */
@@ -288,7 +290,7 @@ async function serveCri(
 }
 
 async function connect(
-  { config, fuse, trees, lookUp, onTreesMounted, onEnd }: DaemonOptions,
+  { config, fuse, trees, lookUp, onTreesMounted, onTreesEnd, onEnd }: DaemonOptions,
   cache: Cache,
   pool: ThreadPool,
   log: FetchContext['log'],
@@ -303,6 +305,7 @@ async function connect(
     directory: config.fuse.mountpoint,
     lookUp,
     onTreesMounted,
+    onTreesEnd,
   };
   return kernelConnection(options, cache, pool);
 }

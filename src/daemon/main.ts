@@ -93,6 +93,10 @@ try {
       supervisor.tell({ type: 'ready' });
       supervisor.tell({ type: 'listening', path: config.snapshotter.address });
     },
+    onTreesEnd: () => {
+      supervisor.tell({ type: 'trees-lost' });
+      void stop(1, 'the FUSE mount of trees was taken away');
+    },
     onEnd: (reason) => {
       supervisor.tell({ type: 'lost' });
       void stop(1, reason);

@@ -45,6 +45,8 @@ export type DaemonMessage =
   | { type: 'listening'; path: string }
   /** The FUSE connection is gone: somebody unmounted it. The next daemon needs a new one. */
   | { type: 'lost' }
+  /** So is that of the second descriptor; the first goes on. */
+  | { type: 'trees-lost' }
   /** It ends now: who is not its parent cannot learn its exit status otherwise. */
   | { type: 'leaving'; status: number }
   /** The kernel should ask for these names. */

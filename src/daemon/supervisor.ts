@@ -53,6 +53,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   let { command } = options;
   let { fuse, trees } = firstHeld();
   let lost = false;
+  let treesLost = false;
   let served = standIn;
   let stopping = false;
   let daemon: Watched | undefined;
@@ -91,6 +92,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     else if (message.type === 'trees-mounted' && trees !== undefined) trees.inherited = true;
     else if (message.type === 'ready') served = true;
     else if (message.type === 'lost') lost = true;
+    else if (message.type === 'trees-lost') treesLost = true;
     else if (message.type === 'listening') sockets.add(message.path);
     else if (message.type === 'successor') void prepare(message.command, message.limit);
     else if (message.type === 'relieved') relieve();
@@ -157,7 +159,11 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
         close();
         fuse = options.fuse === false ? undefined : opened();
         trees = options.fuse === false ? undefined : opened();
-        lost = false;
+        lost = treesLost = false;
+      } else if (treesLost) {
+        if (trees !== undefined) closeSync(trees.fd);
+        trees = opened();
+        treesLost = false;
       }
       const lived = performance.now() - begun;
       // One that ended in its pause has not got far enough to wait.

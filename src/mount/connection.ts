@@ -46,6 +46,8 @@ export interface KernelConnectionOptions extends Pick<KernelDriverOptions, 'thre
   lookUp: (paths: string[]) => Promise<void>;
   /** The second is mounted. */
   onTreesMounted: () => void;
+  /** The second has ended, though it was not asked to. */
+  onTreesEnd: () => void;
 }
 
 /** By the kernel's protocol: a file system with all blobs and trees, and maybe a second one ({@link TreeConnection}). */
@@ -80,8 +82,8 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
 }
 
 function withSecond(first: Driver, { fd, inherited }: FuseDescriptor, options: KernelConnectionOptions) {
-  const { directory, threads, log, onTreesMounted } = options;
-  const second = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: () => connection.ended() });
+  const { directory, threads, log, onTreesMounted, onTreesEnd } = options;
+  const second = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: onTreesEnd });
   const driver = twoDrivers(first, second, inherited);
   const connection = createTreeConnection({
     ...{ fd, inherited, directory: `${directory}.trees`, log },

@@ -33,7 +33,7 @@ export interface TreeConnectionOptions extends TreePlace {
   log: FetchContext['log'];
 }
 
-export function createTreeConnection(options: TreeConnectionOptions): TreeConnection & { ended(): void } {
+export function createTreeConnection(options: TreeConnectionOptions): TreeConnection {
   const { fd, directory, inherited, start, onMounted, log } = options;
   let mounted = inherited;
   let opening: Promise<boolean> | undefined = inherited ? Promise.resolve(true) : undefined;
@@ -69,13 +69,6 @@ export function createTreeConnection(options: TreeConnectionOptions): TreeConnec
     },
     async close() {
       if (mounted) await unmountFuse(directory);
-    },
-    ended() {
-      opening = Promise.resolve(false);
-      log('error', 'the FUSE mount of trees was taken away', {
-        directory,
-        hint: 'Images that were mounted through it have to be unmounted and mounted again (nymph ls shows which).',
-      });
     },
   };
 }

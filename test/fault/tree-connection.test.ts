@@ -7,7 +7,7 @@ import { after, describe, test } from 'node:test';
 import { INHERITED_ENV, TREES_ENV } from '../../src/daemon/supervision.ts';
 import { kernelHasPassthrough } from '../../src/fuse/backing.ts';
 import { umount } from '../../src/mount/kernel.ts';
-import { cannotMount, mountsBelow, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
+import { abortFuse, cannotMount, mountsBelow, run, type TestDaemon, testDaemon, until } from '../daemon.ts';
 import { APP_LAYOUT, PROJECT } from '../fixtures.ts';
 import { makeModel } from '../model.ts';
 
@@ -59,22 +59,32 @@ describe('the connection for trees of images', { skip: needsTwo() }, () => {
     assert.deepEqual([await sumOf(image), await sumOf(model)], right);
     const other = await mounted(daemon, 'other', IMAGE);
     assert.equal(deviceOf(other), deviceOf(second), 'the next daemon uses it, too');
+    for (const place of [image, other]) assert.equal((await daemon.nymph('umount', place)).status, 0);
     await daemon.stop();
     assert.deepEqual([...mountsBelow(main), ...mountsBelow(second)], []);
+    assert.deepEqual(daemon.logged('taken away'), []);
   });
 
-  test('taken away by somebody: trees are on the other one from then on, and nothing else is lost', async (t) => {
+  test('taken away by somebody: images are mounted again on a new one, and nothing else is lost', async (t) => {
     const daemon = await testDaemon(t);
     const second = join(daemon.directory, 'fs.trees');
     const model = await mounted(daemon, 'model', `oci:${layout}:m`);
     const image = await mounted(daemon, 'image', IMAGE);
     const right = [await sumOf(image), await sumOf(model)];
+    const before = { pid: (await daemon.client.health()).pid, model: deviceOf(model) };
+    assert.ok(await abortFuse(daemon.directory, mountsBelow(second)[0]));
+    const next = await daemon.another(before.pid);
+    assert.deepEqual([await sumOf(image), await sumOf(model)], right);
+    assert.equal(mountsBelow(image).length, 1);
+    assert.equal(deviceOf(image), deviceOf(second));
+    assert.equal(deviceOf(model), before.model);
+
     assert.equal((await daemon.nymph('umount', image)).status, 0);
     assert.equal(await umount(second, false), undefined);
+    await daemon.another(next.pid);
+    await mounted(daemon, 'image', IMAGE);
+    assert.deepEqual([await sumOf(image), await sumOf(model)], right);
     await daemon.told('the FUSE mount of trees was taken away');
-    const again = await mounted(daemon, 'again', IMAGE);
-    assert.equal(deviceOf(again), deviceOf(join(daemon.directory, 'fs')));
-    assert.deepEqual([await sumOf(again), await sumOf(model)], right);
     await daemon.stop();
   });
 
