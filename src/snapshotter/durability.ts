@@ -13,14 +13,15 @@ export interface Durability {
   close(): Promise<void>;
 }
 
-/** A log above this size is written back, bytes. */
-const WAL_LIMIT = 8 << 20;
+/** A log above this size is written back, bytes; so much room is made in it at the start. */
+const WAL_LIMIT = 2 << 20;
 /** Syncs between two looks at its size. */
 const LOOK_EVERY = 256;
 
-/** @param path of the database, which stays open meanwhile: so the log stays one file */
+/** @param path of the database, which stays open meanwhile: so the log stays one file, and nobody writes to it before this resolves */
 export async function createDurability(path: string, log: Log): Promise<Durability> {
-  const wal = await open(`${path}-wal`, 'r');
+  const wal = await open(`${path}-wal`, 'r+');
+  await makeRoom(wal, log);
   let syncs = 0;
   let checkpoint: Promise<void> | undefined;
   const sync = shared(() => {
@@ -55,6 +56,20 @@ export async function createDurability(path: string, log: Log): Promise<Durabili
       await wal.close();
     },
   };
+}
+
+/**
+ * Fills the log with zeros up to {@link WAL_LIMIT}. What is written in place needs nothing of the file system's journal,
+ * so a sync of it waits neither for that nor for directories that are being made. SQLite ends at what is no frame.
+ */
+async function makeRoom(wal: FileHandle, log: Log): Promise<void> {
+  try {
+    const { size } = await wal.stat();
+    if (size < WAL_LIMIT) await wal.write(Buffer.alloc(WAL_LIMIT - size), 0, WAL_LIMIT - size, size);
+  } catch (error) {
+    // On a full disk it grows as it is written, as long as it can.
+    log('debug', 'the log of the snapshots has no room made in advance', { error: messageOf(error) });
+  }
 }
 
 async function shrink(path: string, wal: FileHandle): Promise<void> {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -16,6 +16,7 @@ import {
   LABEL_TARGET,
   LABEL_UID_MAP,
 } from '../../src/snapshotter/snapshotter.ts';
+import { openStore } from '../../src/snapshotter/store.ts';
 import { createThreadPool } from '../../src/threads/pool.ts';
 import { until } from '../daemon.ts';
 import { type KitOptions, never, onDisk, openKit } from '../snapshotter-kit.ts';
@@ -531,4 +532,22 @@ test('calls share runs, and none gets one that began before it came', async () =
   fail = false;
   await assert.rejects(failed, /EIO/);
   await next;
+});
+
+test('records are written in place in their log, and are read out of it after a crash', async (t) => {
+  const { snapshotter: s, home } = await kit(t);
+  const log = join(home, 'metadata.db-wal');
+  const { size } = statSync(log);
+  for (let i = 0; i < 20; i++) {
+    await s.prepare(`p/1/${i}`, '', {}, never);
+    await s.commit(`p/1/layer ${i}`, `p/1/${i}`, {}, '');
+  }
+  assert.equal(statSync(log).size, size);
+  const crashed = mkdtempSync(join(tmpdir(), 'nymph-'));
+  t.after(() => rmSync(crashed, { recursive: true, force: true }));
+  for (const name of ['metadata.db', 'metadata.db-wal']) copyFileSync(join(home, name), join(crashed, name));
+  const store = openStore(join(crashed, 'metadata.db'));
+  t.after(() => store.close());
+  assert.equal(store.ids().size, 20);
+  assert.equal(store.get('p/1/layer 19')?.kind, 'committed');
 });
