@@ -27,7 +27,7 @@ import {
   type PrepareRequest,
   type UpdateRequest,
 } from './messages.ts';
-import { ofPlugin } from './plugin.ts';
+import { ofPlugin, type PluginSnapshots } from './plugin.ts';
 import type { Snapshotter } from './snapshotter.ts';
 
 /** The service on connections that come from outside. This file brings grpc-js, so it is loaded at the first connection. */
@@ -66,7 +66,7 @@ export async function createGrpcServer(snapshotter: Snapshotter, called: () => v
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
 
   function unary<Request extends AnyRequest, Response>(
-    act: (snapshots: Snapshotter, request: Request, signal: AbortSignal) => Promise<Response>,
+    act: (snapshots: PluginSnapshots, request: Request, signal: AbortSignal) => Promise<Response>,
   ): handleUnaryCall<Request, Response> {
     return (call, callback) => {
       called();

@@ -8,7 +8,7 @@ import { orCancelled } from '../sources/retry.ts';
 import type { Alternatives } from './alternatives.ts';
 import type { Directories } from './directories.ts';
 import { createHolders } from './holders.ts';
-import type { Claim, Layer, LayerRequest, LazyLayers, Lowers } from './lazy.ts';
+import type { Claim, Layer, LayerRequest, LazyLayers, Lowers, Owner } from './lazy.ts';
 import { digestOf, type Origin, originOf } from './origin.ts';
 import type { Pieces } from './pieces.ts';
 import { LABEL_IMAGE, LABEL_PIECE, LABEL_TARGET, type Labels } from './snapshotter.ts';
@@ -80,7 +80,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
   /** Bootstrap layers that were committed, with the origin of their image where it is known. */
   const bootstraps = new Map<number, Origin | undefined>();
   /** What the directories of mounted images show: another one, or none, is mounted there where it is not so. */
-  const roots = new Map<string, string>();
+  const roots = new Map<string, Root>();
   let sweeping = false;
 
   const directoryOf = (origin: Origin) =>
@@ -89,7 +89,7 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
   async function open(directory: string, origin: Origin): Promise<void> {
     // It is asked for with each call for a container: reading the table of mounts takes milliseconds on a busy node.
     const known = roots.get(directory);
-    if (known !== undefined && (await rootOf(directory).catch(() => undefined)) === known) return;
+    if (known !== undefined && isSame(known, await rootOf(directory).catch(() => undefined))) return;
     await mkdir(directory, { recursive: true, mode: 0o700 });
     try {
       await options.mount(origin, directory, never);
@@ -183,7 +183,8 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
     if (index < 0) return undefined;
     const directory = await held(id, await origin(ancestors[index], signal), signal);
     const directories = [...ancestors.slice(0, index).map((layer) => places.fs(layer.id)), directory];
-    const { uid, gid } = await stat(directories[0]);
+    const [uppermost] = directories;
+    const { uid, gid } = (uppermost === directory && roots.get(directory)) || (await stat(uppermost));
     return { directories, owner: { uid, gid } };
   }
 
@@ -302,10 +303,20 @@ export function createLazyImages(options: LazyImagesOptions): LazyImages {
   return { claim, lowers, committed, began, release, restore, needed };
 }
 
+/** The root directory of a mounted image. */
+interface Root extends Owner {
+  dev: number;
+  ino: number;
+}
+
+async function rootOf(directory: string): Promise<Root> {
+  const { dev, ino, uid, gid } = await stat(directory);
+  return { dev, ino, uid, gid };
+}
+
 /** Device and inode: the root of a mount differs from the directory below it. */
-async function rootOf(directory: string): Promise<string> {
-  const { dev, ino } = await stat(directory);
-  return `${dev}:${ino}`;
+function isSame(root: Root, other: Root | undefined): boolean {
+  return root.dev === other?.dev && root.ino === other.ino;
 }
 
 const holderOf = (origin: Origin) => `pull of ${origin}`;

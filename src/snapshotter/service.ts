@@ -190,8 +190,7 @@ export async function createSnapshotter(parts: SnapshotterParts): Promise<Snapsh
     if (lazyness !== undefined) labels[LABEL_LAZY] = lazyness;
     // The client library's name for a snapshot that it gives other owners, without any label.
     if (key.endsWith('-remap')) labels[LABEL_REMAPPED] = 'true';
-    store.commit(key, name, labels, parent);
-    const committed = known(name);
+    const committed = store.commit(key, name, labels, parent);
     await durability.sync();
     lazy?.committed(committed);
   }

@@ -23,7 +23,7 @@ export interface Store {
   /** @throws `exists`, `not-found` or `usage` as `Snapshotter.prepare` says */
   create(snapshot: NewSnapshot): SnapshotRecord;
   /** @throws as `Snapshotter.commit` says */
-  commit(key: string, name: string, labels: Labels, parent: string): void;
+  commit(key: string, name: string, labels: Labels, parent: string): SnapshotRecord;
   setLabels(name: string, labels: Labels): SnapshotRecord;
   setUsage(id: number, usage: Usage): void;
   /** @throws `not-found`, `precondition` */
@@ -155,8 +155,14 @@ export function openStore(path: string): Store {
     return record;
   }
 
-  function refuseUsed(name: string): void {
-    if (get(name) !== undefined) throw new NymphError('exists', `a snapshot ${name} is here`);
+  /** Runs what gives a snapshot a name. */
+  function named(name: string, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'SQLITE_CONSTRAINT_UNIQUE') throw error;
+      throw new NymphError('exists', `a snapshot ${name} is here`);
+    }
   }
 
   return {
@@ -170,24 +176,30 @@ export function openStore(path: string): Store {
       const below = parent === '' ? undefined : known(parent);
       if (below !== undefined && below.kind !== 'committed')
         throw new NymphError('usage', `the snapshot ${parent} cannot be built on: it is not committed`);
-      refuseUsed(name);
       const time = now();
-      const lazy = kind === 'committed' ? 1 : 0;
-      insert.run(id, name, below?.id ?? null, kind, lazy, JSON.stringify(labels), time, time);
-      return known(name);
+      const lazy = kind === 'committed';
+      named(name, () => {
+        insert.run(id, name, below?.id ?? null, kind, lazy ? 1 : 0, JSON.stringify(labels), time, time);
+      });
+      const parentId = below?.id;
+      return { id, name, parent, parentId, kind, labels, created: time, updated: time, usage: undefined, lazy };
     },
     commit(key, name, labels, parent) {
       const active = known(key);
       if (active.kind !== 'active')
         throw new NymphError('precondition', `the snapshot ${key} cannot be committed: it is ${active.kind}`);
-      refuseUsed(name);
-      const below = parent === '' ? active.parentId : rebased(active, parent);
+      const base = parent === '' ? active : rebased(active, parent);
       const time = now();
-      updateCommitted.run(name, below ?? null, JSON.stringify(labels), time, time, active.id);
+      named(name, () => {
+        updateCommitted.run(name, base.parentId ?? null, JSON.stringify(labels), time, time, active.id);
+      });
+      return { ...active, ...base, name, kind: 'committed', labels, created: time, updated: time };
     },
     setLabels(name, labels) {
-      updateLabels.run(JSON.stringify(labels), now(), known(name).id);
-      return known(name);
+      const record = known(name);
+      const updated = now();
+      updateLabels.run(JSON.stringify(labels), updated, record.id);
+      return { ...record, labels, updated };
     },
     setUsage: (id, { size, inodes }) => void updateUsage.run(size, inodes, id),
     remove(name) {
@@ -204,14 +216,14 @@ export function openStore(path: string): Store {
   };
 
   /** The parent that a client gives at the end to what it prepared without one. */
-  function rebased(active: SnapshotRecord, parent: string): number {
-    if (active.parent === parent) return active.parentId!;
+  function rebased(active: SnapshotRecord, parent: string): Pick<SnapshotRecord, 'parent' | 'parentId'> {
+    if (active.parent === parent) return active;
     if (active.parent !== '')
       throw new NymphError('usage', `the snapshot ${active.name} has the parent ${active.parent}, not ${parent}`);
     const below = known(parent);
     if (below.kind !== 'committed')
       throw new NymphError('precondition', `the snapshot ${parent} cannot be built on: it is not committed`);
-    return below.id;
+    return { parent, parentId: below.id };
   }
 }
 
