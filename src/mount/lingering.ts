@@ -17,6 +17,8 @@ export interface Lingering {
 interface Held {
   stored: StoredMount;
   image: AttachedImage;
+  /** What it was as a mount, while the catalogue still says so. */
+  former?: StoredMount;
   /** Nobody can tell whether it is in use, or the catalogue cannot forget it; said once. */
   unclear: boolean;
 }
@@ -34,13 +36,13 @@ export function createLingering(
 
   /** Kept before anybody knows whether it is needed: a daemon that starts just then finds it. */
   function keep(stored: StoredMount, image: AttachedImage): Held {
-    const entry: Held = { stored: stored.unmounted ? stored : unmounted(stored), image, unclear: false };
+    const entry: Held = stored.unmounted
+      ? { stored, image, unclear: false }
+      : { stored: unmounted(stored), image, former: stored, unclear: false };
     held.add(entry);
     try {
-      if (!stored.unmounted) {
-        cache.putMount(entry.stored);
-        cache.removeMount(stored.directory);
-      }
+      if (!stored.unmounted) cache.putMount(entry.stored);
+      forgetFormer(entry);
     } catch (error) {
       log('warn', 'the catalogue has an old entry of a mount', {
         directory: stored.directory,
@@ -48,6 +50,17 @@ export function createLingering(
       });
     }
     return entry;
+  }
+
+  function forgetFormer(entry: Held): void {
+    const { former } = entry;
+    if (former === undefined) return;
+    // Another mount may have come to the same place.
+    const isThere = cache
+      .mounts()
+      .some(({ directory, since }) => directory === former.directory && since === former.since);
+    if (isThere) cache.removeMount(former.directory);
+    entry.former = undefined;
   }
 
   async function take(stored: StoredMount, image: AttachedImage): Promise<void> {
@@ -88,6 +101,7 @@ export function createLingering(
   async function giveBack(entry: Held): Promise<boolean> {
     const image = entry.stored.reference;
     try {
+      forgetFormer(entry);
       cache.removeMount(entry.stored.directory);
     } catch (error) {
       if (!entry.unclear) log('error', 'the catalogue keeps a mount that is gone', { image, error: messageOf(error) });

@@ -20,6 +20,7 @@ function setUp() {
   const cache = {
     putMount: (mount: StoredMount) => void rows.set(mount.directory, mount),
     removeMount: (directory: string) => void rows.delete(directory),
+    mounts: () => [...rows.values()],
   } as unknown as Cache;
   const image = { released: 0, release: async () => void image.released++ };
   return { rows, cache, image, attached: image as unknown as AttachedImage };
@@ -63,6 +64,30 @@ test('an unmount has succeeded though the catalogue takes nothing just then, and
   assert.deepEqual([rows.size, image.released], [1, 0], 'held');
   await until(30_000, 'it is kept', async () => (rows.size === 0 && image.released === 1 ? true : undefined));
   assert.deepEqual(said, ['error: the catalogue keeps a mount that is gone']);
+});
+
+test('an entry that could not be replaced goes with the image, unless another mount has come to the same place', async () => {
+  for (const isMountedAgain of [false, true]) {
+    const { rows, cache, image, attached } = setUp();
+    const { putMount } = cache;
+    cache.putMount = () => {
+      throw new Error('database or disk is full');
+    };
+    const asked = Promise.withResolvers<boolean>();
+    const lingering = createLingering(
+      cache,
+      () => asked.promise,
+      () => {},
+    );
+    const taking = lingering.take(stored, attached);
+    assert.deepEqual([...rows.values()], [stored], 'a daemon that starts now takes up the mount, and finds it gone');
+    const again = { ...stored, since: 2 };
+    if (isMountedAgain) putMount(again);
+    asked.resolve(false);
+    await taking;
+    assert.deepEqual([...rows.values()], isMountedAgain ? [again] : []);
+    assert.equal(image.released, 1);
+  }
 });
 
 test('where nobody can tell whether an image is in use, it is served on, and that is said once', async () => {
