@@ -1,5 +1,6 @@
 import { chmod } from 'node:fs/promises';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, NymphError } from '../errors.ts';
 import type { ApiError, Progress, StreamLine } from './api.ts';
 import { claimSocket } from './socket.ts';
@@ -43,6 +44,17 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
 const MOST_BODY = 8 << 20;
 /** Progress lines are for people: this often is enough. */
 const PROGRESS_MS = 100;
+
+/** What is nearly done when the daemon ends is answered, ms. */
+const FINISH_MS = 500;
+
+/** Takes no more requests, and lets those that are running end, for a moment. */
+export async function closeServer(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeIdleConnections();
+  await Promise.race([closed, sleep(FINISH_MS, undefined, { ref: false })]);
+  server.closeAllConnections();
+}
 
 /**
  * Listens on the unix socket `address` (mode 0600). A socket that nobody answers is replaced.

@@ -26,7 +26,7 @@ import { createThreadPool, MOST_THREADS, type ThreadPool } from '../threads/pool
 import { INSTALLED } from '../version.ts';
 import type { DaemonLimits, Health, Ready } from './api.ts';
 import type { Config } from './config.ts';
-import { type Routes, serveControl } from './control-server.ts';
+import { closeServer, type Routes, serveControl } from './control-server.ts';
 import { releaseMemoryWhenIdle } from './idle-memory.ts';
 import { imagesForContainers } from './images.ts';
 import type { Logger } from './log.ts';
@@ -61,7 +61,9 @@ export interface DaemonOptions {
   lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
   onMounted: () => void;
-  /** So is the second descriptor. */
+  /** The second descriptor is about to be mounted. Said first: from the mount on, only a daemon that inherits it can use it. */
+  onTreesMount: () => void;
+  /** It is mounted. */
   onTreesMounted: () => void;
   /** It serves, and has answered nobody yet: from now on somebody waits for the next daemon if it dies. */
   onServing: () => void;
@@ -223,8 +225,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         await imageService?.close();
         await captured?.flushed();
         web?.close();
-        server.close();
-        server.closeAllConnections();
+        await closeServer(server);
         await snapshots?.close();
         await driver.stop();
         await traces.close();
@@ -290,7 +291,7 @@ async function serveCri(
 }
 
 async function connect(
-  { config, fuse, trees, lookUp, onTreesMounted, onTreesEnd, onEnd }: DaemonOptions,
+  { config, fuse, trees, lookUp, onTreesMount, onTreesMounted, onTreesEnd, onEnd }: DaemonOptions,
   cache: Cache,
   pool: ThreadPool,
   log: FetchContext['log'],
@@ -304,6 +305,7 @@ async function connect(
     onEnd: (error?: string) => onEnd(error ?? 'the FUSE mount was taken away'),
     directory: config.fuse.mountpoint,
     lookUp,
+    onTreesMount,
     onTreesMounted,
     onTreesEnd,
   };

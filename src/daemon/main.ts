@@ -1,4 +1,5 @@
 /** The daemon's process: started by the supervisor, with the kernel driver's /dev/fuse as descriptors 3 and 5. */
+import { readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import koffi from 'koffi';
@@ -40,9 +41,9 @@ const config = await loadConfig(values.config, values).catch((error) => {
 });
 const isOurs = config.fuse.driver === 'kernel';
 const fuse: Held | undefined = isOurs ? { fd: FUSE_FD, inherited: inheritedFuse === '1' } : undefined;
-// A supervisor of an earlier version has none.
+// A supervisor of an earlier version has none, and may pass on what a later one has said.
 const trees: Held | undefined =
-  isOurs && givenTrees ? { fd: TREES_FD, inherited: givenTrees === 'inherited' } : undefined;
+  isOurs && givenTrees && isFuse(TREES_FD) ? { fd: TREES_FD, inherited: givenTrees === 'inherited' } : undefined;
 for (const held of [fuse, trees]) if (held !== undefined) closeOnExec(held.fd);
 const log = { level: config.log.level, format: config.log.format };
 const logger = createLogger(log);
@@ -85,8 +86,8 @@ try {
       supervisor.tell({ type: 'mounted' });
       if (fuse !== undefined) manager.keep(fuse.fd, names.fuse);
     },
+    onTreesMount: () => supervisor.tell({ type: 'trees-mounted' }),
     onTreesMounted: () => {
-      supervisor.tell({ type: 'trees-mounted' });
       if (trees !== undefined) manager.keep(trees.fd, names.trees);
     },
     onServing: () => {
@@ -119,6 +120,14 @@ try {
 } catch (error) {
   logger.fatal({ error }, 'cannot start');
   leave(exitStatus(error));
+}
+
+function isFuse(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
+  } catch {
+    return false; // It is not open.
+  }
 }
 
 /** @param final the FUSE mount goes, too */

@@ -6,8 +6,9 @@ import { type Listener, started, type Watched } from './watched.ts';
 export interface Successor {
   readonly command: readonly string[];
   readonly daemon: Watched;
-  /** It would serve on the second descriptor, too. */
+  /** It would serve on the second descriptor, too; and what it was told of that. */
   readonly servesTrees: boolean;
+  readonly inheritsTrees: boolean;
   /**
    * Lets it begin: the one before has ended.
    * @returns undefined once it serves, or why it does not; then it is gone
@@ -33,6 +34,7 @@ export async function prepareSuccessor(
   listen: Listener,
 ): Promise<Successor | Failed> {
   const waiting = new Map<DaemonMessage['type'], () => void>();
+  const inheritsTrees = held.trees?.inherited === true;
   let servesTrees = false;
   const daemon = started(
     command,
@@ -68,6 +70,7 @@ export async function prepareSuccessor(
     command,
     daemon,
     servesTrees,
+    inheritsTrees,
     begin() {
       const outcome = expect('up', 'before it served');
       daemon.send({ type: 'take-over' });

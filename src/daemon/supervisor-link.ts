@@ -7,7 +7,7 @@ import type { Adoption } from './supervisor-main.ts';
 
 /**
  * The daemon's end of the channel to its supervisor: the process that started it or, once that one is gone, one that it
- * starts itself, which goes on watching it with the same descriptor of /dev/fuse. A daemon that was started without a
+ * starts itself, which goes on watching it with the same descriptors of /dev/fuse. A daemon that was started without a
  * supervisor has none: nothing is said then, and nothing awaited.
  */
 export interface SupervisorLink {

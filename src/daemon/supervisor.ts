@@ -23,10 +23,7 @@ export interface SupervisorOptions {
   command: readonly string[];
   /** False for a daemon that mounts by itself: a crash then ends its mounts, and the next daemon makes them again. */
   fuse?: boolean;
-  /**
-   * Descriptors of /dev/fuse with connections on which another daemon has served, kept by the service manager; the second
-   * counts only with the first.
-   */
+  /** Descriptors of /dev/fuse with connections on which another daemon has served, kept by the service manager. */
   stored?: { fuse?: number; trees?: number };
   /** False for a daemon that was started without a second descriptor, and is adopted. */
   trees?: boolean;
@@ -52,8 +49,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   const standIn = adopt !== undefined;
   let { command } = options;
   let { fuse, trees } = firstHeld();
-  let lost = false;
-  let treesLost = false;
+  const lost = { fuse: false, trees: false };
   let served = standIn;
   let stopping = false;
   let daemon: Watched | undefined;
@@ -81,18 +77,15 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     if (options.fuse === false) return {};
     const held = (fd: number) => ({ fd, inherited: false });
     if (standIn) return { fuse: held(FUSE_FD), ...(options.trees === false ? {} : { trees: held(TREES_FD) }) };
-    if (stored?.fuse !== undefined) return { fuse: opened(stored.fuse), trees: opened(stored.trees) };
-    // Its trees have their data through the first.
-    if (stored?.trees !== undefined) closeSync(stored.trees);
-    return { fuse: opened(), trees: opened() };
+    return { fuse: opened(stored?.fuse), trees: opened(stored?.trees) };
   }
 
   const listen: Listener = (message) => {
     if (message.type === 'mounted' && fuse !== undefined) fuse.inherited = true;
     else if (message.type === 'trees-mounted' && trees !== undefined) trees.inherited = true;
     else if (message.type === 'ready') served = true;
-    else if (message.type === 'lost') lost = true;
-    else if (message.type === 'trees-lost') treesLost = true;
+    else if (message.type === 'lost') lost.fuse = true;
+    else if (message.type === 'trees-lost') lost.trees = true;
     else if (message.type === 'listening') sockets.add(message.path);
     else if (message.type === 'successor') void prepare(message.command, message.limit);
     else if (message.type === 'relieved') relieve();
@@ -106,8 +99,12 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     preparing = false;
     if ('why' in found) return daemon?.send({ type: 'declined', why: found.why });
     const fits = found.servesTrees || !trees?.inherited;
-    if (!fits) daemon?.send({ type: 'declined', why: 'it would not serve the FUSE trees of images that are mounted' });
-    if (stopping || lost || !fits) found.daemon.kill('SIGKILL');
+    if (!fits)
+      daemon?.send({
+        type: 'declined',
+        why: 'it does not know of a second connection; unmount the FUSE trees of images',
+      });
+    if (stopping || lost.fuse || !fits) found.daemon.kill('SIGKILL');
     else {
       successor = found;
       daemon?.send({ type: 'hand-over' });
@@ -127,9 +124,8 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
     if (!stopping) options.log(`the other version did not take over: ${why}; starting the one before again`);
   }
 
-  function close(): void {
-    for (const held of [fuse, trees]) if (held !== undefined) closeSync(held.fd);
-  }
+  /** What it was told of the second connection when it was started holds no more. */
+  const isOutdated = ({ inheritsTrees }: Successor) => lost.trees || inheritsTrees !== (trees?.inherited === true);
 
   try {
     let pause = 0;
@@ -146,7 +142,7 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       for (const path of sockets) rmSync(path, { force: true });
       const follower = successor;
       successor = undefined;
-      if (lost || stopping) follower?.daemon.kill('SIGKILL');
+      if (follower !== undefined && (lost.fuse || stopping || isOutdated(follower))) follower.daemon.kill('SIGKILL');
       else if (follower !== undefined) {
         await succeed(follower);
         pause = 0;
@@ -155,16 +151,9 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
       }
       // Where nothing was served yet nobody waits: say it at once instead of trying for ever.
       if ((end === 0 && follower === undefined) || stopping || !served) return typeof end === 'number' ? end : 1;
-      if (lost) {
-        close();
-        fuse = options.fuse === false ? undefined : opened();
-        trees = options.fuse === false ? undefined : opened();
-        lost = treesLost = false;
-      } else if (treesLost) {
-        if (trees !== undefined) closeSync(trees.fd);
-        trees = opened();
-        treesLost = false;
-      }
+      if (lost.fuse) fuse = fuse && renewed(fuse);
+      if (lost.trees) trees = trees && renewed(trees);
+      lost.fuse = lost.trees = false;
       const lived = performance.now() - begun;
       // One that ended in its pause has not got far enough to wait.
       const rest = Math.max(pause - lived, 0);
@@ -181,11 +170,17 @@ export async function supervise(options: SupervisorOptions): Promise<number> {
   } finally {
     process.off('SIGTERM', stop);
     process.off('SIGINT', stop);
-    close();
+    for (const held of [fuse, trees]) if (held !== undefined) closeSync(held.fd);
   }
 }
 
 /** @param kept one on which a daemon has served; a new one without it */
 function opened(kept?: number): Held {
   return { fd: kept ?? openSync('/dev/fuse', 'r+'), inherited: kept !== undefined };
+}
+
+function renewed({ fd }: Held): Held {
+  const next = opened();
+  closeSync(fd);
+  return next;
 }

@@ -44,7 +44,8 @@ export interface KernelConnectionOptions extends Pick<KernelDriverOptions, 'thre
   directory: string;
   /** Makes the kernel know names below these directories, from another process. */
   lookUp: (paths: string[]) => Promise<void>;
-  /** The second is mounted. */
+  /** The second is about to be mounted, and it is. */
+  onTreesMount: () => void;
   onTreesMounted: () => void;
   /** The second has ended, though it was not asked to. */
   onTreesEnd: () => void;
@@ -72,7 +73,7 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
     dropPages: ({ ino }) => pool.run(DROP_PAGES, { fuseFd: fuse.fd, ino, trees: trees.using({ ino }) }),
     open: async () => {
       if (!fuse.inherited) await mountFuse(fuse.fd, directory);
-      await connection?.clear();
+      await connection?.takeUp();
     },
     close: async () => {
       await connection?.close();
@@ -82,12 +83,13 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
 }
 
 function withSecond(first: Driver, { fd, inherited }: FuseDescriptor, options: KernelConnectionOptions) {
-  const { directory, threads, log, onTreesMounted, onTreesEnd } = options;
+  const { directory, threads, log, onTreesMount, onTreesMounted, onTreesEnd } = options;
   const second = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: onTreesEnd });
   const driver = twoDrivers(first, second, inherited);
   const connection = createTreeConnection({
     ...{ fd, inherited, directory: `${directory}.trees`, log },
     start: driver.startSecond,
+    onMount: onTreesMount,
     onMounted: onTreesMounted,
   });
   return { driver, connection };

@@ -13,7 +13,7 @@ const MS_NOEXEC = 8;
 const ALIVE_MS = 3_000;
 
 /**
- * Mounts the flat FUSE file system on `directory`, made if need be; what a dead daemon left there is detached first.
+ * Mounts a FUSE file system of ours on `directory`, made if need be; what a dead daemon left there is detached first.
  * @param fuseFd an unused descriptor of /dev/fuse.
  */
 export async function mountFuse(fuseFd: number, directory: string): Promise<void> {
@@ -50,6 +50,14 @@ export async function refuseServed(directory: string): Promise<void> {
   await staleMount(directory);
 }
 
+/** True if a FUSE file system of ours is mounted there, whoever serves it. */
+export async function isOnDirectory(directory: string): Promise<boolean> {
+  const there = await mounted(directory);
+  return there !== undefined && isOurs(there);
+}
+
+const isOurs = ({ type, source }: MountEntry) => type === 'fuse' && source === 'nymph';
+
 /** What is mounted on the directory. Its parents may be links, which the mount table does not show; it itself is not looked at. */
 async function mounted(directory: string): Promise<MountEntry | undefined> {
   const parent = await realpath(dirname(directory)).catch(() => dirname(directory));
@@ -59,7 +67,7 @@ async function mounted(directory: string): Promise<MountEntry | undefined> {
 async function staleMount(directory: string): Promise<boolean> {
   const there = await mounted(directory);
   if (there === undefined) return false;
-  if (there.type === 'fuse' && there.source === 'nymph') {
+  if (isOurs(there)) {
     const state = await stateOf(directory);
     if (state === 'dead') return true;
     if (state === 'silent' && !(await isHeld(there.device))) {

@@ -32,8 +32,8 @@ export function nativeWays(cache: Cache, driver: NativeDriver, trees: Trees): Wa
       driver.forgetMount(directory);
     },
     isThere: (there) => there?.type === 'fuse' && there.source === 'nymph' && there.root === '/',
-    // The connection belongs to the mount: who still uses it gets errors.
     isAlive: () => false,
+    // The connection belongs to the mount: who still uses it gets errors.
     isUsed: async () => false,
   };
   return { erofs, fuse };

@@ -1,5 +1,5 @@
 import type { FetchContext } from '../fetch/context.ts';
-import { mountFuse, unmountFuse, unmountStale } from './fuse.ts';
+import { isOnDirectory, mountFuse, unmountFuse, unmountStale } from './fuse.ts';
 
 /** Where trees are: a FUSE file system with its descriptor of /dev/fuse, and the directory on which it is mounted. */
 export interface TreePlace {
@@ -16,10 +16,12 @@ export interface TreePlace {
 export interface TreeConnection extends TreePlace {
   /** True if an earlier daemon served on it, and somebody may be reading there. */
   readonly inherited: boolean;
+  /** For the start: what a daemon that died with its connection has left is taken away. */
+  takeUp(): Promise<void>;
   /** Mounts it and answers there, once. False if that cannot be: the other connection serves trees as well. */
   open(): Promise<boolean>;
-  /** What a daemon that died with its connection has left is taken away. */
-  clear(): Promise<void>;
+  /** True if it was mounted: somebody may be using it, also where it is out of sight. */
+  isOpen(): boolean;
   /** Takes it away. */
   close(): Promise<void>;
 }
@@ -28,18 +30,21 @@ export interface TreeConnectionOptions extends TreePlace {
   inherited: boolean;
   /** Begins to answer. */
   start: () => Promise<void>;
-  /** It is mounted: a daemon that starts after us inherits it. */
+  /** It is about to be mounted: a daemon that starts after us inherits it. */
+  onMount: () => void;
+  /** It is mounted, by us or by an earlier daemon. */
   onMounted: () => void;
   log: FetchContext['log'];
 }
 
 export function createTreeConnection(options: TreeConnectionOptions): TreeConnection {
-  const { fd, directory, inherited, start, onMounted, log } = options;
+  const { fd, directory, inherited, start, onMount, onMounted, log } = options;
   let mounted = inherited;
   let opening: Promise<boolean> | undefined = inherited ? Promise.resolve(true) : undefined;
 
   async function begin(): Promise<boolean> {
     try {
+      onMount();
       await mountFuse(fd, directory);
       mounted = true;
       onMounted();
@@ -57,17 +62,20 @@ export function createTreeConnection(options: TreeConnectionOptions): TreeConnec
     fd,
     directory,
     inherited,
-    open() {
-      opening ??= begin();
-      return opening;
-    },
-    async clear() {
-      if (inherited) return;
+    async takeUp() {
+      if (inherited) return onMounted();
       await unmountStale(directory).catch((error) =>
         log('warn', 'an old mount stays', { directory, error: (error as Error).message }),
       );
     },
+    async open() {
+      opening ??= begin();
+      // Somebody may have put it out of sight, with trees that are still bound elsewhere.
+      return (await opening) && (await isOnDirectory(directory));
+    },
+    isOpen: () => mounted,
     async close() {
+      await opening;
       if (mounted) await unmountFuse(directory);
     },
   };

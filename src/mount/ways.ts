@@ -103,20 +103,30 @@ export function treeWay(
     },
     unmount,
     isThere: isTree,
-    isAlive: (stored) => main.inherited && (!stored.apart || apart?.inherited === true),
-    async isUsed({ tree, digest, apart: isApart }) {
+    isAlive({ apart: isApart, unmounted }) {
+      const [first, second] = [main.inherited, apart?.inherited === true];
+      // What is in use without its mount may be so on either.
+      if (unmounted) return first || second;
+      return isApart ? second : first;
+    },
+    async isUsed({ tree, digest }) {
       const first = tree!;
-      const place = isApart ? apart : main;
-      // Who reads through this one is served by the others, until the last of them is asked.
-      if (place === undefined || trees.isShared(first)) return false;
-      const key = `${place.fd} ${first}`;
-      const known = used.get(key);
-      if (known !== undefined && performance.now() - known.at < LOOK_AGAIN_MS && isRemembered(place.fd, known.ino))
-        return true;
-      const ino = await pool.run(TREE_USE, { fuseFd: place.fd, first, bootstrap: cache.bootstrapPath(digest) });
-      if (ino === undefined) used.delete(key);
-      else used.set(key, { ino, at: performance.now() });
-      return ino !== undefined;
+      // Who reads through this one is served by the others, until the last of them is asked: on whichever connection.
+      if (trees.isShared(first)) return false;
+      for (const { fd } of apart?.isOpen() ? [main, apart] : [main])
+        if (await isUsedBy(fd, first, cache.bootstrapPath(digest))) return true;
+      return false;
     },
   };
+
+  async function isUsedBy(fuseFd: number, first: number, bootstrap: string): Promise<boolean> {
+    const key = `${fuseFd} ${first}`;
+    const known = used.get(key);
+    if (known !== undefined && performance.now() - known.at < LOOK_AGAIN_MS && isRemembered(fuseFd, known.ino))
+      return true;
+    const ino = await pool.run(TREE_USE, { fuseFd, first, bootstrap });
+    if (ino === undefined) used.delete(key);
+    else used.set(key, { ino, at: performance.now() });
+    return ino !== undefined;
+  }
 }

@@ -88,6 +88,50 @@ describe('the connection for trees of images', { skip: needsTwo() }, () => {
     await daemon.stop();
   });
 
+  test('out of sight: who reads there is served on, and other trees are on the first connection', async (t) => {
+    const daemon = await testDaemon(t);
+    const [main, second] = ['fs', 'fs.trees'].map((name) => join(daemon.directory, name));
+    const image = await mounted(daemon, 'image', IMAGE);
+    const right = await sumOf(image);
+    assert.equal(await umount(second, true), undefined);
+    const other = await mounted(daemon, 'other', IMAGE);
+    assert.equal(deviceOf(other), deviceOf(main));
+    assert.deepEqual([await sumOf(image), await sumOf(other)], [right, right]);
+    // The same tree in use on one connection without a mount, while that on the other goes.
+    const [upper, work, merged] = ['upper', 'work', 'merged'].map((name) => daemon.place(name));
+    const options = `lowerdir=${other},upperdir=${upper},workdir=${work}`;
+    assert.equal((await run('mount', ['-t', 'overlay', 'overlay', '-o', options, merged])).status, 0);
+    for (const place of [other, image]) {
+      const { status, err } = await daemon.nymph('umount', place);
+      assert.equal(status, 0, err + daemon.logged('').slice(-8).join('\n'));
+    }
+    assert.equal(await sumOf(merged), right);
+    assert.equal(await umount(merged, false), undefined);
+    await until(30_000, 'the blobs are not given back', async () =>
+      (await daemon.client.status()).cache.openBlobs === 0 ? true : undefined,
+    );
+    await daemon.stop();
+  });
+
+  test('the first is lost while this one is kept: who reads a tree waits, and is served on', async (t) => {
+    const daemon = await testDaemon(t, { start: false });
+    const [fuse, newFuse, trees] = [0, 0, 0].map(() => openSync('/dev/fuse', 'r+'));
+    const first = await serve(t, daemon, { fuse, trees, env: { [TREES_ENV]: 'new' } });
+    const image = await mounted(daemon, 'image', IMAGE);
+    const model = await mounted(daemon, 'model', `oci:${layout}:m`);
+    const right = [await sumOf(image), await sumOf(model)];
+    const [device] = mountsBelow(image);
+    await killed(first);
+    closeSync(fuse);
+    const reading = sumOf(image);
+    await serve(t, daemon, { fuse: newFuse, trees, env: { [TREES_ENV]: 'inherited' } });
+    assert.equal(await reading, right[0]);
+    assert.deepEqual([await sumOf(image), await sumOf(model)], right);
+    assert.deepEqual(mountsBelow(image), [device], 'it is the same mount');
+    for (const fd of [newFuse, trees]) closeSync(fd);
+    await daemon.stop();
+  });
+
   test('lost while the other one is kept: trees are made again at their places', async (t) => {
     const daemon = await testDaemon(t, { start: false });
     const [fuse, trees, newTrees] = [0, 0, 0].map(() => openSync('/dev/fuse', 'r+'));

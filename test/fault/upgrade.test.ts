@@ -182,12 +182,44 @@ describe('nymph upgrade', { skip: cannotMount() }, () => {
     if (kernelHasPassthrough()) {
       const { status, err } = await daemon.nymph('upgrade', version('9.7.0', { [main]: ready }), ...PATIENTLY);
       assert.notEqual(status, 0);
-      assert.match(err, /it would not serve the FUSE trees of images that are mounted/);
+      assert.match(err, /it does not know of a second connection/);
       assert.equal((await daemon.client.health()).pid, pid);
     }
 
     const seen = await readers.stop();
     assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
+    await daemon.stop();
+  });
+
+  test('while the second connection is mounted: what was told otherwise does not take over', async (t) => {
+    if (!kernelHasPassthrough()) return t.skip('needs Linux 6.9: before, there is one connection');
+    const daemon = await served(t);
+    const before = await daemon.supervised();
+    const [begun, gate] = ['begun', 'gate'].map((name) => join(daemon.directory, name));
+    const main = 'src/daemon/main.ts';
+    const waits = `import { existsSync as isThere, writeFileSync as write } from 'node:fs';
+      write(${JSON.stringify(begun)}, '');
+      while (!isThere(${JSON.stringify(gate)})) await new Promise((resolve) => setTimeout(resolve, 50));\n`;
+    const source = readFileSync(join(PROJECT, main), 'utf8');
+    const tree = version('9.8.0', { [main]: waits + source });
+    const upgrading = daemon.nymph('upgrade', tree, ...PATIENTLY);
+    await until(60_000, 'the other version does not start', async () => existsSync(begun) || undefined);
+    await daemon.client.mount({
+      reference: `${registry.host}/made:made`,
+      directory: daemon.place('tree'),
+      options: { prefetch: 'none', via: 'fuse' },
+    });
+    const readers = startReaders(t, image.truth, daemon.place('tree'), { readers: 2 });
+    writeFileSync(gate, '');
+    const { status, err } = await upgrading;
+    assert.equal(status, EXIT.daemon, err);
+    assert.match(err, /did not take over/);
+    const after = await daemon.another(before.pid);
+    assert.equal(after.installed, before.installed);
+    await readThrough(daemon);
+    const seen = await readers.stop();
+    assert.deepEqual([seen.wrong, seen.errors], [[], {}]);
+    assert.equal((await daemon.nymph('upgrade', tree, ...PATIENTLY)).status, 0, 'it can when it is asked again');
     await daemon.stop();
   });
 });

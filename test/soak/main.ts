@@ -95,8 +95,10 @@ async function warmUp(node: SoakNode, tally: SoakTally, losses: Losses): Promise
   const { client } = node.daemon;
   for (const [i, { reference }] of node.images.entries()) {
     const directory = node.daemon.place(`w${i}`);
-    await client.mount({ reference, directory });
-    await client.unmount(directory, false);
+    for (const via of ['auto', 'fuse'] as const) {
+      await client.mount({ reference, directory, options: { via } });
+      await client.unmount(directory, false);
+    }
   }
   const { containers } = node;
   if (!containers) return;
