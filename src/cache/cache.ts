@@ -218,8 +218,8 @@ export interface StoredMount {
   /** Of a FUSE tree: the first of its inode numbers, and why it is not EROFS where that was not asked for. */
   tree?: number;
   reason?: string;
-  /** Of a FUSE tree: it is on the connection for trees of images. */
-  apart?: boolean;
+  /** Of a FUSE tree: it is on the second connection, which is for trees of images. */
+  second?: boolean;
   /** Unix time, ms. */
   since: number;
   /** It is being made: nobody was told of it yet. */

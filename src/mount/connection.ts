@@ -59,24 +59,24 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
   if (!fuse.inherited) for (const { handle } of opens.list()) opens.remove(handle);
   const first = createKernelDriver({ fuseFd: fuse.fd, inherited: fuse.inherited, threads, log, opens, onEnd });
   // Where the kernel takes no files to read in our place, it opens all files by itself on the first.
-  const second = kernelHasPassthrough() ? options.trees : undefined;
-  const { driver, connection } = second === undefined ? { driver: first } : withSecond(first, second, options);
+  const given = kernelHasPassthrough() ? options.trees : undefined;
+  const { driver, second } = given === undefined ? { driver: first } : withSecond(first, given, options);
   const trees = createTrees(cache, driver);
   return {
     driver,
     ways: {
       erofs: erofsWay(cache, { directory, inherited: fuse.inherited }, lookUp),
-      fuse: treeWay(cache, trees, pool, { directory, ...fuse }, connection, lookUp),
+      fuse: treeWay(cache, trees, pool, { directory, ...fuse }, second, lookUp),
     },
     trees: trees.list,
     // Trees of the second connection have no files that are checked after they are read.
     dropPages: ({ ino }) => pool.run(DROP_PAGES, { fuseFd: fuse.fd, ino, trees: trees.using({ ino }) }),
     open: async () => {
       if (!fuse.inherited) await mountFuse(fuse.fd, directory);
-      await connection?.takeUp();
+      await second?.takeUp();
     },
     close: async () => {
-      await connection?.close();
+      await second?.close();
       await unmountFuse(directory);
     },
   };
@@ -84,15 +84,15 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
 
 function withSecond(first: Driver, { fd, inherited }: FuseDescriptor, options: KernelConnectionOptions) {
   const { directory, threads, log, onTreesMount, onTreesMounted, onTreesEnd } = options;
-  const second = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: onTreesEnd });
-  const driver = twoDrivers(first, second, inherited);
-  const connection = createTreeConnection({
+  const other = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: onTreesEnd });
+  const driver = twoDrivers(first, other, inherited);
+  const second = createTreeConnection({
     ...{ fd, inherited, directory: `${directory}.trees`, log },
     start: driver.startSecond,
     onMount: onTreesMount,
     onMounted: onTreesMounted,
   });
-  return { driver, connection };
+  return { driver, second };
 }
 
 /**

@@ -79,14 +79,14 @@ export function erofsWay(
 
 /**
  * As a tree in a FUSE file system of ours, bound to the directory.
- * @param main the connection for all @param apart the one that is better for images
+ * @param main the connection for all @param second the one that is better for images
  */
 export function treeWay(
   cache: Cache,
   trees: Trees,
   pool: ThreadPool,
   main: TreePlace & { inherited: boolean },
-  apart: TreeConnection | undefined,
+  second: TreeConnection | undefined,
   lookUp: LookUp,
 ): Way {
   /** Of each tree that was in use, by connection: an inode that was, and when all were looked at. */
@@ -95,25 +95,25 @@ export function treeWay(
   return {
     serve: async (image) => ({ tree: await trees.serve(image) }),
     async mount(image, stored) {
-      const isApart = apart !== undefined && !isOfFiles(image.stored) && (await apart.open());
-      const path = treePath((isApart ? apart : main).directory, stored.tree!);
+      const isSecond = second !== undefined && !isOfFiles(image.stored) && (await second.open());
+      const path = treePath((isSecond ? second : main).directory, stored.tree!);
       await lookUp([path]);
       await bindTree(path, stored.directory, stored.allowDevices);
-      return { ...stored, apart: isApart || undefined };
+      return { ...stored, second: isSecond || undefined };
     },
     unmount,
     isThere: isTree,
-    isAlive({ apart: isApart, unmounted }) {
-      const [first, second] = [main.inherited, apart?.inherited === true];
+    isAlive({ second: isSecond, unmounted }) {
+      const isSecondAlive = second?.inherited === true;
       // What is in use without its mount may be so on either.
-      if (unmounted) return first || second;
-      return isApart ? second : first;
+      if (unmounted) return main.inherited || isSecondAlive;
+      return isSecond ? isSecondAlive : main.inherited;
     },
     async isUsed({ tree, digest }) {
       const first = tree!;
       // Who reads through this one is served by the others, until the last of them is asked: on whichever connection.
       if (trees.isShared(first)) return false;
-      for (const { fd } of apart?.isOpen() ? [main, apart] : [main])
+      for (const { fd } of second?.isOpen() ? [main, second] : [main])
         if (await isUsedBy(fd, first, cache.bootstrapPath(digest))) return true;
       return false;
     },
