@@ -12,7 +12,7 @@ import { dropCaches, type Place } from './place.ts';
 import { run } from './processes.ts';
 import { type ProgramImage, programImage } from './program-image.ts';
 import { type Remote, startRemote, useDaemon } from './remote.ts';
-import type { Row, Trial } from './report.ts';
+import { median, type Row, type Trial } from './report.ts';
 
 export interface ContainerOptions {
   rounds: number;
@@ -35,17 +35,27 @@ const CONTENDERS = {
 } as const satisfies Record<string, Contender>;
 type ContenderName = keyof typeof CONTENDERS;
 
-interface Start {
+interface Started {
   /** ms from the command's start to its end. */
   time: number;
   bytes: number;
 }
 
+interface Surroundings {
+  lab: Lab;
+  place: Place;
+  remote: Remote;
+  image: ProgramImage;
+}
+
+/** Pairs of containers in one round, where one differs from the next by more than the contenders do. */
+const PAIRS = 10;
+
 /** `nerdctl run` with nothing here, and again. */
 export async function containers(
   lab: Lab,
   place: Place,
-  { rounds }: ContainerOptions,
+  { rounds, quick }: ContainerOptions,
   say: (line: string) => void,
 ): Promise<Trial> {
   if (
@@ -58,54 +68,54 @@ export async function containers(
   const traced = join(place.scratch, 'traced-layout');
   await cp(layout, traced, { recursive: true });
   const remote = await startRemote(lab, { program: layout, traced });
-  await fromNothing(lab, place, remote, image, CONTENDERS.traced, 'learn', async (nymph) => {
+  const surroundings = { lab, place, remote, image };
+  await fromNothing(surroundings, CONTENDERS.traced, 'learn', async (nymph) => {
     await nymph.command('trace', '--push', await digestOf(layout, TAGS.nydus));
   });
-  const cold: Record<ContenderName, Start[]> = { nydus: [], traced: [], overlayfs: [] };
-  const warm: Record<ContenderName, Start[]> = { nydus: [], traced: [], overlayfs: [] };
+  const cold: Record<ContenderName, Started[]> = { nydus: [], traced: [], overlayfs: [] };
+  const here: number[] = [];
   const names = Object.keys(CONTENDERS) as ContenderName[];
   for (let round = 0; round < rounds; round++) {
-    for (const name of round % 2 === 0 ? names : names.toReversed()) {
-      const [first, again] = await fromNothing(lab, place, remote, image, CONTENDERS[name], `c${round}${name}`);
-      cold[name].push(first);
-      warm[name].push(again);
-    }
-    const text = (of: typeof cold) =>
-      names
-        .map((name) => `${name} ${of[name][round].time.toFixed(0)} ms, ${(of[name][round].bytes / 1e6).toFixed(2)} MB`)
-        .join('; ');
-    say(`  round ${round + 1}: cold ${text(cold)}; again ${text(warm)}`);
+    for (const name of round % 2 === 0 ? names : names.toReversed())
+      cold[name].push(await fromNothing(surroundings, CONTENDERS[name], `c${round}${name}`));
+    here.push(await imageHere(surroundings, `h${round}`, quick ? 2 : PAIRS));
+    const text = names
+      .map(
+        (name) => `${name} ${cold[name][round].time.toFixed(0)} ms, ${(cold[name][round].bytes / 1e6).toFixed(2)} MB`,
+      )
+      .join('; ');
+    say(`  round ${round + 1}: cold ${text}; image here ${here[round].toFixed(2)} × overlayfs`);
   }
-  const ratios = (of: typeof cold, pick: (start: Start) => number, name: ContenderName = 'nydus') =>
-    of[name].map((start, i) => pick(start) / pick(of.overlayfs[i]));
+  const ratios = (pick: (started: Started) => number, name: ContenderName = 'nydus') =>
+    cold[name].map((started, i) => pick(started) / pick(cold.overlayfs[i]));
   const against = 'overlayfs, the ordinary image';
   const rows: Row[] = [
     {
       work: '`nerdctl run`, nothing here',
       against,
       unit: 'time',
-      ratios: ratios(cold, ({ time }) => time),
+      ratios: ratios(({ time }) => time),
       goal: { most: 0.3 },
     },
     {
       work: 'the same, once a start was traced elsewhere',
       against,
       unit: 'time',
-      ratios: ratios(cold, ({ time }) => time, 'traced'),
+      ratios: ratios(({ time }) => time, 'traced'),
       goal: { most: 0.3 },
     },
     {
       work: 'bytes until its end',
       against,
       unit: 'bytes',
-      ratios: ratios(cold, ({ bytes }) => bytes),
+      ratios: ratios(({ bytes }) => bytes),
       goal: { most: Number((5e6 / cold.overlayfs[0].bytes).toFixed(3)) },
     },
     {
       work: '`nerdctl run`, image here',
       against,
       unit: 'time',
-      ratios: ratios(warm, ({ time }) => time),
+      ratios: here,
       goal: { most: 1 },
     },
   ];
@@ -113,21 +123,21 @@ export async function containers(
     name: 'containers',
     text:
       `**containers**: \`nerdctl run --rm --net host IMAGE ${image.program.join(' ')}\` from its start to its end, by a containerd that was just ` +
-      'started and has nothing, and a nymph that has mounted another image of that registry before, with a page cache that was dropped; then the same once more. Traced: the same image, after a start of it was traced in another place and the trace pushed. Over a path of 10 ms and 1 Gbit/s, which counts the bytes. The goal for bytes is 5 MB.',
+      'started and has nothing, and a nymph that has mounted another image of that registry before, with a page cache that was dropped. Traced: the same image, after a start of it was traced in another place and the trace pushed. Over a path of 10 ms and 1 Gbit/s, which counts the bytes. The goal for bytes is 5 MB. ' +
+      `Image here: one containerd has both images, and ${PAIRS} containers of each run in turn; a round is the ratio of their medians.`,
     rows,
   };
 }
 
-/** A containerd and a daemon of their own: the command once with nothing here, and once more. */
-async function fromNothing(
-  lab: Lab,
-  place: Place,
-  remote: Remote,
-  image: ProgramImage,
-  { repository, snapshotter }: Contender,
+/** Starts the container of a contender once, and waits for its end. */
+type Start = (contender: Contender) => Promise<Started>;
+
+/** Calls `act` with a containerd and a daemon that have nothing, in a place that is gone afterwards. */
+async function withContainerd<T>(
+  { lab, place, remote, image }: Surroundings,
   name: string,
-  after: (nymph: Nymph) => Promise<void> = async () => {},
-): Promise<[Start, Start]> {
+  act: (start: Start, nymph: Nymph, home: string) => Promise<T>,
+): Promise<T> {
   const undo: (() => Promise<void>)[] = [];
   const home = join(place.scratch, name);
   try {
@@ -135,29 +145,54 @@ async function fromNothing(
       toml: `[containerd]\naddress = "${join(home, 'c', 'containerd.sock')}"\n`,
     });
     undo.unshift(() => nymph.stop());
-    if (snapshotter === 'nydus') await useDaemon(nymph, remote, join(home, 'other'));
     const toml = proxyPlugin('nydus', join(home, 'n', 'snapshotter.sock'));
     const containerd = await testContainerd({ after: (clean) => void undo.unshift(clean) }, join(home, 'c'), toml);
-    const command = [
-      ...['--address', containerd.address, '--data-root', join(home, 'nerdctl'), '--cgroup-manager', 'cgroupfs'],
-      ...['--insecure-registry', '--snapshotter', snapshotter, 'run', '--rm', '--net', 'host'],
-      ...[`${remote.host}/${repository}:${TAGS[snapshotter]}`, ...image.program],
-    ];
-    await dropCaches();
-    const measured = async (): Promise<Start> => {
+    const start: Start = async ({ repository, snapshotter }) => {
       const before = await remote.received();
-      const { total, out } = await run('nerdctl', command);
+      const { total, out } = await run('nerdctl', [
+        ...['--address', containerd.address, '--data-root', join(home, 'nerdctl'), '--cgroup-manager', 'cgroupfs'],
+        ...['--insecure-registry', '--snapshotter', snapshotter, 'run', '--rm', '--net', 'host'],
+        ...[`${remote.host}/${repository}:${TAGS[snapshotter]}`, ...image.program],
+      ]);
       if (out !== image.says) throw new Error(`the container said ${JSON.stringify(out)}`);
       return { time: total, bytes: (await remote.received()) - before };
     };
-    const starts: [Start, Start] = [await measured(), await measured()];
-    await after(nymph);
-    return starts;
+    return await act(start, nymph, home);
   } finally {
     for (const clean of undo) await clean();
     await unmountBelow(home);
     await rm(home, { recursive: true, force: true });
   }
+}
+
+/** The command with nothing here. @param after what to do then */
+async function fromNothing(
+  surroundings: Surroundings,
+  contender: Contender,
+  name: string,
+  after: (nymph: Nymph) => Promise<void> = async () => {},
+): Promise<Started> {
+  return withContainerd(surroundings, name, async (start, nymph, home) => {
+    if (contender.snapshotter === 'nydus') await useDaemon(nymph, surroundings.remote, join(home, 'other'));
+    await dropCaches();
+    const started = await start(contender);
+    await after(nymph);
+    return started;
+  });
+}
+
+/** Both images are here, and containers of them run in turn. @returns median of ours in those of overlayfs */
+async function imageHere(surroundings: Surroundings, name: string, pairs: number): Promise<number> {
+  const pair = [CONTENDERS.nydus, CONTENDERS.overlayfs];
+  return withContainerd(surroundings, name, async (start) => {
+    const times: Record<Snapshotter, number[]> = { nydus: [], overlayfs: [] };
+    // The first pulls.
+    for (const contender of pair) for (let i = 0; i < 2; i++) await start(contender);
+    for (let i = 0; i < pairs; i++)
+      for (const contender of i % 2 === 0 ? pair : pair.toReversed())
+        times[contender.snapshotter].push((await start(contender)).time);
+    return median(times.nydus) / median(times.overlayfs);
+  });
 }
 
 /** Adds the tag `plain`: the archive of a program image as an ordinary image of one layer. */
