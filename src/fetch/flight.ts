@@ -17,6 +17,8 @@ export interface Flight {
   /** A fault waits for it, until this time (`performance.now()`); undefined for prefetch. */
   deadline: number | undefined;
   attempts: number;
+  /** How many of them have brought wrong bytes. */
+  wrong: number;
   /** The source that was asked because another one was late. */
   hedge: string | undefined;
   /** The run that brings it, while it is queued or under way. */
@@ -56,6 +58,7 @@ export function createFlight(frame: Frame, deadline: number | undefined, done: (
     here: false,
     deadline,
     attempts: 0,
+    wrong: 0,
     hedge: undefined,
     run: undefined,
     settle(loose) {

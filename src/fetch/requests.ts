@@ -133,7 +133,10 @@ export function createRequests(
     const again: Flight[] = [];
     for (const flight of left) {
       // Frames behind the place where a stream broke have not failed themselves.
-      if (!progressed || outcome.bad.includes(flight)) flight.attempts++;
+      if (!progressed || outcome.bad.includes(flight)) {
+        flight.attempts++;
+        if (isWrong(error)) flight.wrong++;
+      }
       if (mayTryAgain(flight, error)) again.push(flight);
       else flight.fail(error);
     }
@@ -170,9 +173,13 @@ export function createRequests(
     if (ending.aborted) return false;
     if (error instanceof NymphError && !error.retryable) return false;
     // A fault outlives a registry that is away for a while; wrong bytes and prefetch do not get that patience.
-    const patient = flight.deadline !== undefined && !(error instanceof NymphError && error.code === 'corrupt');
-    return patient ? performance.now() < flight.deadline! : flight.attempts < policy.attempts;
+    if (flight.deadline === undefined) return flight.attempts < policy.attempts;
+    return isWrong(error) ? flight.wrong < policy.attempts : performance.now() < flight.deadline;
   }
+}
+
+function isWrong(error: unknown): boolean {
+  return error instanceof NymphError && error.code === 'corrupt';
 }
 
 function wrongBytes(reason: string | undefined): NymphError {

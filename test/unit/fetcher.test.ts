@@ -111,6 +111,20 @@ test('a source that fails, cuts or lies is asked again, and no wrong byte is kep
   blob.close();
 });
 
+test('one wrong answer after a long outage is not the last', async () => {
+  const blob = makeBlob([9000]);
+  const wrong = Buffer.from(blob.stored);
+  wrong[wrong.length - 1] ^= 1;
+  const outage = Array.from({ length: DEFAULT_POLICY.attempts + 2 }, () => unavailable);
+  const source = scriptedSource(blob.stored, [...outage, () => pieces(wrong)]);
+  const fetcher = createFetcher(blob.cached, source, fetchContext(pool, { pause: 1, maxPause: 2 }));
+  await fetcher.need(0, 9000, never);
+  assert.deepEqual(readFileSync(blob.cached.dataPath), blob.flat);
+  assert.equal(source.asked.length, outage.length + 2);
+  await fetcher.close();
+  blob.close();
+});
+
 test('a source that always lies ends in an error, not in wrong bytes', async () => {
   const blob = makeBlob([9000]);
   const wrong = Buffer.from(blob.stored);
