@@ -1,5 +1,4 @@
 /** Single calls of the snapshotter: `Prepare` through a real containerd, and many clients at our socket. */
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { proxyPlugin, type TestContainerd, testContainerd } from '../test/containerd.ts';
@@ -8,7 +7,7 @@ import type { CallTimes } from './callers.ts';
 import type { ContainerOptions } from './container-trials.ts';
 import type { Lab } from './lab.ts';
 import { startNymph } from './nymph.ts';
-import type { Place } from './place.ts';
+import { freshExt4, type Place } from './place.ts';
 import { run } from './processes.ts';
 import { median, type Trial } from './report.ts';
 
@@ -24,7 +23,8 @@ export async function calls(
   { rounds, quick }: ContainerOptions,
   say: (line: string) => void,
 ): Promise<Trial> {
-  const home = join(place.scratch, 'calls');
+  // On the host's own, what others have removed in the last minutes would slow down every directory that is made.
+  const home = await freshExt4(lab, place, 'calls');
   const nymph = await startNymph(lab, join(home, 'n'));
   const undo: (() => Promise<void>)[] = [];
   const socket = join(home, 'n', 'snapshotter.sock');
@@ -75,7 +75,6 @@ export async function calls(
   } finally {
     for (const clean of undo) await clean();
     await nymph.stop();
-    await rm(home, { recursive: true, force: true });
   }
 }
 
