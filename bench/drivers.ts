@@ -1,7 +1,7 @@
 /** Our FUSE driver against libfuse through fuse-native, both with the same FUSE tree, all data on this machine. */
 import { join } from 'node:path';
 import type { Lab } from './lab.ts';
-import { type LocalOptions, MEASURES, type Measure, takeTurns } from './local.ts';
+import { type LocalOptions, MEASURES, type Measure, readInOrder, takeTurns } from './local.ts';
 import { type LocalImage, localImage } from './local-image.ts';
 import { startNymph } from './nymph.ts';
 import type { Place } from './place.ts';
@@ -10,6 +10,9 @@ import type { Row, Trial } from './report.ts';
 
 const DRIVERS = ['kernel', 'fuse-native'] as const;
 type DriverName = (typeof DRIVERS)[number];
+
+/** What is measured; goals are others than against ext4. */
+type Work = Pick<Measure, 'name' | 'work' | 'unit' | 'once'>;
 
 /** Names of measures, with the goal of each. */
 const WORKS: Record<string, Row['goal']> = {
@@ -21,15 +24,11 @@ const WORKS: Record<string, Row['goal']> = {
 };
 
 /** What drivers can bring: without O_DIRECT, the reader is busy with its own page cache, whoever answers. */
-const DIRECT: Measure = {
+const DIRECT: Work = {
   name: 'direct',
   work: 'large file in order, with O_DIRECT',
-  text: '',
   unit: 'throughput',
-  goal: { least: 3 },
-  treeGoal: { least: 3 },
-  once: async (directory) =>
-    1000 / (await shell(`dd if=${join(directory, 'big')} of=/dev/null bs=1M iflag=direct 2>/dev/null`)),
+  once: (directory) => readInOrder(directory, 'iflag=direct'),
 };
 
 export async function drivers(
@@ -45,10 +44,10 @@ export async function drivers(
     kernel: await mountBy(lab, place, image, 'kernel'),
     'fuse-native': await mountBy(lab, place, image, 'fuse-native'),
   };
-  const all = [DIRECT, ...Object.values(MEASURES).flatMap((make) => make(image, options))];
+  const all: Work[] = [DIRECT, ...Object.values(MEASURES).flatMap((make) => make(image, options))];
   const rows: Row[] = [];
   for (const [name, goal] of Object.entries(WORKS)) {
-    const measure = all.find((candidate) => candidate.name === name) as Measure;
+    const measure = all.find((candidate) => candidate.name === name) as Work;
     say(name);
     const values = await takeTurns(withWarmDisk(measure, place), DRIVERS, directories, options.rounds, say);
     rows.push({
@@ -65,9 +64,8 @@ export async function drivers(
 }
 
 /** The same with the daemons' caches in the page cache; pages of the mounts are not. */
-function withWarmDisk(measure: Measure, place: Place): Measure {
+function withWarmDisk(measure: Work, place: Place): Pick<Work, 'once'> {
   return {
-    ...measure,
     async once(directory) {
       await shell(`cat ${join(place.scratch, '*', 'root', 'blobs', '*', 'data')} >/dev/null`);
       return measure.once(directory);

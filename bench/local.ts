@@ -37,6 +37,11 @@ export interface Measure {
   once(directory: string): Promise<number>;
 }
 
+/** Reads the large file. @param flags of dd @returns anything per second */
+export async function readInOrder(directory: string, flags = ''): Promise<number> {
+  return 1000 / (await shell(`dd if=${join(directory, 'big')} of=/dev/null bs=1M ${flags} 2>/dev/null`));
+}
+
 export const MEASURES: Record<string, (image: LocalImage, options: LocalOptions) => Measure[]> = {
   find: (image) => {
     const once = (directory: string) => shell(`find ${directory} -printf '%s %m %T@\\n'`);
@@ -85,7 +90,7 @@ export const MEASURES: Record<string, (image: LocalImage, options: LocalOptions)
       unit: 'throughput',
       goal: { least: 1 },
       treeGoal: { least: 1 },
-      once: async (directory) => 1000 / (await shell(`dd if=${join(directory, 'big')} of=/dev/null bs=1M 2>/dev/null`)),
+      once: readInOrder,
     },
   ],
   random: (_, { quick }) => [
@@ -163,7 +168,7 @@ async function hits(nymph: Nymph): Promise<number> {
 
 /** All contenders in turn, in another order each round. @returns what was measured, by contender and round */
 export async function takeTurns<Name extends string>(
-  measure: Measure,
+  measure: Pick<Measure, 'once'>,
   contenders: readonly Name[],
   directories: Record<Name, string>,
   rounds: number,
