@@ -56,7 +56,8 @@ export async function isOnDirectory(directory: string): Promise<boolean> {
   return there !== undefined && isOurs(there);
 }
 
-const isOurs = ({ type, source }: MountEntry) => type === 'fuse' && source === 'nymph';
+/** True for a FUSE mount that a nymph has made. */
+export const isOurs = ({ type, source }: MountEntry) => type === 'fuse' && source === 'nymph';
 
 /** What is mounted on the directory. Its parents may be links, which the mount table does not show; it itself is not looked at. */
 async function mounted(directory: string): Promise<MountEntry | undefined> {

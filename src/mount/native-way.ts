@@ -3,6 +3,7 @@ import type { Cache, StoredMount } from '../cache/cache.ts';
 import { NymphError } from '../errors.ts';
 import type { NativeDriver } from '../fuse/native-driver.ts';
 import { unmount } from './erofs.ts';
+import { isOurs } from './fuse.ts';
 import type { Trees } from './trees.ts';
 import type { Way, Ways } from './ways.ts';
 
@@ -31,7 +32,7 @@ export function nativeWays(cache: Cache, driver: NativeDriver, trees: Trees): Wa
       await takeAway(directory, detach);
       driver.forgetMount(directory);
     },
-    isThere: (there) => there?.type === 'fuse' && there.source === 'nymph' && there.root === '/',
+    isThere: (there) => there !== undefined && isOurs(there) && there.root === '/',
     isAlive: () => false,
     // The connection belongs to the mount: who still uses it gets errors.
     isUsed: async () => false,
