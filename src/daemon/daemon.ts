@@ -20,6 +20,7 @@ import { createServedBlobs } from '../mount/served.ts';
 import { createStartup, STARTUP_FILES } from '../mount/startup.ts';
 import { IMPORTS } from '../mount/startup-modules.ts';
 import { createTracing } from '../mount/tracing.ts';
+import type { TreeDescriptor } from '../mount/tree-connection.ts';
 import { warmHttp } from '../sources/http/warm-up.ts';
 import type { CapturedCredentials } from '../sources/registry/captured.ts';
 import { createThreadPool, MOST_THREADS, type ThreadPool } from '../threads/pool.ts';
@@ -52,7 +53,7 @@ export interface DaemonOptions {
   /** /dev/fuse; undefined with the driver `fuse-native`. */
   fuse: FuseDescriptor | undefined;
   /** The same again, for trees of images; undefined where the supervisor has none. */
-  trees: FuseDescriptor | undefined;
+  trees: TreeDescriptor | undefined;
   /** Process id of the supervisor, while there is one. */
   supervisor: () => number | undefined;
   /** True if that one was started by a daemon. */
@@ -61,14 +62,8 @@ export interface DaemonOptions {
   lookUp: (paths: string[]) => Promise<void>;
   /** FUSE is mounted: a daemon that starts after us inherits the connection. */
   onMounted: () => void;
-  /** The second descriptor is about to be mounted. Said first: from the mount on, only a daemon that inherits it can use it. */
-  onTreesMount: () => void;
-  /** It is mounted. */
-  onTreesMounted: () => void;
   /** It serves, and has answered nobody yet: from now on somebody waits for the next daemon if it dies. */
   onServing: () => void;
-  /** The second descriptor is of no use any more: its mount was taken away. The next daemon needs a new one. */
-  onTreesEnd: () => void;
   /** The daemon cannot serve any longer. */
   onEnd: (reason: string) => void;
   /** A client wants another program in our place; `body` is not checked yet. Resolves when we end for it. */
@@ -291,7 +286,7 @@ async function serveCri(
 }
 
 async function connect(
-  { config, fuse, trees, lookUp, onTreesMount, onTreesMounted, onTreesEnd, onEnd }: DaemonOptions,
+  { config, fuse, trees, lookUp, onEnd }: DaemonOptions,
   cache: Cache,
   pool: ThreadPool,
   log: FetchContext['log'],
@@ -305,9 +300,6 @@ async function connect(
     onEnd: (error?: string) => onEnd(error ?? 'the FUSE mount was taken away'),
     directory: config.fuse.mountpoint,
     lookUp,
-    onTreesMount,
-    onTreesMounted,
-    onTreesEnd,
   };
   return kernelConnection(options, cache, pool);
 }

@@ -78,7 +78,15 @@ try {
     version: VERSION,
     limits,
     fuse,
-    trees,
+    trees: trees && {
+      ...trees,
+      onMount: () => supervisor.tell({ type: 'trees-mounted' }),
+      onMounted: () => manager.keep(trees.fd, names.trees),
+      onEnd: () => {
+        supervisor.tell({ type: 'trees-lost' });
+        void stop(1, 'the FUSE mount of trees was taken away');
+      },
+    },
     supervisor: supervisor.pid,
     standIn: supervisor.standIn,
     lookUp: supervisor.lookUp,
@@ -86,17 +94,9 @@ try {
       supervisor.tell({ type: 'mounted' });
       if (fuse !== undefined) manager.keep(fuse.fd, names.fuse);
     },
-    onTreesMount: () => supervisor.tell({ type: 'trees-mounted' }),
-    onTreesMounted: () => {
-      if (trees !== undefined) manager.keep(trees.fd, names.trees);
-    },
     onServing: () => {
       supervisor.tell({ type: 'ready' });
       supervisor.tell({ type: 'listening', path: config.snapshotter.address });
-    },
-    onTreesEnd: () => {
-      supervisor.tell({ type: 'trees-lost' });
-      void stop(1, 'the FUSE mount of trees was taken away');
     },
     onEnd: (reason) => {
       supervisor.tell({ type: 'lost' });

@@ -10,7 +10,7 @@ import type { ThreadPool } from '../threads/pool.ts';
 import type { DropPagesRequest } from './drop-pages-job.ts';
 import { mountFuse, unmountFuse } from './fuse.ts';
 import { nativeWays } from './native-way.ts';
-import { createTreeConnection } from './tree-connection.ts';
+import { createTreeConnection, type TreeDescriptor } from './tree-connection.ts';
 import { createTrees } from './trees.ts';
 import { erofsWay, treeWay, type Ways } from './ways.ts';
 
@@ -39,16 +39,11 @@ export interface FuseDescriptor {
 export interface KernelConnectionOptions extends Pick<KernelDriverOptions, 'threads' | 'log' | 'onEnd'> {
   fuse: FuseDescriptor;
   /** A second one, for trees of images. */
-  trees?: FuseDescriptor;
+  trees?: TreeDescriptor;
   /** Where the first is mounted; the second beside it, with `.trees` behind its name. */
   directory: string;
   /** Makes the kernel know names below these directories, from another process. */
   lookUp: (paths: string[]) => Promise<void>;
-  /** The second is about to be mounted, and it is. */
-  onTreesMount: () => void;
-  onTreesMounted: () => void;
-  /** The second has ended, though it was not asked to. */
-  onTreesEnd: () => void;
 }
 
 /** By the kernel's protocol: a file system with all blobs and trees, and maybe a second one ({@link TreeConnection}). */
@@ -82,16 +77,11 @@ export function kernelConnection(options: KernelConnectionOptions, cache: Cache,
   };
 }
 
-function withSecond(first: Driver, { fd, inherited }: FuseDescriptor, options: KernelConnectionOptions) {
-  const { directory, threads, log, onTreesMount, onTreesMounted, onTreesEnd } = options;
-  const other = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: onTreesEnd });
+function withSecond(first: Driver, trees: TreeDescriptor, { directory, threads, log }: KernelConnectionOptions) {
+  const { fd, inherited } = trees;
+  const other = createKernelDriver({ fuseFd: fd, inherited, threads, log, onEnd: () => trees.onEnd() });
   const driver = twoDrivers(first, other, inherited);
-  const second = createTreeConnection({
-    ...{ fd, inherited, directory: `${directory}.trees`, log },
-    start: driver.startSecond,
-    onMount: onTreesMount,
-    onMounted: onTreesMounted,
-  });
+  const second = createTreeConnection(trees, { directory: `${directory}.trees`, start: driver.startSecond, log });
   return { driver, second };
 }
 

@@ -26,28 +26,40 @@ export interface TreeConnection extends TreePlace {
   close(): Promise<void>;
 }
 
-export interface TreeConnectionOptions extends TreePlace {
-  inherited: boolean;
+/** The descriptor of /dev/fuse for it, and who hears what becomes of that. */
+export interface TreeDescriptor {
+  readonly fd: number;
+  /** An earlier daemon has served on it. */
+  readonly inherited: boolean;
+  /** It is about to be mounted. Said first: from the mount on, only a daemon that inherits it can use it. */
+  onMount(): void;
+  /** It is mounted, by us or by an earlier daemon. */
+  onMounted(): void;
+  /** It is of no use any more: its mount was taken away. The next daemon needs a new one. */
+  onEnd(): void;
+}
+
+export interface TreeConnectionOptions {
+  directory: string;
   /** Begins to answer. */
   start: () => Promise<void>;
-  /** It is about to be mounted: a daemon that starts after us inherits it. */
-  onMount: () => void;
-  /** It is mounted, by us or by an earlier daemon. */
-  onMounted: () => void;
   log: FetchContext['log'];
 }
 
-export function createTreeConnection(options: TreeConnectionOptions): TreeConnection {
-  const { fd, directory, inherited, start, onMount, onMounted, log } = options;
+export function createTreeConnection(
+  descriptor: TreeDescriptor,
+  { directory, start, log }: TreeConnectionOptions,
+): TreeConnection {
+  const { fd, inherited } = descriptor;
   let mounted = inherited;
   let opening: Promise<boolean> | undefined = inherited ? Promise.resolve(true) : undefined;
 
   async function begin(): Promise<boolean> {
     try {
-      onMount();
+      descriptor.onMount();
       await mountFuse(fd, directory);
       mounted = true;
-      onMounted();
+      descriptor.onMounted();
       await start();
       return true;
     } catch (error) {
@@ -63,7 +75,7 @@ export function createTreeConnection(options: TreeConnectionOptions): TreeConnec
     directory,
     inherited,
     async takeUp() {
-      if (inherited) return onMounted();
+      if (inherited) return descriptor.onMounted();
       await unmountStale(directory).catch((error) =>
         log('warn', 'an old mount stays', { directory, error: (error as Error).message }),
       );
